@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Everything the data plane and the sidecar share: map keys and values, enums, bounds. The sidecar's codecs are
+ * generated from the BTF of these types, so this is the one place where a layout is written down.
+ *
+ * Conventions: __be16/__be32 are in network byte order, everything else in host byte order. Times are nanoseconds of
+ * CLOCK_MONOTONIC_COARSE (bpf_ktime_get_coarse_ns), 0 = never. Padding is explicit and zero: keys are compared bytewise.
+ */
+#pragma once
+
+#include <linux/types.h>
+
+/* Bumped whenever a key or value below changes its meaning without changing its size. */
+#define XMASQ_LAYOUT_VERSION 1
+
+/* Version of the key exchange and of the marker format; peers with another one are not peers. */
+#define XMASQ_PROTOCOL_VERSION 1
+
+#define XMASQ_MAX_ENDPOINTS 1024
+#define XMASQ_MAX_PEERS 8192
+#define XMASQ_MAX_FLOWS 65536
+#define XMASQ_MAX_SLOTS 131072
+#define XMASQ_MAX_APPROVALS 65536
+#define XMASQ_MAX_REFUSALS 65536
+
+#define XMASQ_MS 1000000ULL
+#define XMASQ_SEC 1000000000ULL
+
+/* How long things last. The protocol model in the tests uses the same names. */
+#define XMASQ_VERIFY_NS (100 * XMASQ_MS)      /* flow: neighbour, slot, silence */
+#define XMASQ_RECHECK_NS XMASQ_SEC            /* flow and slot: conntrack */
+#define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)    /* no sign of life of the peer: send slow */
+#define XMASQ_INTERPRET_NS (30 * XMASQ_SEC)   /* no sign of life of the peer: its packets are plain packets */
+#define XMASQ_SILENCE_NS XMASQ_SEC            /* sending fast with no answer for so long: black hole */
+#define XMASQ_UNHEARD_NS (200 * XMASQ_MS)     /* the peer announces still, though we have sent fast for so long */
+#define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC)  /* a freed slot is not given to other pods for so long */
+#define XMASQ_CLOSING_NS (2 * XMASQ_SEC)      /* after a FIN, packets that were under way are still restored */
+#define XMASQ_BACKOFF_MIN_NS (10 * XMASQ_MS)  /* refused admission: first and longest pause */
+#define XMASQ_BACKOFF_MAX_NS XMASQ_SEC
+#define XMASQ_REFUSAL_TRIES 4                 /* lookups before the pauses start: a handshake takes a few packets */
+#define XMASQ_REJECT_MIN_NS XMASQ_SEC         /* a rejected key is not learned again for so long, doubling */
+#define XMASQ_REJECT_MAX_NS (60 * XMASQ_SEC)
+#define XMASQ_REJECTS_PER_SEC 100             /* rejections sent to one peer */
+#define XMASQ_ACK_NS (300 * XMASQ_MS)         /* a flow that only receives tells its peer so often that it does */
+#define XMASQ_HEADER_CHANGE_NS XMASQ_SEC      /* TTL or DSCP changed for so long: exchange keys anew */
+
+/* struct xmasq_config.flags */
+enum xmasq_config_flag {
+	XMASQ_CFG_ADMIT = 1,     /* admit new flows and announce keys */
+	XMASQ_CFG_SEND = 2,      /* send on the fast path */
+	XMASQ_CFG_CT_LOOKUP = 4, /* the kernel's conntrack lookup takes a zone (found by a probe): TCP and UDP need no approval */
+};
+
+/* What the sidecar tells the programs about this node: the single element of `config`. Written by the sidecar only. */
+struct xmasq_config {
+	__u32 layout_version; /* XMASQ_LAYOUT_VERSION */
+	__u32 flags;          /* enum xmasq_config_flag */
+	__u32 magic[4];       /* random per boot: marks our own packets in skb->cb on their way to uplink_egress */
+	__u32 uplink_ifindex;
+	__be32 uplink_addr4; /* the node's transport address */
+	__u64 state_since;   /* when the flow and slot maps were last created or flushed */
+	__u32 hz;            /* jiffies per second, measured */
+	__u16 ct_zone;       /* Antrea's main zone, 65520 for IPv4 */
+	__be16 tunnel_port;  /* UDP port of the overlay; carries the control messages, too */
+};
+
+enum xmasq_endpoint_flag {
+	XMASQ_EP_PRESENT = 1,
+	XMASQ_EP_EXCLUDED = 2, /* the pod is never accelerated, but its packets cannot forge keys either */
+};
+
+/* One local pod interface: an element of `endpoints`, index = endpoint id (0 is never used). Written by the sidecar only. */
+struct xmasq_endpoint {
+	__u32 ifindex; /* of the host-side veth */
+	__be32 addr4;
+	__u32 flags; /* enum xmasq_endpoint_flag */
+	__u32 epoch; /* changing it invalidates every flow of the endpoint */
+	__u8 mac[6]; /* of the pod's own interface */
+	__u8 pad[2];
+};
+
+enum xmasq_peer_flag {
+	XMASQ_PEER_PRESENT = 1,
+	XMASQ_PEER_CAPABLE = 2, /* declares XMASQ_PROTOCOL_VERSION */
+};
+
+/* Another node: an element of `peers`, index = peer id (0 is never used). Written by the sidecar only. */
+struct xmasq_peer {
+	__be32 addr4; /* transport address */
+	__u32 flags;  /* enum xmasq_peer_flag */
+	__u32 epoch;  /* changing it invalidates every flow with the peer */
+	__u32 pad;
+};
+
+/* What the programs know of a peer: an element of `peer_state`, same index. Written by the programs only. */
+struct xmasq_peer_state {
+	__u64 last_life;     /* last valid masqueraded or announcing packet of any flow */
+	__u64 reject_window; /* start of the current second of rejections */
+	__u64 reject_count;  /* rejections sent in it */
+};
+
+enum xmasq_dest_kind {
+	XMASQ_DEST_NONE = 0, /* e.g. a gateway address inside a pod CIDR */
+	XMASQ_DEST_PEER = 1,
+};
+
+/* Longest-prefix-match key of `destinations`: which node a pod address belongs to. */
+struct xmasq_prefix4 {
+	__u32 prefixlen; /* bits, 0..32 */
+	__be32 addr;
+};
+
+struct xmasq_destination {
+	__u32 kind; /* enum xmasq_dest_kind */
+	__u32 peer; /* peer id */
+};
+
+/*
+ * A flow as the local pod sends it. ICMP echo: sport = identifier, dport = ICMP type of what the pod sends (8 or 0), both
+ * in network byte order. Protocols without ports: 0.
+ */
+struct xmasq_flow_key {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport;
+	__be16 dport;
+	__u32 ifindex; /* of the veth the flow was learned on: no other veth can hit the entry */
+	__u8 proto;
+	__u8 pad[3];
+};
+
+enum xmasq_flow_flag {
+	XMASQ_FLOW_LOCAL = 1,         /* the other pod is on this node: no keys */
+	XMASQ_FLOW_HAVE_KEY = 2,      /* peer_key holds the peer's key */
+	XMASQ_FLOW_ANNOUNCED = 4,     /* at least one packet carried our key */
+	XMASQ_FLOW_PEER_COMPLETE = 8, /* the peer has seen an announcement of ours: it can restore */
+	XMASQ_FLOW_APPROVED = 16,     /* admitted by an approval, not by the kernel's lookup */
+};
+
+/*
+ * A flow admitted on this node: value of `flows`. The element may be freed and used again while a program still reads it:
+ * gen and gen2 are equal and unchanged exactly while the rest belongs to the flow that was looked up.
+ */
+struct xmasq_flow {
+	__u32 gen;    /* random per entry */
+	__u32 flags;  /* enum xmasq_flow_flag */
+	__u64 tx_packets; /* sent on the fast path; segments of a GSO packet count one by one */
+	__u64 tx_bytes;   /* likewise, IP total length of each segment */
+	__u64 slow_packets; /* sent on the slow path since admission */
+	__u64 admitted_at;
+	__u64 last_tx;          /* last packet of the pod, on either path */
+	__u64 last_rx_slow;     /* last packet delivered by the slow path */
+	__u64 verify_at;        /* next look at slot, peer and neighbour */
+	__u64 recheck_at;       /* next look at conntrack */
+	__u64 fast_since;       /* first packet sent with peer_key */
+	__u64 unanswered_since; /* sending fast, and nothing heard since then */
+	__u64 hole_until;       /* black hole: slow until then */
+	__u64 reject_until;     /* reject_key is not learned until then */
+	__u64 deviating_since;  /* packets differ from ttl and dscp since then */
+	__u32 csum_diff;        /* pod addresses -> node addresses, for the transport checksum */
+	__u32 ip_sum;           /* sum of the constant 16-bit words of the masqueraded IP header */
+	__u32 endpoint;         /* id */
+	__u32 endpoint_epoch;
+	__u32 peer; /* id; same-node flows: endpoint id of the other pod */
+	__u32 peer_epoch;
+	__u32 slot_gen;    /* generation of our slot for the flow's ports */
+	__u32 out_ifindex; /* uplink; same-node flows: veth of the other pod */
+	__be32 node_saddr; /* addresses on the underlay */
+	__be32 node_daddr;
+	__u8 smac[6]; /* Ethernet addresses on the underlay */
+	__u8 dmac[6];
+	__u8 pod_mac[6]; /* the pod's own, for the spoof guard */
+	__u8 peer_key;
+	__u8 own_key;
+	__u8 ttl;     /* as the pod sends it; other packets go slow */
+	__u8 tos;     /* DSCP << 2, likewise */
+	__u8 blocked; /* enum xmasq_reason: why the flow, though admitted, is slow; 0 = it is not */
+	__u8 reject_key;
+	__u8 reject_level; /* doublings of the pause */
+	__u8 hole_level;
+	__u8 proto;
+	__u8 pad[3];
+	__u32 mtu; /* of out_ifindex */
+	__u32 gen2;
+};
+
+/* What a masqueraded packet is looked up by: value of `slots`. Ports as in xmasq_flow_key, but as the peer's pod sends. */
+struct xmasq_slot_key {
+	__be32 peer; /* the peer's transport address */
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+enum xmasq_slot_state {
+	XMASQ_SLOT_ACTIVE = 1,
+	XMASQ_SLOT_CLOSING = 2,   /* FIN seen: restores until freed_at + XMASQ_CLOSING_NS */
+	XMASQ_SLOT_TOMBSTONE = 3, /* remembers the last key and the pods */
+};
+
+enum xmasq_slot_flag {
+	XMASQ_SLOT_COMPLETE = 1,  /* MACs, TTL and DSCP are learned from an announcing packet: it can restore */
+	XMASQ_SLOT_PEER_FAST = 2, /* the flow knows that the peer sends fast */
+};
+
+/*
+ * Restore slot: how a masqueraded packet becomes the pod's packet again. Changed in place under `lock` (a try-lock), read
+ * without it: gen is odd while it changes, and different afterwards.
+ */
+struct xmasq_slot {
+	__u32 gen;
+	__u32 lock;
+	__u64 rx_packets; /* restored; segments count one by one */
+	__u64 rx_bytes;   /* likewise, IP total length of each segment */
+	__u64 last_rx;    /* last restored packet, or acknowledgement from the peer that ours arrive */
+	__u64 recheck_at;
+	__u64 freed_at;
+	__u64 ack_at;   /* next acknowledgement, see XMASQ_ACK_NS */
+	__be32 saddr;   /* the peer's pod */
+	__be32 daddr;   /* the local pod */
+	__u32 ifindex;  /* host-side veth of the local pod */
+	__u32 endpoint; /* id */
+	__u32 endpoint_epoch;
+	__u32 peer; /* id */
+	__u32 peer_epoch;
+	__u32 csum_diff; /* node addresses -> pod addresses, for the transport checksum */
+	__u8 smac[6];    /* Ethernet addresses as the slow path delivers them */
+	__u8 dmac[6];
+	__u8 key;
+	__u8 state; /* enum xmasq_slot_state */
+	__u8 flags; /* enum xmasq_slot_flag */
+	__u8 ttl;   /* as the slow path delivers it */
+	__u8 tos;   /* DSCP << 2, likewise */
+	__u8 learned_key; /* the peer's key in the announcement that ttl and tos were learned from */
+	__u8 pad[6];
+};
+
+/* The sidecar's word that conntrack allows a flow (key: xmasq_flow_key): value of `approvals`. */
+struct xmasq_approval {
+	__u64 expires; /* lease */
+};
+
+/* A flow that was not admitted (key: xmasq_flow_key): value of `refusals`. */
+struct xmasq_refusal {
+	__u64 until;   /* no lookup before */
+	__u64 backoff; /* nanoseconds, the last pause */
+	__u64 packets; /* seen since the first refusal */
+	__u32 tries;
+	__u32 reason; /* enum xmasq_reason */
+};
+
+/* Why a packet or a flow is not on the fast path. Names in protobuf, metrics and the command line come from here. */
+enum xmasq_reason {
+	XMASQ_REASON_NONE = 0,
+	/* the packet */
+	XMASQ_REASON_VLAN,          /* VLAN-tagged frame */
+	XMASQ_REASON_MALFORMED,     /* lengths or reserved bits that a kernel's stack would not write */
+	XMASQ_REASON_IP_OPTIONS,
+	XMASQ_REASON_FRAGMENT,
+	XMASQ_REASON_TTL,           /* TTL <= 1 */
+	XMASQ_REASON_TRACEFLOW,     /* DSCP of Antrea's Traceflow (low bits 11) */
+	XMASQ_REASON_PROTOCOL,      /* never accelerated: AH, ESP, IGMP, UDP-Lite, DCCP */
+	XMASQ_REASON_ICMP_TYPE,     /* ICMP other than echo */
+	XMASQ_REASON_SCTP_CONTROL,  /* SCTP chunk other than DATA and SACK */
+	XMASQ_REASON_TCP_SYN,
+	XMASQ_REASON_TCP_FIN,
+	XMASQ_REASON_DNS_REPLY,     /* source port 53: Antrea may want to read it */
+	XMASQ_REASON_RESERVED_PORT, /* tunnel, IKE or WireGuard port: stack and NIC act on it before us */
+	XMASQ_REASON_TOO_BIG,       /* larger than the uplink's MTU */
+	XMASQ_REASON_GSO_SEGMENTS,  /* more than 64 segments */
+	XMASQ_REASON_HEADER_CHANGED, /* TTL or DSCP is not the one exchanged */
+	/* the sender and the destination */
+	XMASQ_REASON_UNKNOWN_ENDPOINT,
+	XMASQ_REASON_EXCLUDED,     /* one of the two local pods is excluded */
+	XMASQ_REASON_SPOOF,        /* source MAC or address is not the pod's */
+	XMASQ_REASON_NOT_POD,      /* the destination is not a pod's address */
+	XMASQ_REASON_PEER_NOT_CAPABLE,
+	XMASQ_REASON_DRAINING,     /* this node does not accelerate now */
+	/* admission */
+	XMASQ_REASON_CT_MISSING,     /* no conntrack entry in the zone */
+	XMASQ_REASON_CT_UNCONFIRMED,
+	XMASQ_REASON_CT_UNREPLIED,
+	XMASQ_REASON_CT_STATE,       /* TCP not ESTABLISHED, UDP not ASSURED */
+	XMASQ_REASON_CT_NOT_ALLOWED, /* mark nibble 0: committed, but not allowed */
+	XMASQ_REASON_CT_SOURCE,      /* mark nibble neither tunnel nor local pod */
+	XMASQ_REASON_CT_SNAT,
+	XMASQ_REASON_CT_HAIRPIN,
+	XMASQ_REASON_CT_L7,
+	XMASQ_REASON_CT_SERVICE,     /* translated by AntreaProxy */
+	XMASQ_REASON_CT_STATUS,      /* dying, template, helper, sequence adjustment, offload, source NAT */
+	XMASQ_REASON_NO_APPROVAL,    /* needs an approval and has none (yet) */
+	XMASQ_REASON_SLOT_TAKEN,     /* another pod pair uses the same ports between the two nodes */
+	XMASQ_REASON_SLOT_RECENT,    /* ... or did so less than 120 s ago */
+	XMASQ_REASON_MAP_FULL,
+	/* admitted, but slow for now */
+	XMASQ_REASON_KEY_EXCHANGE,   /* the two nodes do not know each other's key yet */
+	XMASQ_REASON_KEY_REJECTED,
+	XMASQ_REASON_PEER_SILENT,    /* no sign of life of the peer's data plane for 5 s */
+	XMASQ_REASON_BLACK_HOLE,     /* sent fast and heard nothing */
+	XMASQ_REASON_NO_NEIGHBOUR,   /* no route or no resolved next hop to the peer */
+	XMASQ_REASON_CLOSED,         /* SYN, FIN or RST ended the flow */
+	XMASQ_REASON_STALE,          /* endpoint, peer or slot changed since the flow was learned */
+	XMASQ_REASON_COUNT, /* not a reason: the number of them */
+};
+
+/* Decisions of the programs: index into `counters`. */
+enum xmasq_counter {
+	XMASQ_COUNTER_FAST_TX = 0,     /* pod packets sent masqueraded (buffers, not segments) */
+	XMASQ_COUNTER_FAST_LOCAL,      /* pod packets handed to a pod of the same node */
+	XMASQ_COUNTER_SLOW_TX,         /* pod packets left to the slow path */
+	XMASQ_COUNTER_ANNOUNCED,       /* ... that carried our key */
+	XMASQ_COUNTER_MARKER_CLEARED,  /* ... whose marker bit was cleared */
+	XMASQ_COUNTER_SLOW_RX,         /* packets delivered to pods by the slow path */
+	XMASQ_COUNTER_KEY_LEARNED,     /* announcements read */
+	XMASQ_COUNTER_RESTORED,        /* masqueraded packets restored and delivered */
+	XMASQ_COUNTER_UNKNOWN_KEY,     /* masqueraded packets dropped: nobody can restore them */
+	XMASQ_COUNTER_INCOMPLETE,      /* ... dropped: the slot has learned no header yet */
+	XMASQ_COUNTER_UNKNOWN_PASSED,  /* look masqueraded, but belong to a socket or connection of the node: passed */
+	XMASQ_COUNTER_REJECT_SENT,
+	XMASQ_COUNTER_REJECT_LIMITED,  /* not sent: over 100/s to one peer */
+	XMASQ_COUNTER_REJECT_RECEIVED, /* ... that matched a flow */
+	XMASQ_COUNTER_REJECT_IGNORED,  /* ... that matched nothing */
+	XMASQ_COUNTER_ACK_SENT,
+	XMASQ_COUNTER_ACK_RECEIVED,
+	XMASQ_COUNTER_NODE_CLEARED,    /* node-to-node packets whose marker bit was cleared */
+	XMASQ_COUNTER_OWN_SEEN,        /* our own packets at uplink_egress */
+	XMASQ_COUNTER_OWN_LOST,        /* pod packets with a marker but without our magic there: dropped */
+	XMASQ_COUNTER_FLOW_ADMITTED,
+	XMASQ_COUNTER_FLOW_DEMOTED,    /* conntrack, epoch or slot no longer allow it */
+	XMASQ_COUNTER_FLOW_CLOSED,     /* SYN, FIN or RST */
+	XMASQ_COUNTER_CT_LOOKUP,
+	XMASQ_COUNTER_CT_EXTENDED,     /* conntrack timeouts prolonged */
+	XMASQ_COUNTER_CT_KILLED,       /* conntrack entries expired after a RST on the fast path */
+	XMASQ_COUNTER_BLACK_HOLE,
+	XMASQ_COUNTER_EVENT_LOST,      /* the ring buffer was full */
+	XMASQ_COUNTER_COUNT, /* not a counter: the number of them */
+};
+
+/* Rare things the sidecar wants to hear of: records of `events`. */
+enum xmasq_event_type {
+	XMASQ_EVENT_WANT_APPROVAL = 1, /* a flow that only an approval can admit */
+	XMASQ_EVENT_ADMITTED = 2,
+	XMASQ_EVENT_DEMOTED = 3,
+	XMASQ_EVENT_RESET = 4,          /* RST on the fast path of an approved flow: its conntrack entry must go */
+	XMASQ_EVENT_BLACK_HOLE = 5,
+	XMASQ_EVENT_REJECTED = 6,       /* the peer does not know our key */
+	XMASQ_EVENT_UNKNOWN_PASSED = 7, /* a node's own packet looked masqueraded */
+	XMASQ_EVENT_OWN_LOST = 8,       /* another program broke our packets on the way to the uplink */
+};
+
+struct xmasq_event {
+	__u64 time;
+	__u32 type;   /* enum xmasq_event_type */
+	__u32 reason; /* enum xmasq_reason */
+	struct xmasq_flow_key flow;
+	__u32 peer; /* peer id, or 0 */
+};
+
+/*
+ * Control message between two data planes, in a UDP datagram to the tunnel port: the first byte makes it invalid for VXLAN
+ * (no I flag, RFC 7348) and for Geneve (version 3, RFC 8926), so that a node without hooks drops it.
+ */
+#define XMASQ_CTL_TAG 0xc1
+
+enum xmasq_ctl_type {
+	XMASQ_CTL_REJECT = 1, /* your key is unknown here */
+	XMASQ_CTL_ACK = 2,    /* your packets arrive here */
+};
+
+struct xmasq_ctl {
+	__u8 tag;     /* XMASQ_CTL_TAG */
+	__u8 version; /* XMASQ_PROTOCOL_VERSION */
+	__u8 type;    /* enum xmasq_ctl_type */
+	__u8 proto;   /* of the flow, as the receiver of this message sent it */
+	__be16 sport;
+	__be16 dport;
+	__u8 scratch[4]; /* a pending TCP checksum of the packet this one was made from lands here */
+	__u8 key;
+	__u8 pad[7];
+};
