@@ -1,11 +1,18 @@
-// One configuration for every suite; `--selectProjects unit prog lab` chooses among them.
+// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, lab, vm or long.
 const base = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '^.+\\.ts$': ['ts-jest', { useESM: true, diagnostics: false }] },
+  // Not the whole checkout: .cache may hold a Debian tree.
+  roots: ['<rootDir>/plugin', '<rootDir>/e2e'],
 };
 
 export default {
+  // The limit of a spec (and of each hook) that names none itself; scripts/jest.sh limits whole suites.
+  testTimeout: 60_000,
+  maxWorkers: 2,
+  cacheDirectory: '<rootDir>/.cache/jest',
+  reporters: ['default', '<rootDir>/scripts/slowest-reporter.mjs'],
   projects: [
     { ...base, displayName: 'unit', testMatch: ['<rootDir>/plugin/test/unit/**/*.test.ts'] },
     { ...base, displayName: 'prog', testMatch: ['<rootDir>/plugin/test/prog/**/*.test.ts'] },

