@@ -1,0 +1,231 @@
+/**
+ * What the gRPC services need from the rest of the sidecar, in plain types: nothing here knows of protobuf, and nothing
+ * behind these interfaces needs to.
+ *
+ * Counters and byte counts are bigint because the data plane counts in 64 bits. Durations are milliseconds. Addresses are
+ * text (`10.1.2.3`), ports and protocol numbers are in host byte order.
+ */
+
+/** Value of the C enum `xmasq_reason` (bpf-src/xmasq.h), and of the protobuf enum `Reason` made from it. 0: none. */
+export type ReasonCode = number;
+
+export type NodeState = 'starting' | 'ready' | 'degraded' | 'draining' | 'drained';
+export type AdmissionMode = 'conntrack' | 'approvals';
+export type AttachMode = 'tcx' | 'clsact';
+export type FlowPath = 'fast' | 'slow';
+
+/** Which build is running. */
+export interface VersionInfo {
+  readonly version: string;
+  /** Source revision; empty if unknown. */
+  readonly commit: string;
+  /** XMASQ_PROTOCOL_VERSION. */
+  readonly protocolVersion: number;
+  /** XMASQ_LAYOUT_VERSION. */
+  readonly layoutVersion: number;
+}
+
+/** Something that does not work as it should. All three are sentences or names for people. */
+export interface Degradation {
+  readonly what: string;
+  readonly where: string;
+  readonly action: string;
+}
+
+export interface CounterValue {
+  /** Name of the C enumerator in lower case without its prefix, e.g. `fast_tx`. */
+  readonly name: string;
+  readonly value: bigint;
+}
+
+export interface ReasonValue {
+  readonly reason: ReasonCode;
+  readonly packets: bigint;
+}
+
+export interface MapFill {
+  readonly name: string;
+  readonly entries: number;
+  readonly capacity: number;
+}
+
+/** State of the node. `podEvents` of the protobuf message is added by the gRPC layer, which owns it. */
+export interface StatusInfo {
+  readonly version: string;
+  readonly nodeName: string;
+  readonly protocolVersion: number;
+  readonly state: NodeState;
+  /** Absent until it is known. */
+  readonly admission?: AdmissionMode;
+  /** Absent until it is known. */
+  readonly attach?: AttachMode;
+  readonly kernelRelease: string;
+  /** Absent while no uplink is attached. */
+  readonly uplink?: {
+    readonly device: string;
+    readonly ifindex: number;
+    readonly address: string;
+    readonly mtu: number;
+  };
+  readonly degradations: readonly Degradation[];
+  readonly counters: readonly CounterValue[];
+  readonly reasons: readonly ReasonValue[];
+  readonly maps: readonly MapFill[];
+  readonly endpoints: number;
+  readonly peers: number;
+  readonly peersAlive: number;
+  readonly flows: number;
+  readonly uptimeMs: number;
+}
+
+export interface PeerInfo {
+  readonly nodeName: string;
+  readonly address: string;
+  readonly podCIDRs: readonly string[];
+  readonly capable: boolean;
+  /** What it declares; absent: nothing. */
+  readonly capability?: { readonly protocol: number; readonly incarnation: string };
+  /** A sign of life within XMASQ_SEND_LIFE_NS. */
+  readonly alive: boolean;
+  /** Absent: no sign of life yet. */
+  readonly lastLifeMs?: number;
+  readonly flows: number;
+  readonly id: number;
+  readonly epoch: number;
+}
+
+export interface EndpointInfo {
+  readonly namespace: string;
+  readonly pod: string;
+  readonly containerId: string;
+  readonly ifName: string;
+  /** 0: the interface does not exist. */
+  readonly ifindex: number;
+  readonly ips: readonly string[];
+  readonly mac: string;
+  readonly attached: boolean;
+  readonly excluded: boolean;
+  /** Why it is not attached; empty: no problem. */
+  readonly problem: string;
+  readonly flows: number;
+  readonly id: number;
+  readonly epoch: number;
+}
+
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** A flow as the local pod sends it: admitted (map `flows`) or refused (map `refusals`). */
+export interface FlowInfo {
+  readonly sourceIp: string;
+  readonly destinationIp: string;
+  /** 0 for protocols without ports and for ICMP. */
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+  /** ICMP echo only. */
+  readonly icmp?: { readonly id: number; readonly type: number };
+  /** Absent: the pod is gone already. */
+  readonly sourcePod?: PodName;
+  /** Absent: not known to this node. */
+  readonly destinationPod?: PodName;
+  /** Node name of the peer, or of this node if sameNode; empty if unknown. */
+  readonly peer: string;
+  readonly sameNode: boolean;
+  readonly path: FlowPath;
+  /** Why it is slow; 0: it is not. */
+  readonly reason: ReasonCode;
+  readonly admitted: boolean;
+  readonly approved: boolean;
+  /** Admitted, but held on the slow path for `reason`. */
+  readonly blocked: boolean;
+  readonly keys: { readonly announced: boolean; readonly received: boolean; readonly peerComplete: boolean };
+  /** On the fast path. */
+  readonly txPackets: bigint;
+  readonly txBytes: bigint;
+  readonly rxPackets: bigint;
+  readonly rxBytes: bigint;
+  readonly slowPackets: bigint;
+  readonly ageMs?: number;
+  readonly idleMs?: number;
+  readonly lastRxMs?: number;
+}
+
+/** Whose flows to forget. */
+export type FlushTarget =
+  | { readonly kind: 'all' }
+  | { readonly kind: 'pod'; readonly pod: PodName }
+  | { readonly kind: 'peer'; readonly peer: string };
+
+export interface FlushResult {
+  readonly flows: bigint;
+  readonly slots: bigint;
+}
+
+export interface DrainResult {
+  readonly state: NodeState;
+  /** Until drained, as far as known; 0: drained or not draining. */
+  readonly remainingMs: number;
+}
+
+/** Thrown by a backend when the named pod, peer, ... does not exist; becomes NOT_FOUND. */
+export class NotFoundError extends Error {
+  override readonly name = 'NotFoundError';
+}
+
+/** Thrown by a backend when the request makes no sense in the present state; becomes FAILED_PRECONDITION. */
+export class PreconditionError extends Error {
+  override readonly name = 'PreconditionError';
+}
+
+/** Behind the Admin service. Any other error than the two above becomes INTERNAL, with its message. */
+export interface AdminBackend {
+  version(): VersionInfo;
+  status(): Promise<StatusInfo>;
+  peers(): Promise<readonly PeerInfo[]>;
+  endpoints(): Promise<readonly EndpointInfo[]>;
+  /**
+   * One pass over all flows, admitted and refused, in any order; filters are applied by the caller. Must be lazy (read the
+   * maps in batches) and stop when the caller stops iterating.
+   */
+  flows(): AsyncIterable<FlowInfo>;
+  /** Throws NotFoundError for an unknown pod or peer. */
+  flush(target: FlushTarget): Promise<FlushResult>;
+  /**
+   * Starts draining (no error if it has started already). With `wait` resolves when drained, or rejects with the signal's
+   * reason when it is aborted: the drain then goes on.
+   */
+  drain(options: { readonly wait: boolean; readonly signal: AbortSignal }): Promise<DrainResult>;
+  /** Takes a drain back; no error if there is none. */
+  undrain(): Promise<DrainResult>;
+}
+
+/** A pod interface as told by PodEvents, validated and normalised: lower-case MAC, canonical addresses. */
+export interface Pod {
+  readonly namespace: string;
+  readonly name: string;
+  /** Identifies the pod. */
+  readonly containerId: string;
+  /** Host-side interface. */
+  readonly ifName: string;
+  /** 1 to 4, IPv4 or IPv6. */
+  readonly ips: readonly string[];
+  /** Of the pod's own interface, `aa:bb:cc:dd:ee:ff`. */
+  readonly mac: string;
+}
+
+/**
+ * Takes pod events over. Calls come one at a time, in order; the next one waits for the promise. A sink handles trouble
+ * with a single pod (interface missing, attach failed) itself and shows it as a degradation; a rejection ends the stream
+ * with INTERNAL, and the agent is expected to come back with a snapshot.
+ */
+export interface PodEventSink {
+  /** All pods of the node: those not among them are gone. */
+  snapshot(pods: readonly Pod[]): Promise<void>;
+  added(pod: Pod): Promise<void>;
+  /** Same containerId, other values. */
+  changed(pod: Pod, previous: Pod): Promise<void>;
+  removed(pod: Pod): Promise<void>;
+}
