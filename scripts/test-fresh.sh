@@ -43,7 +43,7 @@ copy_in() {
 
 # The machine's way to its package sources: the names themselves never get into the repository.
 copy_settings() {
-  local root=$1 name value
+  local root=$1 value
   rm -f "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
   copy_in "$root" /etc/hosts /etc/resolv.conf /etc/nsswitch.conf \
     /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf /etc/apt/apt.conf.d /etc/apt/auth.conf \
@@ -52,7 +52,7 @@ copy_settings() {
   # npm's global file is elsewhere in other builds of npm; Debian's reads /etc/npmrc.
   value=$(npm config get globalconfig 2>/dev/null) || value=
   if [ -f "$value" ] && [ ! -e "$root/etc/npmrc" ]; then cp -L "$value" "$root/etc/npmrc"; fi
-  while IFS='=' read -r name value; do
+  while IFS='=' read -r _ value; do
     if [ -f "$value" ]; then copy_in "$root" "$value"; fi
   done < <(passed_environment)
 }
@@ -63,6 +63,7 @@ passed_environment() {
 }
 
 inside() {
+  trap 'exit 143' TERM # the first process of a namespace ignores what it does not handle
   local work=$1 root=$1/root rc=0 settings
   shift
   mkdir -p "$work"/{upper,scratch,root}
@@ -80,6 +81,7 @@ inside() {
   git clone --quiet --no-hardlinks . "$root/root/xmasq"
   rm -rf "$root/root/xmasq/.git/hooks"
   mapfile -t settings < <(passed_environment)
+  # shellcheck disable=SC2016 # for the shell inside
   chroot "$root" /usr/bin/env -i HOME=/root TERM=dumb LANG=C.UTF-8 CI="${CI:-}" \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "${settings[@]}" \
     /bin/bash -euc 'cd /root/xmasq; for target; do echo "--- make $target"; make "$target"; done' fresh "$@" || rc=$?
@@ -114,8 +116,17 @@ mkdir -p .cache build/fresh
 exec 9>.cache/fresh.lock
 flock -n 9 || die 'another trial is running in this checkout'
 work=$(mktemp -d "$PWD/.cache/fresh.XXXXXX")
-# Mounts and processes vanish with the namespaces; what remains is the directory.
-trap 'rm -rf --one-file-system "$work" || true' EXIT
+child=
+# shellcheck disable=SC2317 # called by trap
+cleanup() {
+  if [ -n "$child" ]; then
+    kill "$child" 2>/dev/null || true
+    wait "$child" || true
+  fi
+  # Mounts and processes have vanished with the namespaces; what remains is the directory.
+  rm -rf --one-file-system "$work" || true
+}
+trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 if [ ! -e "$base/etc/debian_version" ]; then
@@ -130,7 +141,10 @@ fi
 start=$SECONDS rc=0
 say "trying $(git rev-parse --short HEAD) on a clean Debian $(cat "$base/etc/debian_version"): make $*"
 timeout -k 10 "$limit" unshare --mount --pid --fork --kill-child --propagation private \
-  "$0" --inside "$work" "$@" 9>&- </dev/null 2>&1 | tee build/fresh/log || rc=$?
+  "$0" --inside "$work" "$@" 9>&- </dev/null > >(tee build/fresh/log) 2>&1 &
+child=$!
+wait "$child" || rc=$?
+child=
 if [ "$rc" != 0 ]; then
   [ "$rc" != 124 ] || die "not done after $limit s"
   die "failed with $rc after $((SECONDS - start)) s (log: build/fresh/log)"
