@@ -1,0 +1,37 @@
+/** Packet captures by tcpdump into a file of the lab's directory, decoded by our own reader. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { sleep } from '../lab.ts';
+import type { Capture, CaptureOptions, Place } from '../lab.ts';
+import { readPcap } from '../pcap.ts';
+
+/* The kernel hands packets over at once (immediate mode); this is for tcpdump to write what it has. */
+const SETTLE_MS = 60;
+
+let serial = 0;
+
+/** Starts tcpdump in a place; resolved once it listens. Not promiscuous, so the capture changes nothing. */
+export async function startCapture(place: Place, dir: string, options: CaptureOptions): Promise<Capture> {
+  const device = options.device ?? place.device;
+  serial += 1;
+  const path = join(dir, `capture-${serial}-${place.name}-${device}.pcap`);
+  const proc = await place.spawn(
+    [
+      ...['tcpdump', '-p', '-n', '-i', device, '-s', '0', '-B', '32768', '-U', '--immediate-mode', '-Z', 'root'],
+      ...(options.direction === undefined ? [] : ['-Q', options.direction]),
+      ...['-w', path],
+      ...(options.filter === undefined ? [] : [options.filter]),
+    ],
+    { name: `tcpdump-${place.name}` },
+  );
+  await proc.waitFor(/listening on/);
+  return {
+    path,
+    async stop() {
+      await sleep(SETTLE_MS);
+      await proc.stop('SIGINT', 5000);
+      const dropped = /(\d+) packets? dropped by kernel/.exec(proc.output());
+      return { packets: readPcap(readFileSync(path)), dropped: Number(dropped?.[1] ?? 0) };
+    },
+  };
+}

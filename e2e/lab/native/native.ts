@@ -1,0 +1,255 @@
+/** The lab on the host kernel: nodes and pods are network namespaces, the slow path is a bridge, VXLAN and nftables. */
+import { mkdirSync, rmSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
+import { LabError, at } from '../lab.ts';
+import type { Lab, LabOptions, OffloadFlags, Policy, ToolName } from '../lab.ts';
+import { UPLINK, newLabId, planNode } from './addressing.ts';
+import type { NodePlan } from './addressing.ts';
+import { inNamespace, listNamespaces, processesIn, removeNamespaces } from './namespaces.ts';
+import { NativeNode } from './node.ts';
+import { NativePlace } from './place.ts';
+import type { LabContext } from './place.ts';
+import { NativePolicy } from './policy.ts';
+import { ProcessTable, run } from './process.ts';
+import { addNamespace, addVeth, nodeScript, routerScript, switchScript, underlayPort } from './setup.ts';
+import {
+  TOOLS_DIR,
+  labDir,
+  listStates,
+  ownerAlive,
+  pruneLabDirectories,
+  removeState,
+  saveState,
+  thisOwner,
+} from './state.ts';
+import { NativeUnderlay } from './underlay.ts';
+
+const BPFFS = '/sys/fs/bpf';
+const BPFFS_MAGIC = 0xcafe4a11;
+const MAX_NODES = 16;
+const MAX_PODS = 200;
+
+/** Builds a lab; on failure everything made so far is removed. Needs root. */
+export async function up(options: LabOptions = {}): Promise<NativeLab> {
+  const count = bounded('nodes', options.nodes ?? 2, 1, MAX_NODES);
+  const podsPerNode = bounded('podsPerNode', options.podsPerNode ?? 2, 0, MAX_PODS);
+  const mtu = bounded('mtu', options.mtu ?? 1500, 600, 65535);
+  const routed = options.router ?? false;
+  const id = newLabId();
+  await ensureBpffs();
+  pruneLabDirectories();
+
+  const plans = Array.from({ length: count }, (_, i) => planNode(id, i + 1, mtu, routed));
+  const context: LabContext = { dir: labDir(id), processes: new ProcessTable(labDir(id)) };
+  const nodes = plans.map(
+    (plan) =>
+      new NativeNode(context, plan, {
+        pinDir: join(BPFFS, `${id}-${plan.name}`),
+        spoofGuard: options.spoofGuard ?? false,
+      }),
+  );
+  saveState({
+    id,
+    owner: thisOwner(),
+    kept: options.keep ?? false,
+    pinDirs: nodes.map((node) => node.pinDir),
+    created: new Date().toISOString(),
+  });
+  const underlayNamespace = routed || count !== 2 ? `${id}-u` : undefined;
+  const lab = new NativeLab(id, context, nodes, underlay(context, plans, underlayNamespace, routed));
+  try {
+    await build(lab, plans, {
+      underlayNamespace,
+      routed,
+      podsPerNode,
+      mtu,
+      hostConntrack: options.hostConntrack ?? true,
+    });
+    return lab;
+  } catch (error) {
+    await lab.down();
+    throw error;
+  }
+}
+
+/** Runs `use` in a lab that is taken down afterwards, whatever happens. */
+export async function withLab<T>(options: LabOptions, use: (lab: NativeLab) => Promise<T>): Promise<T> {
+  const lab = await up(options);
+  try {
+    return await use(lab);
+  } finally {
+    await lab.down();
+  }
+}
+
+/**
+ * Removes labs whose owner has ended without taking them down (with `kept`, also those meant to stay). Touches only
+ * namespaces and pin directories of labs that have a state file here. Returns the ids of the labs removed.
+ */
+export async function sweep(options: { readonly kept?: boolean } = {}): Promise<string[]> {
+  const removed: string[] = [];
+  for (const state of listStates()) {
+    if (ownerAlive(state) || (state.kept && options.kept !== true)) continue;
+    await removeLab(state.id, state.pinDirs);
+    removed.push(state.id);
+  }
+  return removed;
+}
+
+/** What a lab has left on the machine: namespaces, processes, pins. Empty after `down()`. */
+export function residue(lab: Pick<NativeLab, 'id' | 'nodes'>): string[] {
+  const namespaces = listNamespaces(`${lab.id}-`);
+  return [
+    ...namespaces.map((name) => `namespace ${name}`),
+    ...processesIn(namespaces).map((pid) => `process ${pid}`),
+    ...lab.nodes.filter((node) => exists(node.pinDir)).map((node) => `pins ${node.pinDir}`),
+  ];
+}
+
+export class NativeLab implements Lab {
+  readonly id: string;
+  readonly dir: string;
+  readonly nodes: readonly NativeNode[];
+  readonly policy: Policy;
+  readonly underlay: NativeUnderlay;
+  readonly #context: LabContext;
+
+  constructor(id: string, context: LabContext, nodes: readonly NativeNode[], underlay: NativeUnderlay) {
+    this.id = id;
+    this.dir = context.dir;
+    this.nodes = nodes;
+    this.policy = new NativePolicy(nodes);
+    this.underlay = underlay;
+    this.#context = context;
+  }
+
+  node(i: number): NativeNode {
+    return at(this.nodes, i, 'node');
+  }
+
+  tool(name: ToolName): string {
+    return join(TOOLS_DIR, name);
+  }
+
+  async offload(flags: OffloadFlags): Promise<void> {
+    const places = this.nodes.flatMap((node) => [node, ...node.pods]);
+    await Promise.all([...places.map((place) => place.offload(flags)), this.underlay.offload(flags)]);
+  }
+
+  /** Lets this process end while the lab and its processes stay (built with `keep`). */
+  release(): void {
+    this.#context.processes.unref();
+  }
+
+  async down(): Promise<void> {
+    await this.#context.processes.stopAll();
+    await removeLab(
+      this.id,
+      this.nodes.map((node) => node.pinDir),
+    );
+  }
+}
+
+async function removeLab(id: string, pinDirs: readonly string[]): Promise<void> {
+  for (const dir of pinDirs) {
+    if (dir.startsWith(`${BPFFS}/${id}-`)) rmSync(dir, { recursive: true, force: true });
+  }
+  await removeNamespaces(listNamespaces(`${id}-`));
+  removeState(id);
+}
+
+interface BuildOptions {
+  readonly underlayNamespace: string | undefined;
+  readonly routed: boolean;
+  readonly podsPerNode: number;
+  readonly mtu: number;
+  readonly hostConntrack: boolean;
+}
+
+async function build(lab: NativeLab, plans: readonly NodePlan[], options: BuildOptions): Promise<void> {
+  mkdirSync(lab.dir, { recursive: true });
+  const pods = lab.nodes.map((node) => Array.from({ length: options.podsPerNode }, () => node.planPod({})));
+  await run(['ip', '-batch', '-'], lab.id, {
+    input:
+      plans.map((plan) => addNamespace(plan.namespace)).join('') +
+      uplinks(plans, options.underlayNamespace, options.mtu) +
+      lab.nodes.flatMap((node, i) => (pods[i] ?? []).map((pod) => node.podDevices(pod))).join(''),
+    timeoutMs: 60_000,
+  });
+  const underlayScript = options.routed ? routerScript(plans) : switchScript(plans);
+  await Promise.all([
+    ...plans.map((plan) =>
+      run(inNamespace(plan.namespace, ['sh', '-e']), plan.name, {
+        input: nodeScript(
+          plan,
+          plans.filter((peer) => peer !== plan),
+          options.hostConntrack,
+        ),
+      }),
+    ),
+    ...(options.underlayNamespace === undefined
+      ? []
+      : [run(inNamespace(options.underlayNamespace, ['sh', '-e']), 'underlay', { input: underlayScript })]),
+  ]);
+  await Promise.all(lab.nodes.map((node, i) => node.startPods(pods[i] ?? [])));
+}
+
+function uplinks(plans: readonly NodePlan[], underlayNamespace: string | undefined, mtu: number): string {
+  const uplink = (plan: NodePlan): { device: string; namespace: string; mac: string } => ({
+    device: UPLINK,
+    namespace: plan.namespace,
+    mac: plan.uplinkMac,
+  });
+  if (underlayNamespace === undefined) {
+    return addVeth(uplink(at(plans, 0, 'node')), uplink(at(plans, 1, 'node')), mtu);
+  }
+  return (
+    addNamespace(underlayNamespace) +
+    plans
+      .map((plan) => addVeth(uplink(plan), { device: underlayPort(plan.index), namespace: underlayNamespace }, mtu))
+      .join('')
+  );
+}
+
+function underlay(
+  context: LabContext,
+  plans: readonly NodePlan[],
+  namespace: string | undefined,
+  routed: boolean,
+): NativeUnderlay {
+  const first = at(plans, 0, 'node');
+  const place =
+    namespace === undefined
+      ? undefined
+      : new NativePlace(context, {
+          name: 'underlay',
+          namespace,
+          address: first.router ?? '',
+          device: underlayPort(first.index),
+          mtu: first.mtu,
+          mac: '',
+        });
+  const ports = namespace === undefined ? [] : plans.map((plan) => underlayPort(plan.index));
+  return new NativeUnderlay(place, routed, { ports, delayTool: join(TOOLS_DIR, 'delay') });
+}
+
+async function ensureBpffs(): Promise<void> {
+  if (exists(BPFFS) && statfsSync(BPFFS).type === BPFFS_MAGIC) return;
+  await run(['mount', '-t', 'bpf', 'bpf', BPFFS], 'machine');
+}
+
+function exists(path: string): boolean {
+  try {
+    statfsSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function bounded(name: string, value: number, low: number, high: number): number {
+  if (!Number.isInteger(value) || value < low || value > high) {
+    throw new LabError(`lab option ${name}: ${value} is not a whole number from ${low} to ${high}`);
+  }
+  return value;
+}

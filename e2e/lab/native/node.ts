@@ -1,0 +1,142 @@
+/** A node: a namespace with an uplink, the slow path, and pods. */
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { LabError, at } from '../lab.ts';
+import type { AddPodOptions, Conntrack, OffloadFlags, Pod } from '../lab.ts';
+import { GATEWAY_DEVICE, POD_DEVICE, TUNNEL_DEVICE, UPLINK, planPod } from './addressing.ts';
+import type { NodePlan, PodPlan } from './addressing.ts';
+import { NativeConntrack } from './conntrack.ts';
+import { inNamespace, removeNamespaces } from './namespaces.ts';
+import { NativePlace } from './place.ts';
+import type { LabContext } from './place.ts';
+import { NativePod } from './pod.ts';
+import type { PodHost } from './pod.ts';
+import { run } from './process.ts';
+import { addNamespace, addVeth, podHostScript, podScript, sysctls } from './setup.ts';
+
+const LAST_POD_ADDRESS = 250;
+
+export class NativeNode extends NativePlace implements PodHost {
+  readonly index: number;
+  readonly podCidr: string;
+  readonly gateway: string;
+  readonly gatewayDevice = GATEWAY_DEVICE;
+  readonly tunnelDevice = TUNNEL_DEVICE;
+  readonly pinDir: string;
+  readonly socketDir: string;
+  readonly conntrack: Conntrack;
+  readonly #context: LabContext;
+  readonly #plan: NodePlan;
+  readonly #spoofGuard: boolean;
+  readonly #pods: NativePod[] = [];
+  readonly #addresses = new Set<string>();
+  #sandboxes = 0;
+
+  constructor(context: LabContext, plan: NodePlan, options: { pinDir: string; spoofGuard: boolean }) {
+    super(context, {
+      name: plan.name,
+      namespace: plan.namespace,
+      address: plan.address,
+      device: UPLINK,
+      mtu: plan.mtu,
+      mac: plan.uplinkMac,
+    });
+    this.#context = context;
+    this.#plan = plan;
+    this.#spoofGuard = options.spoofGuard;
+    this.index = plan.index;
+    this.podCidr = plan.podCidr;
+    this.gateway = plan.gateway;
+    this.pinDir = options.pinDir;
+    this.socketDir = join(context.dir, plan.name);
+    this.conntrack = new NativeConntrack(this);
+    mkdirSync(this.socketDir, { recursive: true });
+  }
+
+  get pods(): readonly NativePod[] {
+    return this.#pods;
+  }
+
+  pod(i: number): NativePod {
+    return at(this.#pods, i, `pod on ${this.name}`);
+  }
+
+  async addPod(options: AddPodOptions = {}): Promise<Pod> {
+    const plan = this.planPod(options);
+    await run(['ip', '-batch', '-'], plan.name, { input: this.podDevices(plan) });
+    await this.startPods([plan]);
+    return this.pod(this.#pods.length - 1);
+  }
+
+  async deletePod(pod: Pod): Promise<void> {
+    const index = this.#pods.findIndex((candidate) => candidate === pod);
+    const [gone] = index < 0 ? [] : this.#pods.splice(index, 1);
+    if (gone === undefined) throw new LabError(`${this.name} has no pod ${pod.name} (deleted before?)`);
+    await this.exec(['ip', 'link', 'del', gone.endpoint.ifName]);
+    await removeNamespaces([gone.namespace]);
+    this.#addresses.delete(gone.address);
+  }
+
+  async sysctl(values: Readonly<Record<string, string | number>>): Promise<void> {
+    await this.exec(['sh', '-e'], { input: sysctls(values) });
+  }
+
+  /** Switches offloads of the uplink and the tunnel, or of one device. */
+  override async offload(flags: OffloadFlags, device?: string): Promise<void> {
+    const devices = device === undefined ? [this.device, this.tunnelDevice] : [device];
+    await Promise.all(devices.map((each) => super.offload(flags, each)));
+  }
+
+  /** Chooses name, address and devices of a pod to come. */
+  planPod(options: AddPodOptions): PodPlan {
+    this.#sandboxes += 1;
+    const ip = options.ip ?? this.#freeAddress();
+    if (this.#addresses.has(ip)) throw new LabError(`${this.name}: pod address ${ip} is in use`);
+    this.#addresses.add(ip);
+    return planPod(this.#plan, this.#sandboxes, {
+      name: options.name ?? `pod-${this.index}-${ip.split('.').at(-1) ?? ''}`,
+      ip,
+      mac: options.mac,
+      namespace: options.namespace,
+    });
+  }
+
+  /** `ip -batch` lines, run outside, that make the pod's namespace and veth pair. */
+  podDevices(pod: PodPlan): string {
+    return (
+      addNamespace(pod.namespace) +
+      addVeth(
+        { device: POD_DEVICE, namespace: pod.namespace, mac: pod.mac },
+        { device: pod.hostDevice, namespace: this.namespace },
+        this.#plan.podMtu,
+      )
+    );
+  }
+
+  /** Takes pods into service whose devices exist. */
+  async startPods(pods: readonly PodPlan[]): Promise<void> {
+    if (pods.length === 0) return;
+    const hostScript = pods.map((pod) => podHostScript(this.#plan, pod, this.#spoofGuard)).join('');
+    await Promise.all([
+      this.exec(['sh', '-e'], { input: hostScript }),
+      ...pods.map((pod) =>
+        run(inNamespace(pod.namespace, ['sh', '-e']), pod.name, { input: podScript(this.#plan, pod) }),
+      ),
+    ]);
+    for (const pod of pods) this.#pods.push(new NativePod(this.#context, this, pod, this.#plan.podMtu));
+  }
+
+  /** Removes what this node's processes pinned. */
+  removePins(): void {
+    rmSync(this.pinDir, { recursive: true, force: true });
+  }
+
+  #freeAddress(): string {
+    const prefix = this.#plan.podCidr.replace(/\.0\/24$/, '');
+    for (let host = 2; host <= LAST_POD_ADDRESS; host++) {
+      const candidate = `${prefix}.${host}`;
+      if (!this.#addresses.has(candidate)) return candidate;
+    }
+    throw new LabError(`${this.name}: no free pod address in ${this.podCidr}`);
+  }
+}
