@@ -51,12 +51,12 @@ $(PROTO_GEN) &: $(PROTO_SOURCES) scripts/gen-proto.sh package-lock.json | setup
 	@scripts/gen-proto.sh
 	@touch $(PROTO_GEN)
 
-build/xmasq-agent.mjs: plugin/src/agent/main.ts
-build/xmasq.mjs: plugin/src/cli/main.ts
+build/xmasq-agent.mjs: entry := plugin/src/agent/main.ts
+build/xmasq.mjs: entry := plugin/src/cli/main.ts
 $(BUNDLES): $(PLUGIN_SOURCES) $(LAYOUTS) $(PROTO_GEN) scripts/bundle.mjs package-lock.json | setup
 	@mkdir -p $(@D)
 	@echo "build: $@"
-	@node scripts/bundle.mjs $< $@
+	@node scripts/bundle.mjs $(entry) $@
 
 # The tools have their own Makefile; the stamp keeps a second run from entering it.
 build/tools.stamp: $(wildcard e2e/tools/*) | setup

@@ -15,7 +15,17 @@ check() {
   "$@" || failed+=("$name")
 }
 
-check_c() { c_sources | xargs -0 -r clang-format --dry-run -Werror; }
+# One line per file: clang-format's own report is as long as the file.
+check_c() {
+  local file bad=0
+  while IFS= read -r -d '' file; do
+    clang-format --dry-run -Werror "$file" 2>/dev/null || {
+      echo "$file: not formatted: run make format" >&2
+      bad=1
+    }
+  done < <(c_sources)
+  return "$bad"
+}
 check_shell() { shell_sources | xargs -0 -r shellcheck -x; }
 
 check_generated() {
