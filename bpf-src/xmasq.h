@@ -27,28 +27,30 @@
 #define XMASQ_SEC 1000000000ULL
 
 /* How long things last. The protocol model in the tests uses the same names. */
-#define XMASQ_VERIFY_NS (100 * XMASQ_MS)      /* flow: neighbour, slot, silence */
-#define XMASQ_RECHECK_NS XMASQ_SEC            /* flow and slot: conntrack */
-#define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)    /* no sign of life of the peer: send slow */
-#define XMASQ_INTERPRET_NS (30 * XMASQ_SEC)   /* no sign of life of the peer: its packets are plain packets */
-#define XMASQ_SILENCE_NS XMASQ_SEC            /* sending fast with no answer for so long: black hole */
-#define XMASQ_UNHEARD_NS (200 * XMASQ_MS)     /* the peer announces still, though we have sent fast for so long */
-#define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC)  /* a freed slot is not given to other pods for so long */
-#define XMASQ_CLOSING_NS (2 * XMASQ_SEC)      /* after a FIN, packets that were under way are still restored */
-#define XMASQ_BACKOFF_MIN_NS (10 * XMASQ_MS)  /* refused admission: first and longest pause */
+#define XMASQ_VERIFY_NS (100 * XMASQ_MS)     /* flow: neighbour, slot, silence */
+#define XMASQ_RECHECK_NS XMASQ_SEC           /* flow and slot: conntrack */
+#define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)   /* no sign of life of the peer: send slow */
+#define XMASQ_INTERPRET_NS (30 * XMASQ_SEC)  /* no sign of life of the peer: its packets are plain packets */
+#define XMASQ_SILENCE_NS (500 * XMASQ_MS)    /* sending fast with no answer for so long: black hole */
+#define XMASQ_PAUSE_NS (2 * XMASQ_SEC)       /* a pod that was silent for so long does not wait for an answer */
+#define XMASQ_UNHEARD_NS (200 * XMASQ_MS)    /* the peer announces still, though we have sent fast for so long */
+#define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC) /* a freed slot is not given to other pods for so long */
+#define XMASQ_CLOSING_NS (2 * XMASQ_SEC)     /* after a FIN, packets that were under way are still restored */
+#define XMASQ_BACKOFF_MIN_NS (10 * XMASQ_MS) /* refused admission: first and longest pause */
 #define XMASQ_BACKOFF_MAX_NS XMASQ_SEC
-#define XMASQ_REFUSAL_TRIES 4                 /* lookups before the pauses start: a handshake takes a few packets */
-#define XMASQ_REJECT_MIN_NS XMASQ_SEC         /* a rejected key is not learned again for so long, doubling */
+#define XMASQ_REFUSAL_TRIES 4         /* lookups before the pauses start: a handshake takes a few packets */
+#define XMASQ_REJECT_MIN_NS XMASQ_SEC /* a rejected key is not learned again for so long, doubling */
 #define XMASQ_REJECT_MAX_NS (60 * XMASQ_SEC)
-#define XMASQ_REJECTS_PER_SEC 100             /* rejections sent to one peer */
-#define XMASQ_ACK_NS (300 * XMASQ_MS)         /* a flow that only receives tells its peer so often that it does */
-#define XMASQ_HEADER_CHANGE_NS XMASQ_SEC      /* TTL or DSCP changed for so long: exchange keys anew */
+#define XMASQ_REJECTS_PER_SEC 100        /* rejections sent to one peer */
+#define XMASQ_ACK_NS (150 * XMASQ_MS)    /* a flow that only receives tells its peer so often that it does */
+#define XMASQ_HEADER_CHANGE_NS XMASQ_SEC /* TTL or DSCP changed for so long: exchange keys anew */
 
 /* struct xmasq_config.flags */
 enum xmasq_config_flag {
-	XMASQ_CFG_ADMIT = 1,     /* admit new flows and announce keys */
-	XMASQ_CFG_SEND = 2,      /* send on the fast path */
-	XMASQ_CFG_CT_LOOKUP = 4, /* the kernel's conntrack lookup takes a zone (found by a probe): TCP and UDP need no approval */
+	XMASQ_CFG_ADMIT = 1, /* admit new flows and announce keys */
+	XMASQ_CFG_SEND = 2,  /* send on the fast path */
+	XMASQ_CFG_CT_LOOKUP =
+		4, /* the kernel's conntrack lookup takes a zone (found by a probe): TCP and UDP need no approval */
 };
 
 /* What the sidecar tells the programs about this node: the single element of `config`. Written by the sidecar only. */
@@ -142,10 +144,10 @@ enum xmasq_flow_flag {
  * gen and gen2 are equal and unchanged exactly while the rest belongs to the flow that was looked up.
  */
 struct xmasq_flow {
-	__u32 gen;    /* random per entry */
-	__u32 flags;  /* enum xmasq_flow_flag */
-	__u64 tx_packets; /* sent on the fast path; segments of a GSO packet count one by one */
-	__u64 tx_bytes;   /* likewise, IP total length of each segment */
+	__u32 gen;          /* random per entry */
+	__u32 flags;        /* enum xmasq_flow_flag */
+	__u64 tx_packets;   /* sent on the fast path; segments of a GSO packet count one by one */
+	__u64 tx_bytes;     /* likewise, IP total length of each segment */
 	__u64 slow_packets; /* sent on the slow path since admission */
 	__u64 admitted_at;
 	__u64 last_tx;          /* last packet of the pod, on either path */
@@ -228,10 +230,10 @@ struct xmasq_slot {
 	__u8 smac[6];    /* Ethernet addresses as the slow path delivers them */
 	__u8 dmac[6];
 	__u8 key;
-	__u8 state; /* enum xmasq_slot_state */
-	__u8 flags; /* enum xmasq_slot_flag */
-	__u8 ttl;   /* as the slow path delivers it */
-	__u8 tos;   /* DSCP << 2, likewise */
+	__u8 state;       /* enum xmasq_slot_state */
+	__u8 flags;       /* enum xmasq_slot_flag */
+	__u8 ttl;         /* as the slow path delivers it */
+	__u8 tos;         /* DSCP << 2, likewise */
 	__u8 learned_key; /* the peer's key in the announcement that ttl and tos were learned from */
 	__u8 pad[6];
 };
@@ -254,31 +256,31 @@ struct xmasq_refusal {
 enum xmasq_reason {
 	XMASQ_REASON_NONE = 0,
 	/* the packet */
-	XMASQ_REASON_VLAN,          /* VLAN-tagged frame */
-	XMASQ_REASON_MALFORMED,     /* lengths or reserved bits that a kernel's stack would not write */
+	XMASQ_REASON_VLAN,      /* VLAN-tagged frame */
+	XMASQ_REASON_MALFORMED, /* lengths or reserved bits that a kernel's stack would not write */
 	XMASQ_REASON_IP_OPTIONS,
 	XMASQ_REASON_FRAGMENT,
-	XMASQ_REASON_TTL,           /* TTL <= 1 */
-	XMASQ_REASON_TRACEFLOW,     /* DSCP of Antrea's Traceflow (low bits 11) */
-	XMASQ_REASON_PROTOCOL,      /* never accelerated: AH, ESP, IGMP, UDP-Lite, DCCP */
-	XMASQ_REASON_ICMP_TYPE,     /* ICMP other than echo */
-	XMASQ_REASON_SCTP_CONTROL,  /* SCTP chunk other than DATA and SACK */
+	XMASQ_REASON_TTL,          /* TTL <= 1 */
+	XMASQ_REASON_TRACEFLOW,    /* DSCP of Antrea's Traceflow (low bits 11) */
+	XMASQ_REASON_PROTOCOL,     /* never accelerated: AH, ESP, IGMP, UDP-Lite, DCCP */
+	XMASQ_REASON_ICMP_TYPE,    /* ICMP other than echo */
+	XMASQ_REASON_SCTP_CONTROL, /* SCTP chunk other than DATA and SACK */
 	XMASQ_REASON_TCP_SYN,
 	XMASQ_REASON_TCP_FIN,
-	XMASQ_REASON_DNS_REPLY,     /* source port 53: Antrea may want to read it */
-	XMASQ_REASON_RESERVED_PORT, /* tunnel, IKE or WireGuard port: stack and NIC act on it before us */
-	XMASQ_REASON_TOO_BIG,       /* larger than the uplink's MTU */
-	XMASQ_REASON_GSO_SEGMENTS,  /* more than 64 segments */
+	XMASQ_REASON_DNS_REPLY,      /* source port 53: Antrea may want to read it */
+	XMASQ_REASON_RESERVED_PORT,  /* tunnel, IKE or WireGuard port: stack and NIC act on it before us */
+	XMASQ_REASON_TOO_BIG,        /* larger than the uplink's MTU */
+	XMASQ_REASON_GSO_SEGMENTS,   /* more than 64 segments */
 	XMASQ_REASON_HEADER_CHANGED, /* TTL or DSCP is not the one exchanged */
 	/* the sender and the destination */
 	XMASQ_REASON_UNKNOWN_ENDPOINT,
-	XMASQ_REASON_EXCLUDED,     /* one of the two local pods is excluded */
-	XMASQ_REASON_SPOOF,        /* source MAC or address is not the pod's */
-	XMASQ_REASON_NOT_POD,      /* the destination is not a pod's address */
+	XMASQ_REASON_EXCLUDED, /* one of the two local pods is excluded */
+	XMASQ_REASON_SPOOF,    /* source MAC or address is not the pod's */
+	XMASQ_REASON_NOT_POD,  /* the destination is not a pod's address */
 	XMASQ_REASON_PEER_NOT_CAPABLE,
-	XMASQ_REASON_DRAINING,     /* this node does not accelerate now */
+	XMASQ_REASON_DRAINING, /* this node does not accelerate now */
 	/* admission */
-	XMASQ_REASON_CT_MISSING,     /* no conntrack entry in the zone */
+	XMASQ_REASON_CT_MISSING, /* no conntrack entry in the zone */
 	XMASQ_REASON_CT_UNCONFIRMED,
 	XMASQ_REASON_CT_UNREPLIED,
 	XMASQ_REASON_CT_STATE,       /* TCP not ESTABLISHED, UDP not ASSURED */
@@ -287,54 +289,54 @@ enum xmasq_reason {
 	XMASQ_REASON_CT_SNAT,
 	XMASQ_REASON_CT_HAIRPIN,
 	XMASQ_REASON_CT_L7,
-	XMASQ_REASON_CT_SERVICE,     /* translated by AntreaProxy */
-	XMASQ_REASON_CT_STATUS,      /* dying, template, helper, sequence adjustment, offload, source NAT */
-	XMASQ_REASON_NO_APPROVAL,    /* needs an approval and has none (yet) */
-	XMASQ_REASON_SLOT_TAKEN,     /* another pod pair uses the same ports between the two nodes */
-	XMASQ_REASON_SLOT_RECENT,    /* ... or did so less than 120 s ago */
+	XMASQ_REASON_CT_SERVICE,  /* translated by AntreaProxy */
+	XMASQ_REASON_CT_STATUS,   /* dying, template, helper, sequence adjustment, offload, source NAT */
+	XMASQ_REASON_NO_APPROVAL, /* needs an approval and has none (yet) */
+	XMASQ_REASON_SLOT_TAKEN,  /* another pod pair uses the same ports between the two nodes */
+	XMASQ_REASON_SLOT_RECENT, /* ... or did so less than 120 s ago */
 	XMASQ_REASON_MAP_FULL,
 	/* admitted, but slow for now */
-	XMASQ_REASON_KEY_EXCHANGE,   /* the two nodes do not know each other's key yet */
+	XMASQ_REASON_KEY_EXCHANGE, /* the two nodes do not know each other's key yet */
 	XMASQ_REASON_KEY_REJECTED,
-	XMASQ_REASON_PEER_SILENT,    /* no sign of life of the peer's data plane for 5 s */
-	XMASQ_REASON_BLACK_HOLE,     /* sent fast and heard nothing */
-	XMASQ_REASON_NO_NEIGHBOUR,   /* no route or no resolved next hop to the peer */
-	XMASQ_REASON_CLOSED,         /* SYN, FIN or RST ended the flow */
-	XMASQ_REASON_STALE,          /* endpoint, peer or slot changed since the flow was learned */
-	XMASQ_REASON_COUNT, /* not a reason: the number of them */
+	XMASQ_REASON_PEER_SILENT,  /* no sign of life of the peer's data plane for 5 s */
+	XMASQ_REASON_BLACK_HOLE,   /* sent fast and heard nothing */
+	XMASQ_REASON_NO_NEIGHBOUR, /* no route or no resolved next hop to the peer */
+	XMASQ_REASON_CLOSED,       /* SYN, FIN or RST ended the flow */
+	XMASQ_REASON_STALE,        /* endpoint, peer or slot changed since the flow was learned */
+	XMASQ_REASON_COUNT,        /* not a reason: the number of them */
 };
 
 /* Decisions of the programs: index into `counters`. */
 enum xmasq_counter {
-	XMASQ_COUNTER_FAST_TX = 0,     /* pod packets sent masqueraded (buffers, not segments) */
-	XMASQ_COUNTER_FAST_LOCAL,      /* pod packets handed to a pod of the same node */
-	XMASQ_COUNTER_SLOW_TX,         /* pod packets left to the slow path */
-	XMASQ_COUNTER_ANNOUNCED,       /* ... that carried our key */
-	XMASQ_COUNTER_MARKER_CLEARED,  /* ... whose marker bit was cleared */
-	XMASQ_COUNTER_SLOW_RX,         /* packets delivered to pods by the slow path */
-	XMASQ_COUNTER_KEY_LEARNED,     /* announcements read */
-	XMASQ_COUNTER_RESTORED,        /* masqueraded packets restored and delivered */
-	XMASQ_COUNTER_UNKNOWN_KEY,     /* masqueraded packets dropped: nobody can restore them */
-	XMASQ_COUNTER_INCOMPLETE,      /* ... dropped: the slot has learned no header yet */
-	XMASQ_COUNTER_UNKNOWN_PASSED,  /* look masqueraded, but belong to a socket or connection of the node: passed */
+	XMASQ_COUNTER_FAST_TX = 0,    /* pod packets sent masqueraded (buffers, not segments) */
+	XMASQ_COUNTER_FAST_LOCAL,     /* pod packets handed to a pod of the same node */
+	XMASQ_COUNTER_SLOW_TX,        /* pod packets left to the slow path */
+	XMASQ_COUNTER_ANNOUNCED,      /* ... that carried our key */
+	XMASQ_COUNTER_MARKER_CLEARED, /* ... whose marker bit was cleared */
+	XMASQ_COUNTER_SLOW_RX,        /* packets delivered to pods by the slow path */
+	XMASQ_COUNTER_KEY_LEARNED,    /* announcements read */
+	XMASQ_COUNTER_RESTORED,       /* masqueraded packets restored and delivered */
+	XMASQ_COUNTER_UNKNOWN_KEY,    /* masqueraded packets dropped: nobody can restore them */
+	XMASQ_COUNTER_INCOMPLETE,     /* ... dropped: the slot has learned no header yet */
+	XMASQ_COUNTER_UNKNOWN_PASSED, /* look masqueraded, but belong to a socket or connection of the node: passed */
 	XMASQ_COUNTER_REJECT_SENT,
 	XMASQ_COUNTER_REJECT_LIMITED,  /* not sent: over 100/s to one peer */
 	XMASQ_COUNTER_REJECT_RECEIVED, /* ... that matched a flow */
 	XMASQ_COUNTER_REJECT_IGNORED,  /* ... that matched nothing */
 	XMASQ_COUNTER_ACK_SENT,
 	XMASQ_COUNTER_ACK_RECEIVED,
-	XMASQ_COUNTER_NODE_CLEARED,    /* node-to-node packets whose marker bit was cleared */
-	XMASQ_COUNTER_OWN_SEEN,        /* our own packets at uplink_egress */
-	XMASQ_COUNTER_OWN_LOST,        /* pod packets with a marker but without our magic there: dropped */
+	XMASQ_COUNTER_NODE_CLEARED, /* node-to-node packets whose marker bit was cleared */
+	XMASQ_COUNTER_OWN_SEEN,     /* our own packets at uplink_egress */
+	XMASQ_COUNTER_OWN_LOST,     /* pod packets with a marker but without our magic there: dropped */
 	XMASQ_COUNTER_FLOW_ADMITTED,
-	XMASQ_COUNTER_FLOW_DEMOTED,    /* conntrack, epoch or slot no longer allow it */
-	XMASQ_COUNTER_FLOW_CLOSED,     /* SYN, FIN or RST */
+	XMASQ_COUNTER_FLOW_DEMOTED, /* conntrack, epoch or slot no longer allow it */
+	XMASQ_COUNTER_FLOW_CLOSED,  /* SYN, FIN or RST */
 	XMASQ_COUNTER_CT_LOOKUP,
-	XMASQ_COUNTER_CT_EXTENDED,     /* conntrack timeouts prolonged */
-	XMASQ_COUNTER_CT_KILLED,       /* conntrack entries expired after a RST on the fast path */
+	XMASQ_COUNTER_CT_EXTENDED, /* conntrack timeouts prolonged */
+	XMASQ_COUNTER_CT_KILLED,   /* conntrack entries expired after a RST on the fast path */
 	XMASQ_COUNTER_BLACK_HOLE,
-	XMASQ_COUNTER_EVENT_LOST,      /* the ring buffer was full */
-	XMASQ_COUNTER_COUNT, /* not a counter: the number of them */
+	XMASQ_COUNTER_EVENT_LOST, /* the ring buffer was full */
+	XMASQ_COUNTER_COUNT,      /* not a counter: the number of them */
 };
 
 /* Rare things the sidecar wants to hear of: records of `events`. */
@@ -342,7 +344,7 @@ enum xmasq_event_type {
 	XMASQ_EVENT_WANT_APPROVAL = 1, /* a flow that only an approval can admit */
 	XMASQ_EVENT_ADMITTED = 2,
 	XMASQ_EVENT_DEMOTED = 3,
-	XMASQ_EVENT_RESET = 4,          /* RST on the fast path of an approved flow: its conntrack entry must go */
+	XMASQ_EVENT_RESET = 4, /* RST on the fast path of an approved flow: its conntrack entry must go */
 	XMASQ_EVENT_BLACK_HOLE = 5,
 	XMASQ_EVENT_REJECTED = 6,       /* the peer does not know our key */
 	XMASQ_EVENT_UNKNOWN_PASSED = 7, /* a node's own packet looked masqueraded */

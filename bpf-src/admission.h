@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Admission: does Antrea's pipeline pass the packets of this flow? Answered by Antrea's own conntrack entry. */
+#pragma once
+
+#include "conntrack.h"
+#include "maps.h"
+
+/*
+ * Does conntrack allow the flow now? `key` as the local pod sends. With `extend`, an allowed entry is kept alive, because
+ * the flow's packets pass it by. Returns enum xmasq_reason.
+ */
+static __noinline __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+				  __u32 extend)
+{
+	struct nf_conn *ct;
+	__u32 reason;
+	__s32 error;
+
+	if (!cfg || !key)
+		return XMASQ_REASON_CT_MISSING;
+	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) || (key->proto != IPPROTO_TCP && key->proto != IPPROTO_UDP)) {
+		struct xmasq_approval *a = bpf_map_lookup_elem(&approvals, key);
+
+		return a && a->expires > bpf_ktime_get_coarse_ns() ? XMASQ_REASON_NONE : XMASQ_REASON_NO_APPROVAL;
+	}
+	count(XMASQ_COUNTER_CT_LOOKUP);
+	ct = ct_lookup(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error);
+	if (!ct)
+		return XMASQ_REASON_CT_MISSING;
+	reason = ct_verdict(ct, key->proto);
+	if (!reason && extend && ct_extend(ct, key->proto, cfg->hz))
+		count(XMASQ_COUNTER_CT_EXTENDED);
+	bpf_ct_release(ct);
+	return reason;
+}
+
+/*
+ * A RST went past conntrack, which would leave the entry ESTABLISHED: a new connection on the same ports would be taken for
+ * the old one and skip policy. So the entry expires at once, as the kernel's own does when a SYN follows its CLOSE state.
+ * Flows admitted by an approval have it done by the sidecar.
+ */
+static __noinline void ct_reset(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+				__u32 peer)
+{
+	struct nf_conn *ct;
+	__s32 error;
+
+	if (!cfg || !key)
+		return;
+	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP)) {
+		emit(XMASQ_EVENT_RESET, XMASQ_REASON_CLOSED, key, peer);
+		return;
+	}
+	ct = ct_lookup(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error);
+	if (!ct)
+		return;
+	if (!ct_verdict(ct, key->proto) && bpf_ct_change_timeout(ct, 0) == 0)
+		count(XMASQ_COUNTER_CT_KILLED);
+	bpf_ct_release(ct);
+}

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The life of a flow on this node: admission, verification, demotion, close. Slots are claimed and freed here. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_helpers.h>
+
+#include "admission.h"
+#include "maps.h"
+#include "packet.h"
+#include "xmasq.h"
+
+#define AF_INET 2
+#define barrier() asm volatile("" ::: "memory")
+
+#define FLOW_READY (XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED | XMASQ_FLOW_PEER_COMPLETE)
+
+/* The slot that packets of the flow's peer are restored by. */
+static __always_inline void slot_key_of(const struct xmasq_flow_key *flow, __be32 peer_addr,
+					struct xmasq_slot_key *slot)
+{
+	__builtin_memset(slot, 0, sizeof(*slot));
+	slot->peer = peer_addr;
+	slot->sport = flow->sport;
+	slot->dport = flow->dport;
+	slot->proto = flow->proto;
+	reverse_ports(flow->proto, &slot->sport, &slot->dport);
+}
+
+/* The flow that a slot belongs to, as the local pod sends it. */
+static __always_inline void flow_key_of(const struct xmasq_slot_key *slot, const struct xmasq_slot *s,
+					struct xmasq_flow_key *flow)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->saddr = s->daddr;
+	flow->daddr = s->saddr;
+	flow->sport = slot->sport;
+	flow->dport = slot->dport;
+	flow->ifindex = s->ifindex;
+	flow->proto = slot->proto;
+	reverse_ports(slot->proto, &flow->sport, &flow->dport);
+}
+
+static __always_inline bool slot_try_lock(struct xmasq_slot *s)
+{
+	return __sync_val_compare_and_swap(&s->lock, 0, 1) == 0;
+}
+
+static __always_inline void slot_unlock(struct xmasq_slot *s)
+{
+	__sync_val_compare_and_swap(&s->lock, 1, 0);
+}
+
+static __always_inline void free_slot(struct xmasq_slot *s, __u8 state, __u64 now)
+{
+	s->freed_at = now;
+	s->state = state;
+}
+
+static __always_inline bool endpoint_valid(__u32 id, __u32 epoch)
+{
+	struct xmasq_endpoint *ep = bpf_map_lookup_elem(&endpoints, &id);
+
+	return ep && ep->epoch == epoch && (ep->flags & (XMASQ_EP_PRESENT | XMASQ_EP_EXCLUDED)) == XMASQ_EP_PRESENT;
+}
+
+static __always_inline bool peer_valid(__u32 id, __u32 epoch)
+{
+	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &id);
+
+	return peer && peer->epoch == epoch && (peer->flags & XMASQ_PEER_CAPABLE);
+}
+
+static __always_inline bool peer_alive(__u32 id, __u64 now, __u64 limit)
+{
+	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
+
+	return ps && ps->last_life && now - ps->last_life < limit;
+}
+
+static __always_inline void peer_lives(__u32 id, __u64 now)
+{
+	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
+
+	/* Not with every packet: the line is shared by all CPUs. */
+	if (ps && now - ps->last_life > 100 * XMASQ_MS)
+		ps->last_life = now;
+}
+
+static __always_inline bool flow_is_slow(const struct xmasq_flow *f)
+{
+	return f->blocked || (f->flags & FLOW_READY) != FLOW_READY;
+}
+
+/*
+ * Ends a flow: the entry goes, the slot becomes `slot_state`. FIN leaves it CLOSING, so that packets under way arrive;
+ * nothing extends conntrack's entry any more.
+ */
+static __noinline void end_flow(struct xmasq_flow_key *key, __u32 slot_state, __u64 now)
+{
+	struct xmasq_slot_key sk;
+	struct xmasq_flow *f;
+	struct xmasq_slot *s;
+
+	if (!key)
+		return;
+	f = bpf_map_lookup_elem(&flows, key);
+	if (!f)
+		return;
+	if (!(f->flags & XMASQ_FLOW_LOCAL)) {
+		slot_key_of(key, f->node_daddr, &sk);
+		s = bpf_map_lookup_elem(&slots, &sk);
+		if (s && s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
+		    s->state == XMASQ_SLOT_ACTIVE)
+			free_slot(s, slot_state, now);
+	}
+	bpf_map_delete_elem(&flows, key);
+}
+
+/* Why a flow is refused is remembered, and when to ask again. */
+static __noinline void refuse(struct xmasq_flow_key *key, __u32 reason, __u64 now)
+{
+	struct xmasq_refusal *r, fresh = {};
+
+	if (!key)
+		return;
+	r = bpf_map_lookup_elem(&refusals, key);
+	if (!r) {
+		fresh.reason = reason;
+		fresh.tries = 1;
+		fresh.packets = 1;
+		bpf_map_update_elem(&refusals, key, &fresh, BPF_ANY);
+	} else {
+		r->reason = reason;
+		r->packets++;
+		if (r->tries < XMASQ_REFUSAL_TRIES) {
+			r->tries++;
+		} else {
+			r->backoff = r->backoff ? r->backoff * 2 : XMASQ_BACKOFF_MIN_NS;
+			if (r->backoff > XMASQ_BACKOFF_MAX_NS)
+				r->backoff = XMASQ_BACKOFF_MAX_NS;
+			r->until = now + r->backoff;
+		}
+	}
+	if (reason == XMASQ_REASON_NO_APPROVAL)
+		emit(XMASQ_EVENT_WANT_APPROVAL, reason, key, 0);
+}
+
+static __noinline void demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
+{
+	if (!key)
+		return;
+	end_flow(key, XMASQ_SLOT_TOMBSTONE, now);
+	refuse(key, reason, now);
+	count(XMASQ_COUNTER_FLOW_DEMOTED);
+	emit(XMASQ_EVENT_DEMOTED, reason, key, 0);
+}
+
+/*
+ * Next hop of the flow on the underlay: Ethernet addresses and MTU. Looked up again every second, so that changed
+ * neighbours are followed; an unresolved one is left to the slow path, whose packets resolve it.
+ */
+static __always_inline bool find_neighbour(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow *f)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.l4_protocol = f->proto,
+		.ipv4_src = f->node_saddr,
+		.ipv4_dst = f->node_daddr,
+		.ifindex = cfg->uplink_ifindex,
+	};
+
+	if (bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_OUTPUT) != BPF_FIB_LKUP_RET_SUCCESS ||
+	    fib.ifindex != cfg->uplink_ifindex)
+		return false;
+	__builtin_memcpy(f->smac, fib.smac, 6);
+	__builtin_memcpy(f->dmac, fib.dmac, 6);
+	return true;
+}
+
+static __always_inline __u32 mtu_of(struct __sk_buff *skb, __u32 ifindex)
+{
+	__u32 mtu = 0;
+
+	/* With a length the kernel only compares; the device's MTU comes back in any case. */
+	bpf_check_mtu(skb, ifindex, &mtu, 0, 0);
+	return mtu;
+}
+
+/*
+ * Takes the slot for the flow's ports. A live slot of the same pods is used again with its key; a freed one gets another
+ * key; other pods get it 120 s after it was freed. Returns enum xmasq_reason; gen and key through `f`.
+ */
+static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow *f, struct xmasq_slot *fresh,
+				   __u64 now)
+{
+	struct xmasq_slot_key sk;
+	struct xmasq_slot *s;
+	__u32 reason = XMASQ_REASON_NONE;
+	bool same;
+
+	if (!key || !f || !fresh)
+		return XMASQ_REASON_STALE;
+	slot_key_of(key, f->node_daddr, &sk);
+	s = bpf_map_lookup_elem(&slots, &sk);
+	if (!s) {
+		__builtin_memset(fresh, 0, sizeof(*fresh));
+		fresh->gen = bpf_get_prandom_u32() & ~1u;
+		fresh->saddr = key->daddr;
+		fresh->daddr = key->saddr;
+		fresh->ifindex = key->ifindex;
+		fresh->endpoint = f->endpoint;
+		fresh->endpoint_epoch = f->endpoint_epoch;
+		fresh->peer = f->peer;
+		fresh->peer_epoch = f->peer_epoch;
+		fresh->csum_diff = address_diff(f->node_daddr, f->node_saddr, key->daddr, key->saddr);
+		fresh->key = bpf_get_prandom_u32();
+		fresh->state = XMASQ_SLOT_ACTIVE;
+		f->slot_gen = fresh->gen;
+		f->own_key = fresh->key;
+		return bpf_map_update_elem(&slots, &sk, fresh, BPF_NOEXIST) == 0 ? XMASQ_REASON_NONE :
+										   XMASQ_REASON_MAP_FULL;
+	}
+	if (!slot_try_lock(s))
+		return XMASQ_REASON_SLOT_TAKEN;
+	same = s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
+	       s->endpoint_epoch == f->endpoint_epoch && s->peer_epoch == f->peer_epoch;
+	if (s->state == XMASQ_SLOT_ACTIVE && !same && endpoint_valid(s->endpoint, s->endpoint_epoch) &&
+	    peer_valid(s->peer, s->peer_epoch)) {
+		reason = XMASQ_REASON_SLOT_TAKEN;
+	} else if (s->state == XMASQ_SLOT_ACTIVE && !same) {
+		/* Its pod or peer is gone, and nobody has freed it yet. */
+		free_slot(s, XMASQ_SLOT_TOMBSTONE, now);
+		reason = XMASQ_REASON_SLOT_RECENT;
+	} else if (!same && now - s->freed_at < XMASQ_TOMBSTONE_NS) {
+		reason = XMASQ_REASON_SLOT_RECENT;
+	} else {
+		__u32 gen = s->gen;
+
+		s->gen = gen | 1;
+		barrier();
+		if (s->state != XMASQ_SLOT_ACTIVE) {
+			s->key = s->key + 1 + (bpf_get_prandom_u32() & 0x7f);
+			s->flags = 0;
+			s->rx_packets = 0;
+			s->rx_bytes = 0;
+		}
+		s->saddr = key->daddr;
+		s->daddr = key->saddr;
+		s->ifindex = key->ifindex;
+		s->endpoint = f->endpoint;
+		s->endpoint_epoch = f->endpoint_epoch;
+		s->peer = f->peer;
+		s->peer_epoch = f->peer_epoch;
+		s->csum_diff = address_diff(f->node_daddr, f->node_saddr, key->daddr, key->saddr);
+		s->recheck_at = 0;
+		s->last_rx = 0;
+		s->state = XMASQ_SLOT_ACTIVE;
+		f->own_key = s->key;
+		f->slot_gen = (gen | 1) + 1;
+		barrier();
+		s->gen = (gen | 1) + 1;
+	}
+	slot_unlock(s);
+	return reason;
+}
+
+/*
+ * A pod packet without a flow entry: may the flow have one? Installs it, with the slot for the other direction, if
+ * conntrack says so. Returns enum xmasq_reason.
+ */
+static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+			      __u32 ttl_tos)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct xmasq_scratch *tmp;
+	struct xmasq_refusal *r;
+	struct xmasq_endpoint *ep;
+	struct xmasq_flow *f;
+	__u32 zero = 0, reason, *id;
+	struct {
+		__u8 dmac[6];
+		__u8 smac[6];
+	} eth;
+
+	if (!cfg || !key)
+		return XMASQ_REASON_STALE;
+	r = bpf_map_lookup_elem(&refusals, key);
+	if (r && now < r->until) {
+		r->packets++;
+		return r->reason;
+	}
+	tmp = bpf_map_lookup_elem(&scratch, &zero);
+	id = bpf_map_lookup_elem(&endpoint_by_ifindex, &key->ifindex);
+	if (!tmp || !id)
+		return XMASQ_REASON_UNKNOWN_ENDPOINT;
+	f = &tmp->flow;
+	__builtin_memset(f, 0, sizeof(*f));
+	f->endpoint = *id;
+	ep = bpf_map_lookup_elem(&endpoints, id);
+	if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || ep->ifindex != key->ifindex)
+		return XMASQ_REASON_UNKNOWN_ENDPOINT;
+	if (ep->flags & XMASQ_EP_EXCLUDED)
+		return XMASQ_REASON_EXCLUDED;
+	f->endpoint_epoch = ep->epoch;
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return XMASQ_REASON_MALFORMED;
+	__builtin_memcpy(f->pod_mac, eth.smac, 6);
+	if (ep->addr4 != key->saddr || !mac_equal(ep->mac, eth.smac))
+		return XMASQ_REASON_SPOOF;
+	if (!(cfg->flags & XMASQ_CFG_ADMIT))
+		return XMASQ_REASON_DRAINING;
+
+	f->gen = f->gen2 = bpf_get_prandom_u32();
+	f->proto = key->proto;
+	f->ttl = ttl_tos >> 8;
+	f->tos = ttl_tos & ~TOS_ECN;
+	f->admitted_at = now;
+	id = bpf_map_lookup_elem(&endpoint_by_addr, &key->daddr);
+	if (id) {
+		ep = bpf_map_lookup_elem(&endpoints, id);
+		if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || ep->addr4 != key->daddr)
+			return XMASQ_REASON_UNKNOWN_ENDPOINT;
+		if (ep->flags & XMASQ_EP_EXCLUDED)
+			return XMASQ_REASON_EXCLUDED;
+		/* Pods of one node reach each other within the bridge: a frame for another MAC is not for this pod. */
+		if (!mac_equal(ep->mac, eth.dmac) || ep->ifindex == key->ifindex)
+			return XMASQ_REASON_NOT_POD;
+		__builtin_memcpy(f->dmac, eth.dmac, 6);
+		f->flags = XMASQ_FLOW_LOCAL | FLOW_READY;
+		f->peer = *id;
+		f->peer_epoch = ep->epoch;
+		f->out_ifindex = ep->ifindex;
+		f->mtu = 65535;
+	} else {
+		struct xmasq_prefix4 prefix = { .prefixlen = 32, .addr = key->daddr };
+		struct xmasq_destination *dest = bpf_map_lookup_elem(&destinations, &prefix);
+		struct xmasq_peer *peer;
+
+		if (!dest || dest->kind != XMASQ_DEST_PEER)
+			return XMASQ_REASON_NOT_POD;
+		peer = bpf_map_lookup_elem(&peers, &dest->peer);
+		if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
+			return XMASQ_REASON_PEER_NOT_CAPABLE;
+		f->peer = dest->peer;
+		f->peer_epoch = peer->epoch;
+		f->out_ifindex = cfg->uplink_ifindex;
+		f->node_saddr = cfg->uplink_addr4;
+		f->node_daddr = peer->addr4;
+		f->csum_diff = address_diff(key->saddr, key->daddr, f->node_saddr, f->node_daddr);
+		f->ip_sum = bpf_htons(0x4500) + bpf_htons(IP_DF) + bpf_htons(64 << 8 | key->proto) +
+			    (f->node_saddr & 0xffff) + (f->node_saddr >> 16) + (f->node_daddr & 0xffff) +
+			    (f->node_daddr >> 16);
+	}
+
+	/*
+	 * No timeout is extended here: the packet itself goes slow and does it. Were the entry to be extended before the flow
+	 * carries a single packet, one-off exchanges would fill conntrack's table.
+	 */
+	reason = ct_admits(skb, cfg, key, 0);
+	if (reason) {
+		refuse(key, reason, now);
+		return reason;
+	}
+	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) || (key->proto != IPPROTO_TCP && key->proto != IPPROTO_UDP))
+		f->flags |= XMASQ_FLOW_APPROVED;
+	if (!(f->flags & XMASQ_FLOW_LOCAL)) {
+		reason = claim_slot(key, f, &tmp->slot, now);
+		if (reason) {
+			refuse(key, reason, now);
+			return reason;
+		}
+	}
+	if (bpf_map_update_elem(&flows, key, f, BPF_NOEXIST)) {
+		refuse(key, XMASQ_REASON_MAP_FULL, now);
+		return XMASQ_REASON_MAP_FULL;
+	}
+	bpf_map_delete_elem(&refusals, key);
+	count(XMASQ_COUNTER_FLOW_ADMITTED);
+	emit(XMASQ_EVENT_ADMITTED, 0, key, f->flags & XMASQ_FLOW_LOCAL ? 0 : f->peer);
+	return XMASQ_REASON_NONE;
+}
+
+/*
+ * Once every XMASQ_VERIFY_NS, and whenever another program has changed the flow: is it still what it was admitted as, and
+ * may it be fast? Returns 0 and sets f->blocked, or the reason why the entry must go.
+ */
+static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+			       struct xmasq_flow *f, __u64 now)
+{
+	struct xmasq_slot_key sk;
+	struct xmasq_slot *s;
+	__u32 reason;
+	__u64 heard;
+	__u8 blocked = XMASQ_REASON_NONE;
+
+	if (!cfg || !key || !f)
+		return XMASQ_REASON_STALE;
+	if (!endpoint_valid(f->endpoint, f->endpoint_epoch))
+		return XMASQ_REASON_STALE;
+	if (now >= f->recheck_at) {
+		reason = ct_admits(skb, cfg, key, 1);
+		if (reason)
+			return reason;
+		f->recheck_at = now + XMASQ_RECHECK_NS;
+	}
+	f->verify_at = now + XMASQ_VERIFY_NS;
+	if (!(cfg->flags & XMASQ_CFG_SEND)) {
+		f->blocked = XMASQ_REASON_DRAINING;
+		return 0;
+	}
+	if (f->flags & XMASQ_FLOW_LOCAL) {
+		f->blocked = 0;
+		return endpoint_valid(f->peer, f->peer_epoch) ? 0 : XMASQ_REASON_STALE;
+	}
+	if (!peer_valid(f->peer, f->peer_epoch) || f->node_saddr != cfg->uplink_addr4 ||
+	    f->out_ifindex != cfg->uplink_ifindex)
+		return XMASQ_REASON_STALE;
+	slot_key_of(key, f->node_daddr, &sk);
+	s = bpf_map_lookup_elem(&slots, &sk);
+	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
+		return XMASQ_REASON_STALE;
+
+	heard = s->last_rx > f->last_rx_slow ? s->last_rx : f->last_rx_slow;
+	if (!f->fast_since || heard > f->unanswered_since || now - f->last_tx > XMASQ_PAUSE_NS)
+		f->unanswered_since = 0;
+	if (now < f->hole_until) {
+		blocked = XMASQ_REASON_BLACK_HOLE;
+	} else if (!peer_alive(f->peer, now, XMASQ_SEND_LIFE_NS)) {
+		blocked = XMASQ_REASON_PEER_SILENT;
+	} else if (!flow_is_slow(f)) {
+		if (!f->unanswered_since) {
+			f->unanswered_since = now;
+		} else if (now - f->unanswered_since > XMASQ_SILENCE_NS) {
+			blocked = XMASQ_REASON_BLACK_HOLE;
+			f->hole_until = now + (XMASQ_SEC << f->hole_level);
+			if (f->hole_level < 6)
+				f->hole_level++;
+			f->unanswered_since = 0;
+			count(XMASQ_COUNTER_BLACK_HOLE);
+			emit(XMASQ_EVENT_BLACK_HOLE, XMASQ_REASON_BLACK_HOLE, key, f->peer);
+		}
+	}
+	if (!blocked && !find_neighbour(skb, cfg, f))
+		blocked = XMASQ_REASON_NO_NEIGHBOUR;
+	if (f->hole_level && !blocked && now - f->hole_until > 60 * XMASQ_SEC)
+		f->hole_level = 0;
+	f->mtu = mtu_of(skb, f->out_ifindex);
+	f->blocked = blocked;
+	return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The maps of the data plane. All are pinned by the sidecar; sizes marked (*) are set by it before loading. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "xmasq.h"
+
+/* What the sidecar tells the programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct xmasq_config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, XMASQ_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, struct xmasq_endpoint);
+} endpoints SEC(".maps");
+
+/* ifindex of a host-side veth -> endpoint id */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, XMASQ_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} endpoint_by_ifindex SEC(".maps");
+
+/* pod address -> endpoint id */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, XMASQ_MAX_ENDPOINTS);
+	__type(key, __be32);
+	__type(value, __u32);
+} endpoint_by_addr SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, XMASQ_MAX_PEERS);
+	__type(key, __u32);
+	__type(value, struct xmasq_peer);
+} peers SEC(".maps");
+
+/* transport address -> peer id */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, XMASQ_MAX_PEERS);
+	__type(key, __be32);
+	__type(value, __u32);
+} peer_by_addr SEC(".maps");
+
+/* pod CIDR -> peer id; gateway addresses inside map to nothing */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, XMASQ_MAX_PEERS * 4);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct xmasq_prefix4);
+	__type(value, struct xmasq_destination);
+} destinations SEC(".maps");
+
+/* (*) The sidecar's admissions, for what the kernel's lookup cannot answer. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, XMASQ_MAX_APPROVALS);
+	__type(key, struct xmasq_flow_key);
+	__type(value, struct xmasq_approval);
+} approvals SEC(".maps");
+
+/* What the programs know of each peer. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, XMASQ_MAX_PEERS);
+	__type(key, __u32);
+	__type(value, struct xmasq_peer_state);
+} peer_state SEC(".maps");
+
+/* (*) Admitted flows, by what the local pod sends. Not evicted: when full, new flows stay slow. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, XMASQ_MAX_FLOWS);
+	__type(key, struct xmasq_flow_key);
+	__type(value, struct xmasq_flow);
+} flows SEC(".maps");
+
+/* (*) Restore slots, by what a masqueraded packet looks like on the underlay. Not evicted either. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, XMASQ_MAX_SLOTS);
+	__type(key, struct xmasq_slot_key);
+	__type(value, struct xmasq_slot);
+} slots SEC(".maps");
+
+/* (*) Flows that were refused, so that they do not pay for a lookup with every packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, XMASQ_MAX_REFUSALS);
+	__type(key, struct xmasq_flow_key);
+	__type(value, struct xmasq_refusal);
+} refusals SEC(".maps");
+
+/* Index: enum xmasq_counter. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, XMASQ_COUNTER_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/* Packets left to the slow path. Index: enum xmasq_reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, XMASQ_REASON_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} reasons SEC(".maps");
+
+/* struct xmasq_event records */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+/* New map values are built here: they do not fit on a program's stack. */
+struct xmasq_scratch {
+	struct xmasq_flow flow;
+	struct xmasq_slot slot;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct xmasq_scratch);
+} scratch SEC(".maps");
+
+static __always_inline const struct xmasq_config *get_config(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&config, &zero);
+}
+
+static __always_inline void count(enum xmasq_counter which)
+{
+	__u32 key = which;
+	__u64 *value = bpf_map_lookup_elem(&counters, &key);
+
+	if (value)
+		*value += 1;
+}
+
+static __always_inline void count_reason(__u32 reason)
+{
+	__u64 *value = bpf_map_lookup_elem(&reasons, &reason);
+
+	if (value)
+		*value += 1;
+}
+
+/* A full ring buffer loses the event, never the packet; the sidecar sees it in the counter. */
+static __noinline void emit(__u32 type, __u32 reason, const struct xmasq_flow_key *flow, __u32 peer)
+{
+	struct xmasq_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		count(XMASQ_COUNTER_EVENT_LOST);
+		return;
+	}
+	e->time = bpf_ktime_get_coarse_ns();
+	e->type = type;
+	e->reason = reason;
+	if (flow)
+		e->flow = *flow;
+	else
+		__builtin_memset(&e->flow, 0, sizeof(e->flow));
+	e->peer = peer;
+	bpf_ringbuf_submit(e, 0);
+}

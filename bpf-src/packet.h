@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Reading and rewriting of IPv4 packets in an skb. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "xmasq.h"
+
+/* Let the next program or the stack decide: TCX_NEXT and TC_ACT_UNSPEC are the same number. */
+#define PASS (-1)
+#define DROP TC_ACT_SHOT
+
+#define IP_DF 0x4000
+#define IP_MF 0x2000
+#define IP_EVIL 0x8000
+#define IP_OFFSET 0x1fff
+
+/* The marker bit and the fields of the ID of masqueraded and announcing packets (host byte order). */
+#define ID_MARKER 0x8000
+#define ID_FLAG 0x4000 /* masqueraded: the pod's packet had no DF. Announcing: we hold your key */
+#define ID_KEY_SHIFT 6
+#define ID_COUNT_MASK 0x3f
+#define ID_MAX_SEGMENTS 64
+
+#define TOS_ECN 0x03
+#define TOS_TRACEFLOW 0x0c /* the low two bits of the DSCP */
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+
+#define ICMP_ECHOREPLY 0
+#define ICMP_ECHO 8
+
+#define L3_OFF ETH_HLEN
+#define L4_OFF (ETH_HLEN + (int)sizeof(struct iphdr))
+
+#define IPPROTO_VERSION_IHL 0x45
+
+/* What the programs need to know of a packet; filled by parse(). */
+struct packet {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport; /* see struct xmasq_flow_key */
+	__be16 dport;
+	__u16 id; /* host byte order */
+	__u16 tot_len;
+	__u16 segments; /* GSO segments, 1 if none */
+	__u8 proto;
+	__u8 tos;
+	__u8 ttl;
+	__u8 df;
+	__u8 tcp_flags;
+	__u8 reason; /* enum xmasq_reason: why it can't be on the fast path by itself */
+};
+
+/*
+ * Packet pointers. In assembler, because the compiler would else keep the address of the field in the context for a second
+ * read after a helper call, which the verifier refuses.
+ */
+static __always_inline void *packet_start(const struct __sk_buff *skb)
+{
+	void *p;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(p) : "r"(skb), "i"(offsetof(struct __sk_buff, data)));
+	return p;
+}
+
+static __always_inline void *packet_end(const struct __sk_buff *skb)
+{
+	void *p;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(p) : "r"(skb), "i"(offsetof(struct __sk_buff, data_end)));
+	return p;
+}
+
+/*
+ * The scratch words of an skb survive redirects: they tell uplink_egress what a packet is. One store each, in assembler,
+ * for the same reason as above.
+ */
+#define STORE_CB(skb, i, value)                                                                                     \
+	asm volatile("*(u32 *)(%0 + %1) = %2" ::"r"(skb), "i"(offsetof(struct __sk_buff, cb) + 4 * (i)), "r"(value) \
+		     : "memory")
+
+static __always_inline void store_cb(struct __sk_buff *skb, __u32 a, __u32 b, __u32 c, __u32 d)
+{
+	STORE_CB(skb, 0, a);
+	STORE_CB(skb, 1, b);
+	STORE_CB(skb, 2, c);
+	STORE_CB(skb, 3, d);
+}
+
+/* Makes `len` bytes readable; false if the packet is shorter. Invalidates packet pointers. */
+static __always_inline bool readable(struct __sk_buff *skb, __u32 len)
+{
+	if (packet_start(skb) + len <= packet_end(skb))
+		return true;
+	if (skb->len < len)
+		return false;
+	return bpf_skb_pull_data(skb, len) == 0 && packet_start(skb) + len <= packet_end(skb);
+}
+
+/*
+ * Segments that the packet will become on a wire. Packet sockets may hand in GSO packets without a count
+ * (virtio_net_hdr_to_skb sets gso_segs to 0): then it is computed, rounding up.
+ */
+static __always_inline __u32 segments_of(const struct __sk_buff *skb)
+{
+	__u32 size = skb->gso_size;
+	__u32 n = skb->gso_segs;
+
+	if (!size)
+		return 1;
+	if (!n)
+		n = skb->len / size + 1;
+	return n > 0xffff ? 0xffff : n;
+}
+
+static __always_inline __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* RFC 1624: the checksum after one 16-bit word changed. All in network byte order as stored. */
+static __always_inline __u16 csum_replace(__u16 check, __u16 from, __u16 to)
+{
+	return ~fold((__u16)~check + (__u32)(__u16)~from + to);
+}
+
+static __always_inline void set_id(struct iphdr *ip, __u16 id)
+{
+	__be16 to = bpf_htons(id);
+
+	ip->check = csum_replace(ip->check, ip->id, to);
+	ip->id = to;
+}
+
+/* An ID for a packet without DF, marker clear: fragments of it may exist one day. */
+static __always_inline __u16 fresh_id(void)
+{
+	return bpf_get_prandom_u32() & 0x3fff;
+}
+
+/*
+ * The ID after its marker bit was cleared, such that the IDs of all segments stay below the marker, too: segmentation
+ * counts up from the first one. Fragments of one datagram keep one ID.
+ */
+static __always_inline __u16 cleared_id(__u16 id, __u32 segments, bool df)
+{
+	id &= 0x7fff;
+	if ((__u32)id + segments > 0x8000)
+		id = df ? 0 : id & 0x3fff;
+	return id;
+}
+
+static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+{
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]));
+}
+
+/* The transport ports of the opposite direction, in place. ICMP echo: the identifier stays, request <-> reply. */
+static __always_inline void reverse_ports(__u8 proto, __be16 *sport, __be16 *dport)
+{
+	if (proto == IPPROTO_ICMP) {
+		*dport = bpf_htons(ICMP_ECHO) - *dport;
+	} else {
+		__be16 s = *sport;
+
+		*sport = *dport;
+		*dport = s;
+	}
+}
+
+static __always_inline bool reserved_port(__be16 port, __be16 tunnel)
+{
+	return port == tunnel || port == bpf_htons(4789) || port == bpf_htons(6081) || port == bpf_htons(500) ||
+	       port == bpf_htons(4500) || port == bpf_htons(51820);
+}
+
+/* SCTP (RFC 9260 3.): true if all chunks are DATA, or SACK alone or before DATA. Anything else is for conntrack to see. */
+static __always_inline bool sctp_is_data(struct __sk_buff *skb)
+{
+	struct {
+		__u8 type;
+		__u8 flags;
+		__be16 length;
+	} chunk;
+	__u32 off = L4_OFF + 12;
+
+	if (bpf_skb_load_bytes(skb, off, &chunk, sizeof(chunk)))
+		return false;
+	if (chunk.type == 3) {
+		off += (bpf_ntohs(chunk.length) + 3) & ~3u;
+		if (off + sizeof(chunk) > skb->len)
+			return true;
+		if (bpf_skb_load_bytes(skb, off, &chunk, sizeof(chunk)))
+			return false;
+	}
+	return chunk.type == 0;
+}
+
+/*
+ * Fills `p` from an Ethernet frame with an IPv4 header. Returns false if there is none that a stack would accept: then
+ * nothing can be said of the packet, and nobody takes it for a masqueraded or announcing one. Sets p->reason if the packet
+ * is not for the fast path; ports are then valid only if the reason is about what follows them. `padded` allows the Ethernet
+ * padding of short frames.
+ */
+static __always_inline bool parse(struct __sk_buff *skb, struct packet *p, __be16 tunnel_port, bool padded)
+{
+	struct iphdr *ip;
+	__u16 frag;
+	__u8 *l4;
+
+	p->reason = XMASQ_REASON_NONE;
+	p->sport = p->dport = 0;
+	p->tcp_flags = 0;
+	if (skb->protocol != bpf_htons(ETH_P_IP) || !readable(skb, L4_OFF))
+		return false;
+	ip = packet_start(skb) + L3_OFF;
+	if ((void *)(ip + 1) > packet_end(skb))
+		return false;
+	if (*(__u8 *)ip >> 4 != 4)
+		return false;
+	p->saddr = ip->saddr;
+	p->daddr = ip->daddr;
+	p->id = bpf_ntohs(ip->id);
+	p->tot_len = bpf_ntohs(ip->tot_len);
+	p->proto = ip->protocol;
+	p->tos = ip->tos;
+	p->ttl = ip->ttl;
+	frag = bpf_ntohs(ip->frag_off);
+	p->df = !!(frag & IP_DF);
+	p->segments = segments_of(skb);
+
+	if (skb->vlan_present) {
+		p->reason = XMASQ_REASON_VLAN;
+		return true;
+	}
+	if (*(__u8 *)ip != IPPROTO_VERSION_IHL) {
+		p->reason = XMASQ_REASON_IP_OPTIONS;
+		return true;
+	}
+	if (frag & (IP_MF | IP_OFFSET)) {
+		p->reason = XMASQ_REASON_FRAGMENT;
+		return true;
+	}
+	if ((frag & IP_EVIL) || p->tot_len + (__u32)ETH_HLEN > skb->len ||
+	    (!padded && p->tot_len + (__u32)ETH_HLEN != skb->len)) {
+		p->reason = XMASQ_REASON_MALFORMED;
+		return true;
+	}
+
+	switch (p->proto) {
+	case IPPROTO_TCP:
+		if (!readable(skb, L4_OFF + sizeof(struct tcphdr)))
+			goto malformed;
+		l4 = packet_start(skb) + L4_OFF;
+		if ((void *)l4 + sizeof(struct tcphdr) > packet_end(skb))
+			goto malformed;
+		p->sport = *(__be16 *)l4;
+		p->dport = *(__be16 *)(l4 + 2);
+		p->tcp_flags = l4[13];
+		if (l4[12] >> 4 < 5)
+			goto malformed;
+		if (p->tcp_flags & TCP_SYN)
+			p->reason = XMASQ_REASON_TCP_SYN;
+		else if (p->tcp_flags & TCP_FIN)
+			p->reason = XMASQ_REASON_TCP_FIN;
+		break;
+	case IPPROTO_UDP:
+		if (!readable(skb, L4_OFF + sizeof(struct udphdr)))
+			goto malformed;
+		l4 = packet_start(skb) + L4_OFF;
+		if ((void *)l4 + sizeof(struct udphdr) > packet_end(skb))
+			goto malformed;
+		p->sport = *(__be16 *)l4;
+		p->dport = *(__be16 *)(l4 + 2);
+		break;
+	case IPPROTO_ICMP:
+		if (!readable(skb, L4_OFF + 8))
+			goto malformed;
+		l4 = packet_start(skb) + L4_OFF;
+		if ((void *)l4 + 8 > packet_end(skb))
+			goto malformed;
+		if ((l4[0] != ICMP_ECHO && l4[0] != ICMP_ECHOREPLY) || l4[1]) {
+			p->reason = XMASQ_REASON_ICMP_TYPE;
+			return true;
+		}
+		p->sport = *(__be16 *)(l4 + 4);
+		p->dport = bpf_htons(l4[0]);
+		break;
+	case IPPROTO_SCTP:
+		if (!readable(skb, L4_OFF + 12))
+			goto malformed;
+		l4 = packet_start(skb) + L4_OFF;
+		if ((void *)l4 + 12 > packet_end(skb))
+			goto malformed;
+		p->sport = *(__be16 *)l4;
+		p->dport = *(__be16 *)(l4 + 2);
+		if (!sctp_is_data(skb))
+			p->reason = XMASQ_REASON_SCTP_CONTROL;
+		break;
+	case IPPROTO_IGMP:
+	case IPPROTO_ESP:
+	case IPPROTO_AH:
+	case 33: /* DCCP and UDP-Lite have checksums over addresses that nobody needs to rewrite here */
+	case 136:
+		p->reason = XMASQ_REASON_PROTOCOL;
+		return true;
+	}
+
+	if (p->reason)
+		return true;
+	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
+		if (p->sport == bpf_htons(53))
+			p->reason = XMASQ_REASON_DNS_REPLY;
+		else if (reserved_port(p->sport, tunnel_port) || reserved_port(p->dport, tunnel_port))
+			p->reason = XMASQ_REASON_RESERVED_PORT;
+	}
+	if (p->segments > ID_MAX_SEGMENTS)
+		p->reason = XMASQ_REASON_GSO_SEGMENTS;
+	return true;
+
+malformed:
+	p->reason = XMASQ_REASON_MALFORMED;
+	return true;
+}
+
+/* TTL and DSCP that keep a pod's packet off the fast path. On the underlay they are ours and mean nothing. */
+static __always_inline __u8 header_reason(const struct packet *p)
+{
+	if (p->ttl <= 1)
+		return XMASQ_REASON_TTL;
+	if ((p->tos & TOS_TRACEFLOW) == TOS_TRACEFLOW)
+		return XMASQ_REASON_TRACEFLOW;
+	return XMASQ_REASON_NONE;
+}
+
+/* Where the checksum over the pseudo header is: offset in the transport header, or -1 if the protocol has none. */
+static __always_inline int checksum_offset(__u8 proto)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return 16;
+	case IPPROTO_UDP:
+		return 6;
+	default:
+		return -1;
+	}
+}
+
+/*
+ * Puts the change of addresses into the transport checksum, whatever its state: absent (UDP 0), complete, or pending for
+ * the device (CHECKSUM_PARTIAL). `diff` is from bpf_csum_diff. False if the packet could not be written.
+ */
+static __always_inline bool fix_checksum(struct __sk_buff *skb, __u8 proto, __u32 diff)
+{
+	if (proto == IPPROTO_TCP)
+		return bpf_l4_csum_replace(skb, L4_OFF + 16, 0, diff, BPF_F_PSEUDO_HDR) == 0;
+	if (proto == IPPROTO_UDP)
+		return bpf_l4_csum_replace(skb, L4_OFF + 6, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0) == 0;
+	return true;
+}
+
+/* The difference that replacing one address pair by another makes to a checksum. */
+static __always_inline __u32 address_diff(__be32 from_s, __be32 from_d, __be32 to_s, __be32 to_d)
+{
+	__be32 from[2] = { from_s, from_d };
+	__be32 to[2] = { to_s, to_d };
+
+	return bpf_csum_diff(from, sizeof(from), to, sizeof(to), 0);
+}

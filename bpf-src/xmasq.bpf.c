@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The data plane. Path of a packet: pod_egress (sender's node) -> uplink_egress -> underlay -> uplink_ingress (receiver's
+ * node); packets of the slow path meet pod_egress and pod_ingress. docs/packet-walk.md follows one through the maps.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+#include "packet.h"
+#include "conntrack.h"
+#include "admission.h"
+#include "flow.h"
+#include "pod_egress.h"
+#include "pod_ingress.h"
+#include "uplink_ingress.h"
+#include "uplink_egress.h"
+
+char LICENSE[] SEC("license")
+= "Dual BSD/GPL";
