@@ -34,7 +34,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, XMASQ_MAX_ENDPOINTS);
-	__type(key, __be32);
+	__type(key, struct xmasq_addr4);
 	__type(value, __u32);
 } endpoint_by_addr SEC(".maps");
 
@@ -49,7 +49,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, XMASQ_MAX_PEERS);
-	__type(key, __be32);
+	__type(key, struct xmasq_addr4);
 	__type(value, __u32);
 } peer_by_addr SEC(".maps");
 
@@ -128,6 +128,20 @@ struct {
 struct xmasq_scratch {
 	struct xmasq_flow flow;
 	struct xmasq_slot slot;
+	/* Never read: types that nothing names are left out of the BTF, and the sidecar's names come from there. */
+	struct xmasq_named {
+		enum xmasq_config_flag config_flag;
+		enum xmasq_endpoint_flag endpoint_flag;
+		enum xmasq_peer_flag peer_flag;
+		enum xmasq_dest_kind dest_kind;
+		enum xmasq_flow_flag flow_flag;
+		enum xmasq_slot_state slot_state;
+		enum xmasq_slot_flag slot_flag;
+		enum xmasq_reason reason;
+		enum xmasq_counter counter;
+		enum xmasq_event_type event_type;
+		struct xmasq_event event;
+	} named;
 };
 
 struct {

@@ -101,6 +101,11 @@ struct xmasq_peer_state {
 	__u64 reject_count;  /* rejections sent in it */
 };
 
+/* Key of the maps that are looked up by an address. */
+struct xmasq_addr4 {
+	__be32 addr;
+};
+
 enum xmasq_dest_kind {
 	XMASQ_DEST_NONE = 0, /* e.g. a gateway address inside a pod CIDR */
 	XMASQ_DEST_PEER = 1,

@@ -1,0 +1,1132 @@
+// Generated from the BTF of the BPF objects by scripts/gen-layouts.ts. Do not edit.
+import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
+
+/** Identifies these layouts: equal exactly if structs, enums and maps are. */
+export const LAYOUT_HASH = '652f4f9049fb8e0b';
+
+/** enum xmasq_config_flag. */
+export const ConfigFlag = {
+  ADMIT: 1,
+  SEND: 2,
+  CT_LOOKUP: 4,
+} as const;
+/** A value of enum xmasq_config_flag. */
+export type ConfigFlag = (typeof ConfigFlag)[keyof typeof ConfigFlag];
+/** Value of enum xmasq_config_flag -> name, lower case; without the mark of the end. */
+export const configFlagNames: Readonly<Record<number, string>> = {
+  [1]: 'admit',
+  [2]: 'send',
+  [4]: 'ct_lookup',
+};
+
+/** enum xmasq_counter. */
+export const Counter = {
+  FAST_TX: 0,
+  FAST_LOCAL: 1,
+  SLOW_TX: 2,
+  ANNOUNCED: 3,
+  MARKER_CLEARED: 4,
+  SLOW_RX: 5,
+  KEY_LEARNED: 6,
+  RESTORED: 7,
+  UNKNOWN_KEY: 8,
+  INCOMPLETE: 9,
+  UNKNOWN_PASSED: 10,
+  REJECT_SENT: 11,
+  REJECT_LIMITED: 12,
+  REJECT_RECEIVED: 13,
+  REJECT_IGNORED: 14,
+  ACK_SENT: 15,
+  ACK_RECEIVED: 16,
+  NODE_CLEARED: 17,
+  OWN_SEEN: 18,
+  OWN_LOST: 19,
+  FLOW_ADMITTED: 20,
+  FLOW_DEMOTED: 21,
+  FLOW_CLOSED: 22,
+  CT_LOOKUP: 23,
+  CT_EXTENDED: 24,
+  CT_KILLED: 25,
+  BLACK_HOLE: 26,
+  EVENT_LOST: 27,
+  COUNT: 28,
+} as const;
+/** A value of enum xmasq_counter. */
+export type Counter = (typeof Counter)[keyof typeof Counter];
+/** Value of enum xmasq_counter -> name, lower case; without the mark of the end. */
+export const counterNames: Readonly<Record<number, string>> = {
+  [0]: 'fast_tx',
+  [1]: 'fast_local',
+  [2]: 'slow_tx',
+  [3]: 'announced',
+  [4]: 'marker_cleared',
+  [5]: 'slow_rx',
+  [6]: 'key_learned',
+  [7]: 'restored',
+  [8]: 'unknown_key',
+  [9]: 'incomplete',
+  [10]: 'unknown_passed',
+  [11]: 'reject_sent',
+  [12]: 'reject_limited',
+  [13]: 'reject_received',
+  [14]: 'reject_ignored',
+  [15]: 'ack_sent',
+  [16]: 'ack_received',
+  [17]: 'node_cleared',
+  [18]: 'own_seen',
+  [19]: 'own_lost',
+  [20]: 'flow_admitted',
+  [21]: 'flow_demoted',
+  [22]: 'flow_closed',
+  [23]: 'ct_lookup',
+  [24]: 'ct_extended',
+  [25]: 'ct_killed',
+  [26]: 'black_hole',
+  [27]: 'event_lost',
+};
+
+/** enum xmasq_dest_kind. */
+export const DestKind = {
+  NONE: 0,
+  PEER: 1,
+} as const;
+/** A value of enum xmasq_dest_kind. */
+export type DestKind = (typeof DestKind)[keyof typeof DestKind];
+/** Value of enum xmasq_dest_kind -> name, lower case; without the mark of the end. */
+export const destKindNames: Readonly<Record<number, string>> = {
+  [0]: 'none',
+  [1]: 'peer',
+};
+
+/** enum xmasq_endpoint_flag. */
+export const EndpointFlag = {
+  PRESENT: 1,
+  EXCLUDED: 2,
+} as const;
+/** A value of enum xmasq_endpoint_flag. */
+export type EndpointFlag = (typeof EndpointFlag)[keyof typeof EndpointFlag];
+/** Value of enum xmasq_endpoint_flag -> name, lower case; without the mark of the end. */
+export const endpointFlagNames: Readonly<Record<number, string>> = {
+  [1]: 'present',
+  [2]: 'excluded',
+};
+
+/** enum xmasq_event_type. */
+export const EventType = {
+  WANT_APPROVAL: 1,
+  ADMITTED: 2,
+  DEMOTED: 3,
+  RESET: 4,
+  BLACK_HOLE: 5,
+  REJECTED: 6,
+  UNKNOWN_PASSED: 7,
+  OWN_LOST: 8,
+} as const;
+/** A value of enum xmasq_event_type. */
+export type EventType = (typeof EventType)[keyof typeof EventType];
+/** Value of enum xmasq_event_type -> name, lower case; without the mark of the end. */
+export const eventTypeNames: Readonly<Record<number, string>> = {
+  [1]: 'want_approval',
+  [2]: 'admitted',
+  [3]: 'demoted',
+  [4]: 'reset',
+  [5]: 'black_hole',
+  [6]: 'rejected',
+  [7]: 'unknown_passed',
+  [8]: 'own_lost',
+};
+
+/** enum xmasq_flow_flag. */
+export const FlowFlag = {
+  LOCAL: 1,
+  HAVE_KEY: 2,
+  ANNOUNCED: 4,
+  PEER_COMPLETE: 8,
+  APPROVED: 16,
+} as const;
+/** A value of enum xmasq_flow_flag. */
+export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
+/** Value of enum xmasq_flow_flag -> name, lower case; without the mark of the end. */
+export const flowFlagNames: Readonly<Record<number, string>> = {
+  [1]: 'local',
+  [2]: 'have_key',
+  [4]: 'announced',
+  [8]: 'peer_complete',
+  [16]: 'approved',
+};
+
+/** enum xmasq_peer_flag. */
+export const PeerFlag = {
+  PRESENT: 1,
+  CAPABLE: 2,
+} as const;
+/** A value of enum xmasq_peer_flag. */
+export type PeerFlag = (typeof PeerFlag)[keyof typeof PeerFlag];
+/** Value of enum xmasq_peer_flag -> name, lower case; without the mark of the end. */
+export const peerFlagNames: Readonly<Record<number, string>> = {
+  [1]: 'present',
+  [2]: 'capable',
+};
+
+/** enum xmasq_reason. */
+export const Reason = {
+  NONE: 0,
+  VLAN: 1,
+  MALFORMED: 2,
+  IP_OPTIONS: 3,
+  FRAGMENT: 4,
+  TTL: 5,
+  TRACEFLOW: 6,
+  PROTOCOL: 7,
+  ICMP_TYPE: 8,
+  SCTP_CONTROL: 9,
+  TCP_SYN: 10,
+  TCP_FIN: 11,
+  DNS_REPLY: 12,
+  RESERVED_PORT: 13,
+  TOO_BIG: 14,
+  GSO_SEGMENTS: 15,
+  HEADER_CHANGED: 16,
+  UNKNOWN_ENDPOINT: 17,
+  EXCLUDED: 18,
+  SPOOF: 19,
+  NOT_POD: 20,
+  PEER_NOT_CAPABLE: 21,
+  DRAINING: 22,
+  CT_MISSING: 23,
+  CT_UNCONFIRMED: 24,
+  CT_UNREPLIED: 25,
+  CT_STATE: 26,
+  CT_NOT_ALLOWED: 27,
+  CT_SOURCE: 28,
+  CT_SNAT: 29,
+  CT_HAIRPIN: 30,
+  CT_L7: 31,
+  CT_SERVICE: 32,
+  CT_STATUS: 33,
+  NO_APPROVAL: 34,
+  SLOT_TAKEN: 35,
+  SLOT_RECENT: 36,
+  MAP_FULL: 37,
+  KEY_EXCHANGE: 38,
+  KEY_REJECTED: 39,
+  PEER_SILENT: 40,
+  BLACK_HOLE: 41,
+  NO_NEIGHBOUR: 42,
+  CLOSED: 43,
+  STALE: 44,
+  COUNT: 45,
+} as const;
+/** A value of enum xmasq_reason. */
+export type Reason = (typeof Reason)[keyof typeof Reason];
+/** Value of enum xmasq_reason -> name, lower case; without the mark of the end. */
+export const reasonNames: Readonly<Record<number, string>> = {
+  [0]: 'none',
+  [1]: 'vlan',
+  [2]: 'malformed',
+  [3]: 'ip_options',
+  [4]: 'fragment',
+  [5]: 'ttl',
+  [6]: 'traceflow',
+  [7]: 'protocol',
+  [8]: 'icmp_type',
+  [9]: 'sctp_control',
+  [10]: 'tcp_syn',
+  [11]: 'tcp_fin',
+  [12]: 'dns_reply',
+  [13]: 'reserved_port',
+  [14]: 'too_big',
+  [15]: 'gso_segments',
+  [16]: 'header_changed',
+  [17]: 'unknown_endpoint',
+  [18]: 'excluded',
+  [19]: 'spoof',
+  [20]: 'not_pod',
+  [21]: 'peer_not_capable',
+  [22]: 'draining',
+  [23]: 'ct_missing',
+  [24]: 'ct_unconfirmed',
+  [25]: 'ct_unreplied',
+  [26]: 'ct_state',
+  [27]: 'ct_not_allowed',
+  [28]: 'ct_source',
+  [29]: 'ct_snat',
+  [30]: 'ct_hairpin',
+  [31]: 'ct_l7',
+  [32]: 'ct_service',
+  [33]: 'ct_status',
+  [34]: 'no_approval',
+  [35]: 'slot_taken',
+  [36]: 'slot_recent',
+  [37]: 'map_full',
+  [38]: 'key_exchange',
+  [39]: 'key_rejected',
+  [40]: 'peer_silent',
+  [41]: 'black_hole',
+  [42]: 'no_neighbour',
+  [43]: 'closed',
+  [44]: 'stale',
+};
+
+/** enum xmasq_slot_flag. */
+export const SlotFlag = {
+  COMPLETE: 1,
+  PEER_FAST: 2,
+} as const;
+/** A value of enum xmasq_slot_flag. */
+export type SlotFlag = (typeof SlotFlag)[keyof typeof SlotFlag];
+/** Value of enum xmasq_slot_flag -> name, lower case; without the mark of the end. */
+export const slotFlagNames: Readonly<Record<number, string>> = {
+  [1]: 'complete',
+  [2]: 'peer_fast',
+};
+
+/** enum xmasq_slot_state. */
+export const SlotState = {
+  ACTIVE: 1,
+  CLOSING: 2,
+  TOMBSTONE: 3,
+} as const;
+/** A value of enum xmasq_slot_state. */
+export type SlotState = (typeof SlotState)[keyof typeof SlotState];
+/** Value of enum xmasq_slot_state -> name, lower case; without the mark of the end. */
+export const slotStateNames: Readonly<Record<number, string>> = {
+  [1]: 'active',
+  [2]: 'closing',
+  [3]: 'tombstone',
+};
+
+/** struct xmasq_addr4, 4 bytes. */
+export interface Addr4 {
+  /** u32, network byte order in C, offset 0. */
+  readonly addr: number;
+}
+function writeAddr4(to: Buffer, at: number, value: Addr4): void {
+  to.writeUInt32BE(checkInteger('xmasq_addr4.addr', value.addr, 0, 4294967295), at);
+}
+function readAddr4(from: Buffer, at: number): Addr4 {
+  return {
+    addr: from.readUInt32BE(at),
+  };
+}
+/** struct xmasq_addr4, 4 bytes. */
+export const addr4Codec: Codec<Addr4> = makeCodec('xmasq_addr4', 4, writeAddr4, readAddr4);
+
+/** struct xmasq_approval, 8 bytes. */
+export interface Approval {
+  /** u64, offset 0. */
+  readonly expires: bigint;
+}
+function writeApproval(to: Buffer, at: number, value: Approval): void {
+  to.writeBigUInt64LE(checkBigInteger('xmasq_approval.expires', value.expires, 0n, 18446744073709551615n), at);
+}
+function readApproval(from: Buffer, at: number): Approval {
+  return {
+    expires: from.readBigUInt64LE(at),
+  };
+}
+/** struct xmasq_approval, 8 bytes. */
+export const approvalCodec: Codec<Approval> = makeCodec('xmasq_approval', 8, writeApproval, readApproval);
+
+/** struct xmasq_config, 48 bytes. */
+export interface Config {
+  /** u32, offset 0. */
+  readonly layoutVersion: number;
+  /** u32, offset 4. */
+  readonly flags: number;
+  /** 4 of u32, offset 8. */
+  readonly magic: readonly number[];
+  /** u32, offset 24. */
+  readonly uplinkIfindex: number;
+  /** u32, network byte order in C, offset 28. */
+  readonly uplinkAddr4: number;
+  /** u64, offset 32. */
+  readonly stateSince: bigint;
+  /** u32, offset 40. */
+  readonly hz: number;
+  /** u16, offset 44. */
+  readonly ctZone: number;
+  /** u16, network byte order in C, offset 46. */
+  readonly tunnelPort: number;
+}
+function writeConfig(to: Buffer, at: number, value: Config): void {
+  to.writeUInt32LE(checkInteger('xmasq_config.layout_version', value.layoutVersion, 0, 4294967295), at);
+  to.writeUInt32LE(checkInteger('xmasq_config.flags', value.flags, 0, 4294967295), at + 4);
+  checkLength('xmasq_config.magic', value.magic, 4);
+  value.magic.forEach((e0, i0) => {
+    to.writeUInt32LE(checkInteger('xmasq_config.magic', e0, 0, 4294967295), at + 8 + 4 * i0);
+  });
+  to.writeUInt32LE(checkInteger('xmasq_config.uplink_ifindex', value.uplinkIfindex, 0, 4294967295), at + 24);
+  to.writeUInt32BE(checkInteger('xmasq_config.uplink_addr4', value.uplinkAddr4, 0, 4294967295), at + 28);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_config.state_since', value.stateSince, 0n, 18446744073709551615n),
+    at + 32,
+  );
+  to.writeUInt32LE(checkInteger('xmasq_config.hz', value.hz, 0, 4294967295), at + 40);
+  to.writeUInt16LE(checkInteger('xmasq_config.ct_zone', value.ctZone, 0, 65535), at + 44);
+  to.writeUInt16BE(checkInteger('xmasq_config.tunnel_port', value.tunnelPort, 0, 65535), at + 46);
+}
+function readConfig(from: Buffer, at: number): Config {
+  return {
+    layoutVersion: from.readUInt32LE(at),
+    flags: from.readUInt32LE(at + 4),
+    magic: Array.from({ length: 4 }, (_, i0) => from.readUInt32LE(at + 8 + 4 * i0)),
+    uplinkIfindex: from.readUInt32LE(at + 24),
+    uplinkAddr4: from.readUInt32BE(at + 28),
+    stateSince: from.readBigUInt64LE(at + 32),
+    hz: from.readUInt32LE(at + 40),
+    ctZone: from.readUInt16LE(at + 44),
+    tunnelPort: from.readUInt16BE(at + 46),
+  };
+}
+/** struct xmasq_config, 48 bytes. */
+export const configCodec: Codec<Config> = makeCodec('xmasq_config', 48, writeConfig, readConfig);
+
+/** struct xmasq_destination, 8 bytes. */
+export interface Destination {
+  /** u32, offset 0. */
+  readonly kind: number;
+  /** u32, offset 4. */
+  readonly peer: number;
+}
+function writeDestination(to: Buffer, at: number, value: Destination): void {
+  to.writeUInt32LE(checkInteger('xmasq_destination.kind', value.kind, 0, 4294967295), at);
+  to.writeUInt32LE(checkInteger('xmasq_destination.peer', value.peer, 0, 4294967295), at + 4);
+}
+function readDestination(from: Buffer, at: number): Destination {
+  return {
+    kind: from.readUInt32LE(at),
+    peer: from.readUInt32LE(at + 4),
+  };
+}
+/** struct xmasq_destination, 8 bytes. */
+export const destinationCodec: Codec<Destination> = makeCodec(
+  'xmasq_destination',
+  8,
+  writeDestination,
+  readDestination,
+);
+
+/** struct xmasq_endpoint, 24 bytes. */
+export interface Endpoint {
+  /** u32, offset 0. */
+  readonly ifindex: number;
+  /** u32, network byte order in C, offset 4. */
+  readonly addr4: number;
+  /** u32, offset 8. */
+  readonly flags: number;
+  /** u32, offset 12. */
+  readonly epoch: number;
+  /** 6 bytes, offset 16. */
+  readonly mac: Uint8Array;
+}
+function writeEndpoint(to: Buffer, at: number, value: Endpoint): void {
+  to.writeUInt32LE(checkInteger('xmasq_endpoint.ifindex', value.ifindex, 0, 4294967295), at);
+  to.writeUInt32BE(checkInteger('xmasq_endpoint.addr4', value.addr4, 0, 4294967295), at + 4);
+  to.writeUInt32LE(checkInteger('xmasq_endpoint.flags', value.flags, 0, 4294967295), at + 8);
+  to.writeUInt32LE(checkInteger('xmasq_endpoint.epoch', value.epoch, 0, 4294967295), at + 12);
+  checkLength('xmasq_endpoint.mac', value.mac, 6);
+  to.set(value.mac, at + 16);
+}
+function readEndpoint(from: Buffer, at: number): Endpoint {
+  return {
+    ifindex: from.readUInt32LE(at),
+    addr4: from.readUInt32BE(at + 4),
+    flags: from.readUInt32LE(at + 8),
+    epoch: from.readUInt32LE(at + 12),
+    mac: Uint8Array.from(from.subarray(at + 16, at + 16 + 6)),
+  };
+}
+/** struct xmasq_endpoint, 24 bytes. */
+export const endpointCodec: Codec<Endpoint> = makeCodec('xmasq_endpoint', 24, writeEndpoint, readEndpoint);
+
+/** struct xmasq_flow_key, 20 bytes. */
+export interface FlowKey {
+  /** u32, network byte order in C, offset 0. */
+  readonly saddr: number;
+  /** u32, network byte order in C, offset 4. */
+  readonly daddr: number;
+  /** u16, network byte order in C, offset 8. */
+  readonly sport: number;
+  /** u16, network byte order in C, offset 10. */
+  readonly dport: number;
+  /** u32, offset 12. */
+  readonly ifindex: number;
+  /** u8, offset 16. */
+  readonly proto: number;
+}
+function writeFlowKey(to: Buffer, at: number, value: FlowKey): void {
+  to.writeUInt32BE(checkInteger('xmasq_flow_key.saddr', value.saddr, 0, 4294967295), at);
+  to.writeUInt32BE(checkInteger('xmasq_flow_key.daddr', value.daddr, 0, 4294967295), at + 4);
+  to.writeUInt16BE(checkInteger('xmasq_flow_key.sport', value.sport, 0, 65535), at + 8);
+  to.writeUInt16BE(checkInteger('xmasq_flow_key.dport', value.dport, 0, 65535), at + 10);
+  to.writeUInt32LE(checkInteger('xmasq_flow_key.ifindex', value.ifindex, 0, 4294967295), at + 12);
+  to.writeUInt8(checkInteger('xmasq_flow_key.proto', value.proto, 0, 255), at + 16);
+}
+function readFlowKey(from: Buffer, at: number): FlowKey {
+  return {
+    saddr: from.readUInt32BE(at),
+    daddr: from.readUInt32BE(at + 4),
+    sport: from.readUInt16BE(at + 8),
+    dport: from.readUInt16BE(at + 10),
+    ifindex: from.readUInt32LE(at + 12),
+    proto: from.readUInt8(at + 16),
+  };
+}
+/** struct xmasq_flow_key, 20 bytes. */
+export const flowKeyCodec: Codec<FlowKey> = makeCodec('xmasq_flow_key', 20, writeFlowKey, readFlowKey);
+
+/** struct xmasq_event, 40 bytes. */
+export interface Event {
+  /** u64, offset 0. */
+  readonly time: bigint;
+  /** u32, offset 8. */
+  readonly type: number;
+  /** u32, offset 12. */
+  readonly reason: number;
+  /** struct xmasq_flow_key, offset 16. */
+  readonly flow: FlowKey;
+  /** u32, offset 36. */
+  readonly peer: number;
+}
+function writeEvent(to: Buffer, at: number, value: Event): void {
+  to.writeBigUInt64LE(checkBigInteger('xmasq_event.time', value.time, 0n, 18446744073709551615n), at);
+  to.writeUInt32LE(checkInteger('xmasq_event.type', value.type, 0, 4294967295), at + 8);
+  to.writeUInt32LE(checkInteger('xmasq_event.reason', value.reason, 0, 4294967295), at + 12);
+  writeFlowKey(to, at + 16, value.flow);
+  to.writeUInt32LE(checkInteger('xmasq_event.peer', value.peer, 0, 4294967295), at + 36);
+}
+function readEvent(from: Buffer, at: number): Event {
+  return {
+    time: from.readBigUInt64LE(at),
+    type: from.readUInt32LE(at + 8),
+    reason: from.readUInt32LE(at + 12),
+    flow: readFlowKey(from, at + 16),
+    peer: from.readUInt32LE(at + 36),
+  };
+}
+/** struct xmasq_event, 40 bytes. */
+export const eventCodec: Codec<Event> = makeCodec('xmasq_event', 40, writeEvent, readEvent);
+
+/** struct xmasq_flow, 192 bytes. */
+export interface Flow {
+  /** u32, offset 0. */
+  readonly gen: number;
+  /** u32, offset 4. */
+  readonly flags: number;
+  /** u64, offset 8. */
+  readonly txPackets: bigint;
+  /** u64, offset 16. */
+  readonly txBytes: bigint;
+  /** u64, offset 24. */
+  readonly slowPackets: bigint;
+  /** u64, offset 32. */
+  readonly admittedAt: bigint;
+  /** u64, offset 40. */
+  readonly lastTx: bigint;
+  /** u64, offset 48. */
+  readonly lastRxSlow: bigint;
+  /** u64, offset 56. */
+  readonly verifyAt: bigint;
+  /** u64, offset 64. */
+  readonly recheckAt: bigint;
+  /** u64, offset 72. */
+  readonly fastSince: bigint;
+  /** u64, offset 80. */
+  readonly unansweredSince: bigint;
+  /** u64, offset 88. */
+  readonly holeUntil: bigint;
+  /** u64, offset 96. */
+  readonly rejectUntil: bigint;
+  /** u64, offset 104. */
+  readonly deviatingSince: bigint;
+  /** u32, offset 112. */
+  readonly csumDiff: number;
+  /** u32, offset 116. */
+  readonly ipSum: number;
+  /** u32, offset 120. */
+  readonly endpoint: number;
+  /** u32, offset 124. */
+  readonly endpointEpoch: number;
+  /** u32, offset 128. */
+  readonly peer: number;
+  /** u32, offset 132. */
+  readonly peerEpoch: number;
+  /** u32, offset 136. */
+  readonly slotGen: number;
+  /** u32, offset 140. */
+  readonly outIfindex: number;
+  /** u32, network byte order in C, offset 144. */
+  readonly nodeSaddr: number;
+  /** u32, network byte order in C, offset 148. */
+  readonly nodeDaddr: number;
+  /** 6 bytes, offset 152. */
+  readonly smac: Uint8Array;
+  /** 6 bytes, offset 158. */
+  readonly dmac: Uint8Array;
+  /** 6 bytes, offset 164. */
+  readonly podMac: Uint8Array;
+  /** u8, offset 170. */
+  readonly peerKey: number;
+  /** u8, offset 171. */
+  readonly ownKey: number;
+  /** u8, offset 172. */
+  readonly ttl: number;
+  /** u8, offset 173. */
+  readonly tos: number;
+  /** u8, offset 174. */
+  readonly blocked: number;
+  /** u8, offset 175. */
+  readonly rejectKey: number;
+  /** u8, offset 176. */
+  readonly rejectLevel: number;
+  /** u8, offset 177. */
+  readonly holeLevel: number;
+  /** u8, offset 178. */
+  readonly proto: number;
+  /** u32, offset 184. */
+  readonly mtu: number;
+  /** u32, offset 188. */
+  readonly gen2: number;
+}
+function writeFlow(to: Buffer, at: number, value: Flow): void {
+  to.writeUInt32LE(checkInteger('xmasq_flow.gen', value.gen, 0, 4294967295), at);
+  to.writeUInt32LE(checkInteger('xmasq_flow.flags', value.flags, 0, 4294967295), at + 4);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.tx_packets', value.txPackets, 0n, 18446744073709551615n), at + 8);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.tx_bytes', value.txBytes, 0n, 18446744073709551615n), at + 16);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_flow.slow_packets', value.slowPackets, 0n, 18446744073709551615n),
+    at + 24,
+  );
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.admitted_at', value.admittedAt, 0n, 18446744073709551615n), at + 32);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_tx', value.lastTx, 0n, 18446744073709551615n), at + 40);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx_slow', value.lastRxSlow, 0n, 18446744073709551615n), at + 48);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.verify_at', value.verifyAt, 0n, 18446744073709551615n), at + 56);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 64);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.fast_since', value.fastSince, 0n, 18446744073709551615n), at + 72);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_flow.unanswered_since', value.unansweredSince, 0n, 18446744073709551615n),
+    at + 80,
+  );
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 88);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_flow.reject_until', value.rejectUntil, 0n, 18446744073709551615n),
+    at + 96,
+  );
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_flow.deviating_since', value.deviatingSince, 0n, 18446744073709551615n),
+    at + 104,
+  );
+  to.writeUInt32LE(checkInteger('xmasq_flow.csum_diff', value.csumDiff, 0, 4294967295), at + 112);
+  to.writeUInt32LE(checkInteger('xmasq_flow.ip_sum', value.ipSum, 0, 4294967295), at + 116);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint', value.endpoint, 0, 4294967295), at + 120);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 124);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer', value.peer, 0, 4294967295), at + 128);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer_epoch', value.peerEpoch, 0, 4294967295), at + 132);
+  to.writeUInt32LE(checkInteger('xmasq_flow.slot_gen', value.slotGen, 0, 4294967295), at + 136);
+  to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 140);
+  to.writeUInt32BE(checkInteger('xmasq_flow.node_saddr', value.nodeSaddr, 0, 4294967295), at + 144);
+  to.writeUInt32BE(checkInteger('xmasq_flow.node_daddr', value.nodeDaddr, 0, 4294967295), at + 148);
+  checkLength('xmasq_flow.smac', value.smac, 6);
+  to.set(value.smac, at + 152);
+  checkLength('xmasq_flow.dmac', value.dmac, 6);
+  to.set(value.dmac, at + 158);
+  checkLength('xmasq_flow.pod_mac', value.podMac, 6);
+  to.set(value.podMac, at + 164);
+  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 170);
+  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 171);
+  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 172);
+  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 173);
+  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 174);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 175);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 176);
+  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 177);
+  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 178);
+  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 184);
+  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 188);
+}
+function readFlow(from: Buffer, at: number): Flow {
+  return {
+    gen: from.readUInt32LE(at),
+    flags: from.readUInt32LE(at + 4),
+    txPackets: from.readBigUInt64LE(at + 8),
+    txBytes: from.readBigUInt64LE(at + 16),
+    slowPackets: from.readBigUInt64LE(at + 24),
+    admittedAt: from.readBigUInt64LE(at + 32),
+    lastTx: from.readBigUInt64LE(at + 40),
+    lastRxSlow: from.readBigUInt64LE(at + 48),
+    verifyAt: from.readBigUInt64LE(at + 56),
+    recheckAt: from.readBigUInt64LE(at + 64),
+    fastSince: from.readBigUInt64LE(at + 72),
+    unansweredSince: from.readBigUInt64LE(at + 80),
+    holeUntil: from.readBigUInt64LE(at + 88),
+    rejectUntil: from.readBigUInt64LE(at + 96),
+    deviatingSince: from.readBigUInt64LE(at + 104),
+    csumDiff: from.readUInt32LE(at + 112),
+    ipSum: from.readUInt32LE(at + 116),
+    endpoint: from.readUInt32LE(at + 120),
+    endpointEpoch: from.readUInt32LE(at + 124),
+    peer: from.readUInt32LE(at + 128),
+    peerEpoch: from.readUInt32LE(at + 132),
+    slotGen: from.readUInt32LE(at + 136),
+    outIfindex: from.readUInt32LE(at + 140),
+    nodeSaddr: from.readUInt32BE(at + 144),
+    nodeDaddr: from.readUInt32BE(at + 148),
+    smac: Uint8Array.from(from.subarray(at + 152, at + 152 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 158, at + 158 + 6)),
+    podMac: Uint8Array.from(from.subarray(at + 164, at + 164 + 6)),
+    peerKey: from.readUInt8(at + 170),
+    ownKey: from.readUInt8(at + 171),
+    ttl: from.readUInt8(at + 172),
+    tos: from.readUInt8(at + 173),
+    blocked: from.readUInt8(at + 174),
+    rejectKey: from.readUInt8(at + 175),
+    rejectLevel: from.readUInt8(at + 176),
+    holeLevel: from.readUInt8(at + 177),
+    proto: from.readUInt8(at + 178),
+    mtu: from.readUInt32LE(at + 184),
+    gen2: from.readUInt32LE(at + 188),
+  };
+}
+/** struct xmasq_flow, 192 bytes. */
+export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 192, writeFlow, readFlow);
+
+/** struct xmasq_named, 80 bytes. */
+export interface Named {
+  /** u32, offset 0. */
+  readonly configFlag: number;
+  /** u32, offset 4. */
+  readonly endpointFlag: number;
+  /** u32, offset 8. */
+  readonly peerFlag: number;
+  /** u32, offset 12. */
+  readonly destKind: number;
+  /** u32, offset 16. */
+  readonly flowFlag: number;
+  /** u32, offset 20. */
+  readonly slotState: number;
+  /** u32, offset 24. */
+  readonly slotFlag: number;
+  /** u32, offset 28. */
+  readonly reason: number;
+  /** u32, offset 32. */
+  readonly counter: number;
+  /** u32, offset 36. */
+  readonly eventType: number;
+  /** struct xmasq_event, offset 40. */
+  readonly event: Event;
+}
+function writeNamed(to: Buffer, at: number, value: Named): void {
+  to.writeUInt32LE(checkInteger('xmasq_named.config_flag', value.configFlag, 0, 4294967295), at);
+  to.writeUInt32LE(checkInteger('xmasq_named.endpoint_flag', value.endpointFlag, 0, 4294967295), at + 4);
+  to.writeUInt32LE(checkInteger('xmasq_named.peer_flag', value.peerFlag, 0, 4294967295), at + 8);
+  to.writeUInt32LE(checkInteger('xmasq_named.dest_kind', value.destKind, 0, 4294967295), at + 12);
+  to.writeUInt32LE(checkInteger('xmasq_named.flow_flag', value.flowFlag, 0, 4294967295), at + 16);
+  to.writeUInt32LE(checkInteger('xmasq_named.slot_state', value.slotState, 0, 4294967295), at + 20);
+  to.writeUInt32LE(checkInteger('xmasq_named.slot_flag', value.slotFlag, 0, 4294967295), at + 24);
+  to.writeUInt32LE(checkInteger('xmasq_named.reason', value.reason, 0, 4294967295), at + 28);
+  to.writeUInt32LE(checkInteger('xmasq_named.counter', value.counter, 0, 4294967295), at + 32);
+  to.writeUInt32LE(checkInteger('xmasq_named.event_type', value.eventType, 0, 4294967295), at + 36);
+  writeEvent(to, at + 40, value.event);
+}
+function readNamed(from: Buffer, at: number): Named {
+  return {
+    configFlag: from.readUInt32LE(at),
+    endpointFlag: from.readUInt32LE(at + 4),
+    peerFlag: from.readUInt32LE(at + 8),
+    destKind: from.readUInt32LE(at + 12),
+    flowFlag: from.readUInt32LE(at + 16),
+    slotState: from.readUInt32LE(at + 20),
+    slotFlag: from.readUInt32LE(at + 24),
+    reason: from.readUInt32LE(at + 28),
+    counter: from.readUInt32LE(at + 32),
+    eventType: from.readUInt32LE(at + 36),
+    event: readEvent(from, at + 40),
+  };
+}
+/** struct xmasq_named, 80 bytes. */
+export const namedCodec: Codec<Named> = makeCodec('xmasq_named', 80, writeNamed, readNamed);
+
+/** struct xmasq_peer, 16 bytes. */
+export interface Peer {
+  /** u32, network byte order in C, offset 0. */
+  readonly addr4: number;
+  /** u32, offset 4. */
+  readonly flags: number;
+  /** u32, offset 8. */
+  readonly epoch: number;
+}
+function writePeer(to: Buffer, at: number, value: Peer): void {
+  to.writeUInt32BE(checkInteger('xmasq_peer.addr4', value.addr4, 0, 4294967295), at);
+  to.writeUInt32LE(checkInteger('xmasq_peer.flags', value.flags, 0, 4294967295), at + 4);
+  to.writeUInt32LE(checkInteger('xmasq_peer.epoch', value.epoch, 0, 4294967295), at + 8);
+}
+function readPeer(from: Buffer, at: number): Peer {
+  return {
+    addr4: from.readUInt32BE(at),
+    flags: from.readUInt32LE(at + 4),
+    epoch: from.readUInt32LE(at + 8),
+  };
+}
+/** struct xmasq_peer, 16 bytes. */
+export const peerCodec: Codec<Peer> = makeCodec('xmasq_peer', 16, writePeer, readPeer);
+
+/** struct xmasq_peer_state, 24 bytes. */
+export interface PeerState {
+  /** u64, offset 0. */
+  readonly lastLife: bigint;
+  /** u64, offset 8. */
+  readonly rejectWindow: bigint;
+  /** u64, offset 16. */
+  readonly rejectCount: bigint;
+}
+function writePeerState(to: Buffer, at: number, value: PeerState): void {
+  to.writeBigUInt64LE(checkBigInteger('xmasq_peer_state.last_life', value.lastLife, 0n, 18446744073709551615n), at);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_peer_state.reject_window', value.rejectWindow, 0n, 18446744073709551615n),
+    at + 8,
+  );
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_peer_state.reject_count', value.rejectCount, 0n, 18446744073709551615n),
+    at + 16,
+  );
+}
+function readPeerState(from: Buffer, at: number): PeerState {
+  return {
+    lastLife: from.readBigUInt64LE(at),
+    rejectWindow: from.readBigUInt64LE(at + 8),
+    rejectCount: from.readBigUInt64LE(at + 16),
+  };
+}
+/** struct xmasq_peer_state, 24 bytes. */
+export const peerStateCodec: Codec<PeerState> = makeCodec('xmasq_peer_state', 24, writePeerState, readPeerState);
+
+/** struct xmasq_prefix4, 8 bytes. */
+export interface Prefix4 {
+  /** u32, offset 0. */
+  readonly prefixlen: number;
+  /** u32, network byte order in C, offset 4. */
+  readonly addr: number;
+}
+function writePrefix4(to: Buffer, at: number, value: Prefix4): void {
+  to.writeUInt32LE(checkInteger('xmasq_prefix4.prefixlen', value.prefixlen, 0, 4294967295), at);
+  to.writeUInt32BE(checkInteger('xmasq_prefix4.addr', value.addr, 0, 4294967295), at + 4);
+}
+function readPrefix4(from: Buffer, at: number): Prefix4 {
+  return {
+    prefixlen: from.readUInt32LE(at),
+    addr: from.readUInt32BE(at + 4),
+  };
+}
+/** struct xmasq_prefix4, 8 bytes. */
+export const prefix4Codec: Codec<Prefix4> = makeCodec('xmasq_prefix4', 8, writePrefix4, readPrefix4);
+
+/** struct xmasq_refusal, 32 bytes. */
+export interface Refusal {
+  /** u64, offset 0. */
+  readonly until: bigint;
+  /** u64, offset 8. */
+  readonly backoff: bigint;
+  /** u64, offset 16. */
+  readonly packets: bigint;
+  /** u32, offset 24. */
+  readonly tries: number;
+  /** u32, offset 28. */
+  readonly reason: number;
+}
+function writeRefusal(to: Buffer, at: number, value: Refusal): void {
+  to.writeBigUInt64LE(checkBigInteger('xmasq_refusal.until', value.until, 0n, 18446744073709551615n), at);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_refusal.backoff', value.backoff, 0n, 18446744073709551615n), at + 8);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_refusal.packets', value.packets, 0n, 18446744073709551615n), at + 16);
+  to.writeUInt32LE(checkInteger('xmasq_refusal.tries', value.tries, 0, 4294967295), at + 24);
+  to.writeUInt32LE(checkInteger('xmasq_refusal.reason', value.reason, 0, 4294967295), at + 28);
+}
+function readRefusal(from: Buffer, at: number): Refusal {
+  return {
+    until: from.readBigUInt64LE(at),
+    backoff: from.readBigUInt64LE(at + 8),
+    packets: from.readBigUInt64LE(at + 16),
+    tries: from.readUInt32LE(at + 24),
+    reason: from.readUInt32LE(at + 28),
+  };
+}
+/** struct xmasq_refusal, 32 bytes. */
+export const refusalCodec: Codec<Refusal> = makeCodec('xmasq_refusal', 32, writeRefusal, readRefusal);
+
+/** struct xmasq_slot, 112 bytes. */
+export interface Slot {
+  /** u32, offset 0. */
+  readonly gen: number;
+  /** u32, offset 4. */
+  readonly lock: number;
+  /** u64, offset 8. */
+  readonly rxPackets: bigint;
+  /** u64, offset 16. */
+  readonly rxBytes: bigint;
+  /** u64, offset 24. */
+  readonly lastRx: bigint;
+  /** u64, offset 32. */
+  readonly recheckAt: bigint;
+  /** u64, offset 40. */
+  readonly freedAt: bigint;
+  /** u64, offset 48. */
+  readonly ackAt: bigint;
+  /** u32, network byte order in C, offset 56. */
+  readonly saddr: number;
+  /** u32, network byte order in C, offset 60. */
+  readonly daddr: number;
+  /** u32, offset 64. */
+  readonly ifindex: number;
+  /** u32, offset 68. */
+  readonly endpoint: number;
+  /** u32, offset 72. */
+  readonly endpointEpoch: number;
+  /** u32, offset 76. */
+  readonly peer: number;
+  /** u32, offset 80. */
+  readonly peerEpoch: number;
+  /** u32, offset 84. */
+  readonly csumDiff: number;
+  /** 6 bytes, offset 88. */
+  readonly smac: Uint8Array;
+  /** 6 bytes, offset 94. */
+  readonly dmac: Uint8Array;
+  /** u8, offset 100. */
+  readonly key: number;
+  /** u8, offset 101. */
+  readonly state: number;
+  /** u8, offset 102. */
+  readonly flags: number;
+  /** u8, offset 103. */
+  readonly ttl: number;
+  /** u8, offset 104. */
+  readonly tos: number;
+  /** u8, offset 105. */
+  readonly learnedKey: number;
+}
+function writeSlot(to: Buffer, at: number, value: Slot): void {
+  to.writeUInt32LE(checkInteger('xmasq_slot.gen', value.gen, 0, 4294967295), at);
+  to.writeUInt32LE(checkInteger('xmasq_slot.lock', value.lock, 0, 4294967295), at + 4);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.rx_packets', value.rxPackets, 0n, 18446744073709551615n), at + 8);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.rx_bytes', value.rxBytes, 0n, 18446744073709551615n), at + 16);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.last_rx', value.lastRx, 0n, 18446744073709551615n), at + 24);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 32);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.freed_at', value.freedAt, 0n, 18446744073709551615n), at + 40);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.ack_at', value.ackAt, 0n, 18446744073709551615n), at + 48);
+  to.writeUInt32BE(checkInteger('xmasq_slot.saddr', value.saddr, 0, 4294967295), at + 56);
+  to.writeUInt32BE(checkInteger('xmasq_slot.daddr', value.daddr, 0, 4294967295), at + 60);
+  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 64);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 68);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 72);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 76);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 80);
+  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 84);
+  checkLength('xmasq_slot.smac', value.smac, 6);
+  to.set(value.smac, at + 88);
+  checkLength('xmasq_slot.dmac', value.dmac, 6);
+  to.set(value.dmac, at + 94);
+  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 100);
+  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 101);
+  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 102);
+  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 103);
+  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 104);
+  to.writeUInt8(checkInteger('xmasq_slot.learned_key', value.learnedKey, 0, 255), at + 105);
+}
+function readSlot(from: Buffer, at: number): Slot {
+  return {
+    gen: from.readUInt32LE(at),
+    lock: from.readUInt32LE(at + 4),
+    rxPackets: from.readBigUInt64LE(at + 8),
+    rxBytes: from.readBigUInt64LE(at + 16),
+    lastRx: from.readBigUInt64LE(at + 24),
+    recheckAt: from.readBigUInt64LE(at + 32),
+    freedAt: from.readBigUInt64LE(at + 40),
+    ackAt: from.readBigUInt64LE(at + 48),
+    saddr: from.readUInt32BE(at + 56),
+    daddr: from.readUInt32BE(at + 60),
+    ifindex: from.readUInt32LE(at + 64),
+    endpoint: from.readUInt32LE(at + 68),
+    endpointEpoch: from.readUInt32LE(at + 72),
+    peer: from.readUInt32LE(at + 76),
+    peerEpoch: from.readUInt32LE(at + 80),
+    csumDiff: from.readUInt32LE(at + 84),
+    smac: Uint8Array.from(from.subarray(at + 88, at + 88 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 94, at + 94 + 6)),
+    key: from.readUInt8(at + 100),
+    state: from.readUInt8(at + 101),
+    flags: from.readUInt8(at + 102),
+    ttl: from.readUInt8(at + 103),
+    tos: from.readUInt8(at + 104),
+    learnedKey: from.readUInt8(at + 105),
+  };
+}
+/** struct xmasq_slot, 112 bytes. */
+export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 112, writeSlot, readSlot);
+
+/** struct xmasq_scratch, 384 bytes. */
+export interface Scratch {
+  /** struct xmasq_flow, offset 0. */
+  readonly flow: Flow;
+  /** struct xmasq_slot, offset 192. */
+  readonly slot: Slot;
+  /** struct xmasq_named, offset 304. */
+  readonly named: Named;
+}
+function writeScratch(to: Buffer, at: number, value: Scratch): void {
+  writeFlow(to, at, value.flow);
+  writeSlot(to, at + 192, value.slot);
+  writeNamed(to, at + 304, value.named);
+}
+function readScratch(from: Buffer, at: number): Scratch {
+  return {
+    flow: readFlow(from, at),
+    slot: readSlot(from, at + 192),
+    named: readNamed(from, at + 304),
+  };
+}
+/** struct xmasq_scratch, 384 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 384, writeScratch, readScratch);
+
+/** struct xmasq_slot_key, 12 bytes. */
+export interface SlotKey {
+  /** u32, network byte order in C, offset 0. */
+  readonly peer: number;
+  /** u16, network byte order in C, offset 4. */
+  readonly sport: number;
+  /** u16, network byte order in C, offset 6. */
+  readonly dport: number;
+  /** u8, offset 8. */
+  readonly proto: number;
+}
+function writeSlotKey(to: Buffer, at: number, value: SlotKey): void {
+  to.writeUInt32BE(checkInteger('xmasq_slot_key.peer', value.peer, 0, 4294967295), at);
+  to.writeUInt16BE(checkInteger('xmasq_slot_key.sport', value.sport, 0, 65535), at + 4);
+  to.writeUInt16BE(checkInteger('xmasq_slot_key.dport', value.dport, 0, 65535), at + 6);
+  to.writeUInt8(checkInteger('xmasq_slot_key.proto', value.proto, 0, 255), at + 8);
+}
+function readSlotKey(from: Buffer, at: number): SlotKey {
+  return {
+    peer: from.readUInt32BE(at),
+    sport: from.readUInt16BE(at + 4),
+    dport: from.readUInt16BE(at + 6),
+    proto: from.readUInt8(at + 8),
+  };
+}
+/** struct xmasq_slot_key, 12 bytes. */
+export const slotKeyCodec: Codec<SlotKey> = makeCodec('xmasq_slot_key', 12, writeSlotKey, readSlotKey);
+
+/** The maps with their codecs; type is enum bpf_map_type, maxEntries is bytes for ring buffers. */
+export const maps = {
+  approvals: {
+    name: 'approvals',
+    type: 1,
+    maxEntries: 65536,
+    key: flowKeyCodec,
+    value: approvalCodec,
+  },
+  config: {
+    name: 'config',
+    type: 2,
+    maxEntries: 1,
+    key: u32Codec,
+    value: configCodec,
+  },
+  counters: {
+    name: 'counters',
+    type: 6,
+    maxEntries: 28,
+    key: u32Codec,
+    value: u64Codec,
+  },
+  destinations: {
+    name: 'destinations',
+    type: 11,
+    maxEntries: 32768,
+    key: prefix4Codec,
+    value: destinationCodec,
+  },
+  endpoint_by_addr: {
+    name: 'endpoint_by_addr',
+    type: 1,
+    maxEntries: 1024,
+    key: addr4Codec,
+    value: u32Codec,
+  },
+  endpoint_by_ifindex: {
+    name: 'endpoint_by_ifindex',
+    type: 1,
+    maxEntries: 1024,
+    key: u32Codec,
+    value: u32Codec,
+  },
+  endpoints: {
+    name: 'endpoints',
+    type: 2,
+    maxEntries: 1024,
+    key: u32Codec,
+    value: endpointCodec,
+  },
+  events: {
+    name: 'events',
+    type: 27,
+    maxEntries: 262144,
+    key: undefined,
+    value: undefined,
+  },
+  flows: {
+    name: 'flows',
+    type: 1,
+    maxEntries: 65536,
+    key: flowKeyCodec,
+    value: flowCodec,
+  },
+  peer_by_addr: {
+    name: 'peer_by_addr',
+    type: 1,
+    maxEntries: 8192,
+    key: addr4Codec,
+    value: u32Codec,
+  },
+  peer_state: {
+    name: 'peer_state',
+    type: 2,
+    maxEntries: 8192,
+    key: u32Codec,
+    value: peerStateCodec,
+  },
+  peers: {
+    name: 'peers',
+    type: 2,
+    maxEntries: 8192,
+    key: u32Codec,
+    value: peerCodec,
+  },
+  reasons: {
+    name: 'reasons',
+    type: 6,
+    maxEntries: 45,
+    key: u32Codec,
+    value: u64Codec,
+  },
+  refusals: {
+    name: 'refusals',
+    type: 9,
+    maxEntries: 65536,
+    key: flowKeyCodec,
+    value: refusalCodec,
+  },
+  scratch: {
+    name: 'scratch',
+    type: 6,
+    maxEntries: 1,
+    key: u32Codec,
+    value: scratchCodec,
+  },
+  slots: {
+    name: 'slots',
+    type: 1,
+    maxEntries: 131072,
+    key: slotKeyCodec,
+    value: slotCodec,
+  },
+} as const;
