@@ -432,7 +432,9 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 	} else if (!flow_is_slow(f)) {
 		if (!f->unanswered_since) {
 			f->unanswered_since = now;
-		} else if (now - f->unanswered_since > XMASQ_SILENCE_NS) {
+			f->unanswered_tx = f->tx_packets;
+		} else if (now - f->unanswered_since > XMASQ_SILENCE_NS &&
+			   f->tx_packets - f->unanswered_tx >= XMASQ_SILENCE_PACKETS) {
 			blocked = XMASQ_REASON_BLACK_HOLE;
 			f->hole_until = now + (XMASQ_SEC << f->hole_level);
 			if (f->hole_level < 6)

@@ -31,7 +31,8 @@
 #define XMASQ_RECHECK_NS XMASQ_SEC           /* flow and slot: conntrack */
 #define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)   /* no sign of life of the peer: send slow */
 #define XMASQ_INTERPRET_NS (30 * XMASQ_SEC)  /* no sign of life of the peer: its packets are plain packets */
-#define XMASQ_SILENCE_NS (500 * XMASQ_MS)    /* sending fast with no answer for so long: black hole */
+#define XMASQ_SILENCE_NS (500 * XMASQ_MS)    /* sending fast with no answer for so long: black hole ... */
+#define XMASQ_SILENCE_PACKETS 2              /* ... if more packets than these were sent: an ACK alone has no answer */
 #define XMASQ_PAUSE_NS (2 * XMASQ_SEC)       /* a pod that was silent for so long does not wait for an answer */
 #define XMASQ_UNHEARD_NS (200 * XMASQ_MS)    /* the peer announces still, though we have sent fast for so long */
 #define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC) /* a freed slot is not given to other pods for so long */
@@ -161,6 +162,7 @@ struct xmasq_flow {
 	__u64 recheck_at;       /* next look at conntrack */
 	__u64 fast_since;       /* first packet sent with peer_key */
 	__u64 unanswered_since; /* sending fast, and nothing heard since then */
+	__u64 unanswered_tx;    /* tx_packets at that time */
 	__u64 hole_until;       /* black hole: slow until then */
 	__u64 reject_until;     /* reject_key is not learned until then */
 	__u64 deviating_since;  /* packets differ from ttl and dscp since then */

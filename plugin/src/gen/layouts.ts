@@ -2,7 +2,7 @@
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '652f4f9049fb8e0b';
+export const LAYOUT_HASH = '4acff55773240ec4';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -508,7 +508,7 @@ function readEvent(from: Buffer, at: number): Event {
 /** struct xmasq_event, 40 bytes. */
 export const eventCodec: Codec<Event> = makeCodec('xmasq_event', 40, writeEvent, readEvent);
 
-/** struct xmasq_flow, 192 bytes. */
+/** struct xmasq_flow, 200 bytes. */
 export interface Flow {
   /** u32, offset 0. */
   readonly gen: number;
@@ -535,58 +535,60 @@ export interface Flow {
   /** u64, offset 80. */
   readonly unansweredSince: bigint;
   /** u64, offset 88. */
-  readonly holeUntil: bigint;
+  readonly unansweredTx: bigint;
   /** u64, offset 96. */
-  readonly rejectUntil: bigint;
+  readonly holeUntil: bigint;
   /** u64, offset 104. */
+  readonly rejectUntil: bigint;
+  /** u64, offset 112. */
   readonly deviatingSince: bigint;
-  /** u32, offset 112. */
-  readonly csumDiff: number;
-  /** u32, offset 116. */
-  readonly ipSum: number;
   /** u32, offset 120. */
-  readonly endpoint: number;
+  readonly csumDiff: number;
   /** u32, offset 124. */
-  readonly endpointEpoch: number;
+  readonly ipSum: number;
   /** u32, offset 128. */
-  readonly peer: number;
+  readonly endpoint: number;
   /** u32, offset 132. */
-  readonly peerEpoch: number;
+  readonly endpointEpoch: number;
   /** u32, offset 136. */
-  readonly slotGen: number;
+  readonly peer: number;
   /** u32, offset 140. */
+  readonly peerEpoch: number;
+  /** u32, offset 144. */
+  readonly slotGen: number;
+  /** u32, offset 148. */
   readonly outIfindex: number;
-  /** u32, network byte order in C, offset 144. */
+  /** u32, network byte order in C, offset 152. */
   readonly nodeSaddr: number;
-  /** u32, network byte order in C, offset 148. */
+  /** u32, network byte order in C, offset 156. */
   readonly nodeDaddr: number;
-  /** 6 bytes, offset 152. */
+  /** 6 bytes, offset 160. */
   readonly smac: Uint8Array;
-  /** 6 bytes, offset 158. */
+  /** 6 bytes, offset 166. */
   readonly dmac: Uint8Array;
-  /** 6 bytes, offset 164. */
+  /** 6 bytes, offset 172. */
   readonly podMac: Uint8Array;
-  /** u8, offset 170. */
-  readonly peerKey: number;
-  /** u8, offset 171. */
-  readonly ownKey: number;
-  /** u8, offset 172. */
-  readonly ttl: number;
-  /** u8, offset 173. */
-  readonly tos: number;
-  /** u8, offset 174. */
-  readonly blocked: number;
-  /** u8, offset 175. */
-  readonly rejectKey: number;
-  /** u8, offset 176. */
-  readonly rejectLevel: number;
-  /** u8, offset 177. */
-  readonly holeLevel: number;
   /** u8, offset 178. */
+  readonly peerKey: number;
+  /** u8, offset 179. */
+  readonly ownKey: number;
+  /** u8, offset 180. */
+  readonly ttl: number;
+  /** u8, offset 181. */
+  readonly tos: number;
+  /** u8, offset 182. */
+  readonly blocked: number;
+  /** u8, offset 183. */
+  readonly rejectKey: number;
+  /** u8, offset 184. */
+  readonly rejectLevel: number;
+  /** u8, offset 185. */
+  readonly holeLevel: number;
+  /** u8, offset 186. */
   readonly proto: number;
-  /** u32, offset 184. */
+  /** u32, offset 192. */
   readonly mtu: number;
-  /** u32, offset 188. */
+  /** u32, offset 196. */
   readonly gen2: number;
 }
 function writeFlow(to: Buffer, at: number, value: Flow): void {
@@ -608,42 +610,46 @@ function writeFlow(to: Buffer, at: number, value: Flow): void {
     checkBigInteger('xmasq_flow.unanswered_since', value.unansweredSince, 0n, 18446744073709551615n),
     at + 80,
   );
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 88);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_flow.unanswered_tx', value.unansweredTx, 0n, 18446744073709551615n),
+    at + 88,
+  );
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 96);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.reject_until', value.rejectUntil, 0n, 18446744073709551615n),
-    at + 96,
+    at + 104,
   );
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.deviating_since', value.deviatingSince, 0n, 18446744073709551615n),
-    at + 104,
+    at + 112,
   );
-  to.writeUInt32LE(checkInteger('xmasq_flow.csum_diff', value.csumDiff, 0, 4294967295), at + 112);
-  to.writeUInt32LE(checkInteger('xmasq_flow.ip_sum', value.ipSum, 0, 4294967295), at + 116);
-  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint', value.endpoint, 0, 4294967295), at + 120);
-  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 124);
-  to.writeUInt32LE(checkInteger('xmasq_flow.peer', value.peer, 0, 4294967295), at + 128);
-  to.writeUInt32LE(checkInteger('xmasq_flow.peer_epoch', value.peerEpoch, 0, 4294967295), at + 132);
-  to.writeUInt32LE(checkInteger('xmasq_flow.slot_gen', value.slotGen, 0, 4294967295), at + 136);
-  to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 140);
-  to.writeUInt32BE(checkInteger('xmasq_flow.node_saddr', value.nodeSaddr, 0, 4294967295), at + 144);
-  to.writeUInt32BE(checkInteger('xmasq_flow.node_daddr', value.nodeDaddr, 0, 4294967295), at + 148);
+  to.writeUInt32LE(checkInteger('xmasq_flow.csum_diff', value.csumDiff, 0, 4294967295), at + 120);
+  to.writeUInt32LE(checkInteger('xmasq_flow.ip_sum', value.ipSum, 0, 4294967295), at + 124);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint', value.endpoint, 0, 4294967295), at + 128);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 132);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer', value.peer, 0, 4294967295), at + 136);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer_epoch', value.peerEpoch, 0, 4294967295), at + 140);
+  to.writeUInt32LE(checkInteger('xmasq_flow.slot_gen', value.slotGen, 0, 4294967295), at + 144);
+  to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 148);
+  to.writeUInt32BE(checkInteger('xmasq_flow.node_saddr', value.nodeSaddr, 0, 4294967295), at + 152);
+  to.writeUInt32BE(checkInteger('xmasq_flow.node_daddr', value.nodeDaddr, 0, 4294967295), at + 156);
   checkLength('xmasq_flow.smac', value.smac, 6);
-  to.set(value.smac, at + 152);
+  to.set(value.smac, at + 160);
   checkLength('xmasq_flow.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 158);
+  to.set(value.dmac, at + 166);
   checkLength('xmasq_flow.pod_mac', value.podMac, 6);
-  to.set(value.podMac, at + 164);
-  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 170);
-  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 171);
-  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 172);
-  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 173);
-  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 174);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 175);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 176);
-  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 177);
-  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 178);
-  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 184);
-  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 188);
+  to.set(value.podMac, at + 172);
+  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 178);
+  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 179);
+  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 180);
+  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 181);
+  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 182);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 183);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 184);
+  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 185);
+  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 186);
+  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 192);
+  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 196);
 }
 function readFlow(from: Buffer, at: number): Flow {
   return {
@@ -659,37 +665,38 @@ function readFlow(from: Buffer, at: number): Flow {
     recheckAt: from.readBigUInt64LE(at + 64),
     fastSince: from.readBigUInt64LE(at + 72),
     unansweredSince: from.readBigUInt64LE(at + 80),
-    holeUntil: from.readBigUInt64LE(at + 88),
-    rejectUntil: from.readBigUInt64LE(at + 96),
-    deviatingSince: from.readBigUInt64LE(at + 104),
-    csumDiff: from.readUInt32LE(at + 112),
-    ipSum: from.readUInt32LE(at + 116),
-    endpoint: from.readUInt32LE(at + 120),
-    endpointEpoch: from.readUInt32LE(at + 124),
-    peer: from.readUInt32LE(at + 128),
-    peerEpoch: from.readUInt32LE(at + 132),
-    slotGen: from.readUInt32LE(at + 136),
-    outIfindex: from.readUInt32LE(at + 140),
-    nodeSaddr: from.readUInt32BE(at + 144),
-    nodeDaddr: from.readUInt32BE(at + 148),
-    smac: Uint8Array.from(from.subarray(at + 152, at + 152 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 158, at + 158 + 6)),
-    podMac: Uint8Array.from(from.subarray(at + 164, at + 164 + 6)),
-    peerKey: from.readUInt8(at + 170),
-    ownKey: from.readUInt8(at + 171),
-    ttl: from.readUInt8(at + 172),
-    tos: from.readUInt8(at + 173),
-    blocked: from.readUInt8(at + 174),
-    rejectKey: from.readUInt8(at + 175),
-    rejectLevel: from.readUInt8(at + 176),
-    holeLevel: from.readUInt8(at + 177),
-    proto: from.readUInt8(at + 178),
-    mtu: from.readUInt32LE(at + 184),
-    gen2: from.readUInt32LE(at + 188),
+    unansweredTx: from.readBigUInt64LE(at + 88),
+    holeUntil: from.readBigUInt64LE(at + 96),
+    rejectUntil: from.readBigUInt64LE(at + 104),
+    deviatingSince: from.readBigUInt64LE(at + 112),
+    csumDiff: from.readUInt32LE(at + 120),
+    ipSum: from.readUInt32LE(at + 124),
+    endpoint: from.readUInt32LE(at + 128),
+    endpointEpoch: from.readUInt32LE(at + 132),
+    peer: from.readUInt32LE(at + 136),
+    peerEpoch: from.readUInt32LE(at + 140),
+    slotGen: from.readUInt32LE(at + 144),
+    outIfindex: from.readUInt32LE(at + 148),
+    nodeSaddr: from.readUInt32BE(at + 152),
+    nodeDaddr: from.readUInt32BE(at + 156),
+    smac: Uint8Array.from(from.subarray(at + 160, at + 160 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 166, at + 166 + 6)),
+    podMac: Uint8Array.from(from.subarray(at + 172, at + 172 + 6)),
+    peerKey: from.readUInt8(at + 178),
+    ownKey: from.readUInt8(at + 179),
+    ttl: from.readUInt8(at + 180),
+    tos: from.readUInt8(at + 181),
+    blocked: from.readUInt8(at + 182),
+    rejectKey: from.readUInt8(at + 183),
+    rejectLevel: from.readUInt8(at + 184),
+    holeLevel: from.readUInt8(at + 185),
+    proto: from.readUInt8(at + 186),
+    mtu: from.readUInt32LE(at + 192),
+    gen2: from.readUInt32LE(at + 196),
   };
 }
-/** struct xmasq_flow, 192 bytes. */
-export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 192, writeFlow, readFlow);
+/** struct xmasq_flow, 200 bytes. */
+export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 200, writeFlow, readFlow);
 
 /** struct xmasq_named, 80 bytes. */
 export interface Named {
@@ -963,29 +970,29 @@ function readSlot(from: Buffer, at: number): Slot {
 /** struct xmasq_slot, 112 bytes. */
 export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 112, writeSlot, readSlot);
 
-/** struct xmasq_scratch, 384 bytes. */
+/** struct xmasq_scratch, 392 bytes. */
 export interface Scratch {
   /** struct xmasq_flow, offset 0. */
   readonly flow: Flow;
-  /** struct xmasq_slot, offset 192. */
+  /** struct xmasq_slot, offset 200. */
   readonly slot: Slot;
-  /** struct xmasq_named, offset 304. */
+  /** struct xmasq_named, offset 312. */
   readonly named: Named;
 }
 function writeScratch(to: Buffer, at: number, value: Scratch): void {
   writeFlow(to, at, value.flow);
-  writeSlot(to, at + 192, value.slot);
-  writeNamed(to, at + 304, value.named);
+  writeSlot(to, at + 200, value.slot);
+  writeNamed(to, at + 312, value.named);
 }
 function readScratch(from: Buffer, at: number): Scratch {
   return {
     flow: readFlow(from, at),
-    slot: readSlot(from, at + 192),
-    named: readNamed(from, at + 304),
+    slot: readSlot(from, at + 200),
+    named: readNamed(from, at + 312),
   };
 }
-/** struct xmasq_scratch, 384 bytes. */
-export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 384, writeScratch, readScratch);
+/** struct xmasq_scratch, 392 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 392, writeScratch, readScratch);
 
 /** struct xmasq_slot_key, 12 bytes. */
 export interface SlotKey {
