@@ -92,8 +92,8 @@ test: | setup ## Everything above in one run, with a summary (at most 30 minutes
 test-all: | setup ## `test` and the long specs.
 	@scripts/test.sh lint unit prog lab vm long
 
-test-fresh: | setup ## Demo and test in a clean Debian 12: nothing but git and make beforehand.
-	@scripts/test-fresh.sh
+test-fresh: | setup ## Demo and test in a clean Debian 12 (or TARGETS=...): nothing but git and make beforehand.
+	@scripts/test-fresh.sh $(TARGETS)
 
 ##@ Lab
 

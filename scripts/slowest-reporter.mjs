@@ -33,6 +33,7 @@ export default class SlowestReporter {
       `${JSON.stringify(outcome, null, 1)}\n`,
     );
     if (process.env.XMASQ_SUMMARY === 'later') return;
-    process.stdout.write(`${slowestTable(outcome.specs)}\n${closingLine(outcome)}\n`);
+    // jest's own summary is written after every reporter's turn; ours is to be the end.
+    process.once('exit', () => process.stdout.write(`\n${slowestTable(outcome.specs)}\n\n${closingLine(outcome)}\n`));
   }
 }
