@@ -41,7 +41,7 @@ build/bpf/%.bpf.o: bpf-src/%.bpf.c $(MAKEFILE_LIST) | setup
 
 -include $(BPF_OBJECTS:.bpf.o=.d)
 
-$(LAYOUTS) &: build/bpf/xmasq.bpf.o scripts/gen-layouts.ts
+$(LAYOUTS) &: build/bpf/xmasq.bpf.o scripts/gen-layouts.ts $(wildcard scripts/gen-layouts/*.ts)
 	@echo "build: $(LAYOUTS)"
 	@node scripts/gen-layouts.ts $< --out plugin/src/gen/layouts.ts --reasons-proto proto/xmasq/v1/reason.proto
 	@touch $(LAYOUTS)
