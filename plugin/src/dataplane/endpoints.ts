@@ -1,0 +1,400 @@
+/**
+ * The pods of this node: which of them the programs know, under which number, and on which device. What is wanted comes as
+ * pod events; what is there survives in the maps, the attachments and the notes.
+ */
+import type { EndpointInfo, Pod, PodEventSink, PodName } from '../grpc/backend.ts';
+import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
+import type { Link } from '../netlink/rtnetlink.ts';
+import { isDeviceGone, type Attacher } from './attach.ts';
+import type { Degradations } from './degradations.ts';
+import { IdPool } from './ids.ts';
+import { EndpointFlag, MAX_ENDPOINTS, type Endpoint } from './layout.ts';
+import type { Notes } from './notes.ts';
+import type { Log } from './ports.ts';
+import type { Program } from './programs.ts';
+import type { Tables } from './tables.ts';
+
+/** What has to do with devices, to be tried without any. */
+export interface LinkSource {
+  byName(name: string): Link | undefined;
+  byIndex(ifindex: number): Link | undefined;
+}
+
+export interface EndpointsOptions {
+  readonly tables: Pick<Tables, 'endpoints' | 'endpointByIfindex' | 'endpointByAddr'>;
+  readonly attacher: Attacher;
+  readonly programs: { readonly pod_egress: Program; readonly pod_ingress: Program };
+  readonly links: LinkSource;
+  readonly notes: Notes;
+  readonly degradations: Degradations;
+  readonly log: Log;
+}
+
+/** A pod that has, or should have, a number. */
+interface Wanted {
+  readonly pod: Pod;
+  /** Later events win where two pods claim one address or device. */
+  readonly sequence: number;
+  problem: string;
+}
+
+/** A number in use. */
+interface Active {
+  readonly id: number;
+  readonly pod: Pod;
+  readonly ifindex: number;
+  /** Host-order IPv4. */
+  readonly address: number;
+}
+
+function podAddress(pod: Pod): number | undefined {
+  const text = pod.ips.find((ip) => !ip.includes(':'));
+  return text === undefined ? undefined : parseIpv4(text);
+}
+
+function macBytes(mac: string): Uint8Array {
+  return Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
+function macText(mac: Uint8Array): string {
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
+
+/** A pod as a note; notes are read by the next start. */
+function parseNote(text: string | undefined): Pod | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const { namespace, name, containerId, ifName, ips, mac } = JSON.parse(text) as Partial<Pod>;
+    if (!namespace || !name || !containerId || !ifName || !Array.isArray(ips) || !mac) return undefined;
+    return { namespace, name, containerId, ifName, ips, mac };
+  } catch {
+    return undefined;
+  }
+}
+
+function samePod(a: Pod, b: Pod): boolean {
+  return (
+    a.containerId === b.containerId && a.ifName === b.ifName && a.mac === b.mac && podAddress(a) === podAddress(b)
+  );
+}
+
+const name = (pod: PodName): string => `${pod.namespace}/${pod.name}`;
+
+/** Brings the programs' knowledge of pods in line with the pod events. */
+export class Endpoints implements PodEventSink {
+  readonly #o: EndpointsOptions;
+  readonly #wanted = new Map<string, Wanted>();
+  readonly #active = new Map<string, Active>();
+  readonly #ids: IdPool;
+  #sequence = 0;
+
+  /** Takes over what an earlier start left, as far as the devices are still there; the rest is removed. */
+  constructor(options: EndpointsOptions) {
+    this.#o = options;
+    const epochs = new Map<number, number>();
+    const used: number[] = [];
+    for (let id = 1; id < MAX_ENDPOINTS; id++) {
+      const entry = options.tables.endpoints.get(id);
+      epochs.set(id, entry.epoch);
+      if ((entry.flags & EndpointFlag.PRESENT) === 0) continue;
+      if (this.#adopt(id, entry)) used.push(id);
+    }
+    this.#ids = new IdPool(MAX_ENDPOINTS - 1, used, (id) => epochs.get(id) ?? 0);
+    this.#dropStaleMappings();
+    for (const { program, ifindex } of options.attacher.list()) {
+      const known = [...this.#active.values()].some((active) => active.ifindex === ifindex);
+      if (program.startsWith('pod_') && !known) options.attacher.detach(program, ifindex);
+    }
+  }
+
+  /** Pods with a number. */
+  get count(): number {
+    return this.#active.size;
+  }
+
+  async snapshot(pods: readonly Pod[]): Promise<void> {
+    const ids = new Set(pods.map((pod) => pod.containerId));
+    for (const id of [...this.#wanted.keys()]) if (!ids.has(id)) this.#unwant(id);
+    for (const pod of pods) this.#want(pod);
+    this.reconcile();
+    return Promise.resolve();
+  }
+
+  async added(pod: Pod): Promise<void> {
+    this.#want(pod);
+    this.reconcile();
+    return Promise.resolve();
+  }
+
+  async changed(pod: Pod): Promise<void> {
+    return this.added(pod);
+  }
+
+  async removed(pod: Pod): Promise<void> {
+    this.#unwant(pod.containerId);
+    this.reconcile();
+    return Promise.resolve();
+  }
+
+  /** A device is gone: its pod loses its number at once. */
+  linkDeleted(ifindex: number): void {
+    for (const active of [...this.#active.values()]) {
+      if (active.ifindex === ifindex) this.#deactivate(active, 'its interface was deleted');
+    }
+  }
+
+  /** A device is new or was renamed: a pod may have waited for it. */
+  linkAppeared(device: string): void {
+    for (const wanted of this.#wanted.values()) {
+      if (wanted.pod.ifName === device && !this.#active.has(wanted.pod.containerId)) {
+        this.reconcile();
+        return;
+      }
+    }
+  }
+
+  /** Tries again what could not be done, and notices attachments that somebody else removed. Every few seconds. */
+  verify(): void {
+    const { attacher, programs, links, log } = this.#o;
+    for (const active of [...this.#active.values()]) {
+      if (links.byIndex(active.ifindex)?.name !== active.pod.ifName) {
+        this.#deactivate(active, 'its interface is gone');
+        continue;
+      }
+      for (const program of [programs.pod_egress, programs.pod_ingress]) {
+        if (attacher.position(program, active.ifindex) !== 'absent') continue;
+        log.warn({ pod: name(active.pod), program: program.name }, 'was detached by somebody: attaching it again');
+        this.#deactivate(active, `${program.name} was detached by somebody`);
+        break;
+      }
+    }
+    this.reconcile();
+  }
+
+  /** Brings everything in line with the wanted pods; trouble with one pod does not stop the others. */
+  reconcile(): void {
+    for (const active of [...this.#active.values()]) {
+      const wanted = this.#wanted.get(active.pod.containerId);
+      if (wanted === undefined || !samePod(wanted.pod, active.pod)) this.#deactivate(active, '');
+    }
+    for (const wanted of this.#wanted.values()) {
+      if (!this.#active.has(wanted.pod.containerId)) this.#tryActivate(wanted);
+    }
+    this.#report();
+  }
+
+  /** Number of the pod with that name; undefined if there is none. */
+  idOf(pod: PodName): number | undefined {
+    for (const active of this.#active.values()) {
+      if (active.pod.namespace === pod.namespace && active.pod.name === pod.name) return active.id;
+    }
+    return undefined;
+  }
+
+  /** True for a pod that events have told of, with a number or without. */
+  knows(pod: PodName): boolean {
+    for (const wanted of this.#wanted.values()) {
+      if (wanted.pod.namespace === pod.namespace && wanted.pod.name === pod.name) return true;
+    }
+    return false;
+  }
+
+  /** The pod with that address and the device it is on. */
+  byAddress(address: number): { readonly pod: Pod; readonly ifindex: number; readonly id: number } | undefined {
+    for (const active of this.#active.values()) if (active.address === address) return active;
+    return undefined;
+  }
+
+  /** Addresses (host order) and devices of all pods with a number. */
+  addresses(): Map<number, number> {
+    return new Map([...this.#active.values()].map((active) => [active.address, active.ifindex]));
+  }
+
+  /** Pods by their device. */
+  podsByIfindex(): Map<number, Pod> {
+    return new Map([...this.#active.values()].map((active) => [active.ifindex, active.pod]));
+  }
+
+  /** @param flows number of flows by endpoint id */
+  list(flows: ReadonlyMap<number, number>): EndpointInfo[] {
+    return [...this.#wanted.values()].map(({ pod, problem }) => {
+      const active = this.#active.get(pod.containerId);
+      return {
+        namespace: pod.namespace,
+        pod: pod.name,
+        containerId: pod.containerId,
+        ifName: pod.ifName,
+        ifindex: active?.ifindex ?? this.#o.links.byName(pod.ifName)?.ifindex ?? 0,
+        ips: pod.ips,
+        mac: pod.mac,
+        attached: active !== undefined,
+        excluded: false,
+        problem: active === undefined ? problem : '',
+        flows: active === undefined ? 0 : (flows.get(active.id) ?? 0),
+        id: active?.id ?? 0,
+        epoch: active === undefined ? 0 : this.#o.tables.endpoints.get(active.id).epoch,
+      };
+    });
+  }
+
+  #want(pod: Pod): void {
+    const before = this.#wanted.get(pod.containerId);
+    if (before !== undefined && samePod(before.pod, pod)) {
+      this.#wanted.set(pod.containerId, { ...before, pod });
+      return;
+    }
+    this.#wanted.set(pod.containerId, { pod, sequence: ++this.#sequence, problem: '' });
+  }
+
+  #unwant(containerId: string): void {
+    this.#wanted.delete(containerId);
+    this.#o.degradations.clear(`pod-${containerId}`);
+  }
+
+  /** Takes over a number of an earlier start. @returns false where its device is another now, or gone */
+  #adopt(id: number, entry: Endpoint): boolean {
+    const { links, notes, attacher, programs, log } = this.#o;
+    const pod = parseNote(notes.get(`endpoint-${id}`));
+    const link = links.byIndex(entry.ifindex);
+    const good =
+      pod !== undefined &&
+      link?.name === pod.ifName &&
+      podAddress(pod) === entry.addr4 &&
+      pod.mac === macText(entry.mac) &&
+      !this.#active.has(pod.containerId);
+    if (good) {
+      try {
+        // Where the program is another now, this puts it in the old one's place.
+        attacher.attach(programs.pod_egress, entry.ifindex);
+        attacher.attach(programs.pod_ingress, entry.ifindex);
+        this.#active.set(pod.containerId, { id, pod, ifindex: entry.ifindex, address: entry.addr4 });
+        this.#want(pod);
+        return true;
+      } catch (error) {
+        if (!isDeviceGone(error)) throw error;
+      }
+    }
+    log.info({ id, pod: pod === undefined ? 'unknown' : name(pod) }, 'endpoint of an earlier start is gone');
+    this.#invalidate(id);
+    notes.delete(`endpoint-${id}`);
+    return false;
+  }
+
+  /** Address and device entries that lead to no number, or to another pod's. */
+  #dropStaleMappings(): void {
+    const { endpointByAddr, endpointByIfindex } = this.#o.tables;
+    const byId = new Map([...this.#active.values()].map((active) => [active.id, active]));
+    for (const [address, id] of [...endpointByAddr.entries()]) {
+      if (byId.get(id)?.address !== address) endpointByAddr.delete(address);
+    }
+    for (const [ifindex, id] of [...endpointByIfindex.entries()]) {
+      if (byId.get(id)?.ifindex !== ifindex) endpointByIfindex.delete(ifindex);
+    }
+    for (const { id, address, ifindex } of byId.values()) {
+      endpointByIfindex.set(ifindex, id);
+      endpointByAddr.set(address, id);
+    }
+  }
+
+  /** From now on no flow of this number is valid, and none is admitted. */
+  #invalidate(id: number): void {
+    const { endpoints } = this.#o.tables;
+    const entry = endpoints.get(id);
+    endpoints.set(id, { ...entry, flags: 0, epoch: (entry.epoch + 1) >>> 0 });
+  }
+
+  #deactivate(active: Active, why: string): void {
+    const { tables, attacher, notes, log } = this.#o;
+    const { id, pod, ifindex, address } = active;
+    // First what makes the programs stop, then the ways to it, the hooks last.
+    this.#invalidate(id);
+    if (tables.endpointByAddr.get(address) === id) tables.endpointByAddr.delete(address);
+    if (tables.endpointByIfindex.get(ifindex) === id) tables.endpointByIfindex.delete(ifindex);
+    this.#active.delete(pod.containerId);
+    notes.delete(`endpoint-${id}`);
+    for (const program of ['pod_egress', 'pod_ingress'] as const) {
+      try {
+        attacher.detach(program, ifindex);
+      } catch (error) {
+        if (!isDeviceGone(error)) log.warn({ err: error, pod: name(pod), program }, 'could not be detached');
+      }
+    }
+    this.#ids.release(id);
+    const wanted = this.#wanted.get(pod.containerId);
+    if (wanted !== undefined) wanted.problem = why;
+    log.info({ pod: name(pod), device: pod.ifName, id, why }, 'pod is no longer an endpoint');
+  }
+
+  #tryActivate(wanted: Wanted): void {
+    const { log } = this.#o;
+    const { pod } = wanted;
+    try {
+      wanted.problem = this.#activate(wanted);
+    } catch (error) {
+      wanted.problem = isDeviceGone(error)
+        ? `interface ${pod.ifName} does not exist`
+        : `the programs could not be attached: ${error instanceof Error ? error.message : String(error)}`;
+      log.warn({ err: error, pod: name(pod), device: pod.ifName }, 'pod could not be made an endpoint');
+    }
+  }
+
+  /** @returns why it could not be done; '': it is */
+  #activate(wanted: Wanted): string {
+    const { tables, attacher, programs, links, notes, log } = this.#o;
+    const { pod } = wanted;
+    const address = podAddress(pod);
+    if (address === undefined) return 'it has no IPv4 address; only IPv4 is accelerated';
+    const rival = [...this.#wanted.values()].find(
+      (other) =>
+        other.sequence > wanted.sequence && (other.pod.ifName === pod.ifName || podAddress(other.pod) === address),
+    );
+    if (rival !== undefined) return `${name(rival.pod)} claims its address or interface`;
+    const link = links.byName(pod.ifName);
+    if (link === undefined) return `interface ${pod.ifName} does not exist`;
+    for (const other of [...this.#active.values()]) {
+      if (other.address === address || other.ifindex === link.ifindex) {
+        this.#deactivate(other, `${name(pod)} claims its address or interface`);
+      }
+    }
+    const id = this.#ids.take();
+    if (id === undefined) return `all ${MAX_ENDPOINTS - 1} endpoint numbers of this node are taken`;
+    try {
+      const epoch = (tables.endpoints.get(id).epoch + 1) >>> 0;
+      const entry = { ifindex: link.ifindex, addr4: address, mac: macBytes(pod.mac), flags: 0, epoch };
+      tables.endpoints.set(id, entry);
+      // Not present until every packet of the pod passes the hooks: otherwise it could forge a key.
+      attacher.attach(programs.pod_egress, link.ifindex);
+      attacher.attach(programs.pod_ingress, link.ifindex);
+      notes.set(`endpoint-${id}`, JSON.stringify(pod));
+      tables.endpoints.set(id, { ...entry, flags: EndpointFlag.PRESENT });
+      tables.endpointByIfindex.set(link.ifindex, id);
+      tables.endpointByAddr.set(address, id);
+    } catch (error) {
+      this.#undo(id, pod, link.ifindex, address);
+      throw error;
+    }
+    this.#active.set(pod.containerId, { id, pod, ifindex: link.ifindex, address });
+    log.info({ pod: name(pod), device: pod.ifName, address: formatIpv4(address), id }, 'pod is an endpoint');
+    return '';
+  }
+
+  #undo(id: number, pod: Pod, ifindex: number, address: number): void {
+    this.#deactivate({ id, pod, ifindex, address }, '');
+  }
+
+  #report(): void {
+    for (const { pod, problem } of this.#wanted.values()) {
+      const failed = !this.#active.has(pod.containerId);
+      this.#o.degradations.put(
+        `pod-${pod.containerId}`,
+        failed
+          ? {
+              what: `pod ${name(pod)} is not accelerated: ${problem}`,
+              where: `interface ${pod.ifName}`,
+              action: 'it is tried again by itself; if it stays, compare the pod events with the interfaces of the node',
+            }
+          : undefined,
+      );
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/** Conversions between the keys of the maps and conntrack's tuples. Pure functions. */
+import { IpProtocol, isIcmpTuple, type CtTuple } from '../netlink/ctnetlink.ts';
+import type { Flow, FlowKey, SlotKey } from './layout.ts';
+
+/** ICMP types of echo messages, which stand in for the destination port. */
+export const ICMP_ECHO_REPLY = 0;
+export const ICMP_ECHO = 8;
+
+/** Bytes of a flow key as a text, to use it in a Map. */
+export function flowKeyText(key: FlowKey): string {
+  return `${key.saddr},${key.daddr},${key.sport},${key.dport},${key.ifindex},${key.proto}`;
+}
+
+/** The ports of the opposite direction: swapped, or the other ICMP type under the same identifier. */
+function reversePorts(proto: number, sport: number, dport: number): { sport: number; dport: number } {
+  if (proto !== IpProtocol.icmp) return { sport: dport, dport: sport };
+  return { sport, dport: dport === ICMP_ECHO ? ICMP_ECHO_REPLY : ICMP_ECHO };
+}
+
+/** The slot by which packets of the flow's peer are restored. */
+export function slotKeyOf(key: FlowKey, peerAddress: number): SlotKey {
+  return { peer: peerAddress, ...reversePorts(key.proto, key.sport, key.dport), proto: key.proto };
+}
+
+/** The same flow as the pod on the other side sends it, if that is on this node too. */
+export function oppositeKey(key: FlowKey, ifindex: number): FlowKey {
+  return {
+    saddr: key.daddr,
+    daddr: key.saddr,
+    ...reversePorts(key.proto, key.sport, key.dport),
+    ifindex,
+    proto: key.proto,
+  };
+}
+
+/** The flow that a slot is for, as the local pod sends it. */
+export function flowKeyOfSlot(slot: SlotKey, pods: { saddr: number; daddr: number; ifindex: number }): FlowKey {
+  return {
+    saddr: pods.daddr,
+    daddr: pods.saddr,
+    ...reversePorts(slot.proto, slot.sport, slot.dport),
+    ifindex: pods.ifindex,
+    proto: slot.proto,
+  };
+}
+
+/** The tuple by which conntrack finds the flow's connection, whichever side began it. */
+export function tupleOf(key: FlowKey): CtTuple {
+  const addresses = { family: 4, src: key.saddr, dst: key.daddr } as const;
+  if (key.proto !== IpProtocol.icmp) return { ...addresses, proto: key.proto, sport: key.sport, dport: key.dport };
+  return { ...addresses, proto: key.proto, icmpType: key.dport, icmpCode: 0, icmpId: key.sport };
+}
+
+/** The flow that sends packets with this tuple through that device; undefined for other than IPv4 and ICMP echo. */
+export function flowKeyOfTuple(tuple: CtTuple, ifindex: number): FlowKey | undefined {
+  if (tuple.family !== 4) return undefined;
+  const rest = { saddr: tuple.src, daddr: tuple.dst, ifindex, proto: tuple.proto };
+  if (!isIcmpTuple(tuple)) return { ...rest, sport: tuple.sport, dport: tuple.dport };
+  if (tuple.icmpType !== ICMP_ECHO && tuple.icmpType !== ICMP_ECHO_REPLY) return undefined;
+  return { ...rest, sport: tuple.icmpId, dport: tuple.icmpType };
+}
+
+/** The later of two times. */
+export function later(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
+/** Last packet of the flow that this node has seen, in either direction. */
+export function lastUse(flow: Flow, lastRx: bigint | undefined): bigint {
+  return later(later(flow.lastTx, flow.lastRxSlow), later(flow.admittedAt, lastRx ?? 0n));
+}

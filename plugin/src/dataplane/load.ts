@@ -1,0 +1,180 @@
+/** Loads the data plane, or takes over the one that is pinned. Nothing is attached here. */
+import { existsSync, renameSync } from 'node:fs';
+import { LayoutMismatchError } from '../bpf/errors.ts';
+import { openPinned, type OwnedFd } from '../bpf/fd.ts';
+import { mapInfo, programInfo } from '../bpf/info.ts';
+import { ArrayMap } from '../bpf/map.ts';
+import { BpfObject } from '../bpf/object.ts';
+import { unpin } from '../bpf/pins.ts';
+import { maps } from '../gen/layouts.ts';
+import { LAYOUT_VERSION } from './layout.ts';
+import { PinLayout } from './pins.ts';
+import { PROGRAM_NAMES, type Program, type ProgramName } from './programs.ts';
+import { openTables, SIZED_MAPS, type KernelTables, type SizedMap } from './tables.ts';
+
+/** The pinned state is that of another build; nothing has been changed when this is thrown. */
+export class IncompatibleStateError extends Error {
+  override readonly name = 'IncompatibleStateError';
+
+  constructor(pins: string, differences: readonly string[]) {
+    super(
+      `the data plane pinned at ${pins} has another layout than this build: ${differences.join('; ')}. It was left ` +
+        'running as it is. To replace it: run "xmasq drain", wait until the node is drained, run "xmasq-agent cleanup" ' +
+        'of the version that loaded it (or of this one), and start again',
+    );
+  }
+}
+
+/** What is loaded. Its descriptors belong to it. */
+export interface LoadedDataPlane {
+  readonly pins: PinLayout;
+  readonly tables: KernelTables;
+  readonly programs: Readonly<Record<ProgramName, Program>>;
+  /** The maps were there already, contents included. */
+  readonly adopted: boolean;
+  /** Programs that are not those pinned before: links have to be updated. */
+  readonly replaced: readonly ProgramName[];
+  /** Opens the ring buffer. */
+  readonly eventsPath: string;
+  close(): void;
+}
+
+export interface LoadOptions {
+  /** Directory for the pins. */
+  readonly pins: PinLayout;
+  /** The object file, xmasq.bpf.o. */
+  readonly objectPath: string;
+  /** Entries of the maps whose size can be chosen. */
+  readonly sizes: Readonly<Record<SizedMap, number>>;
+}
+
+/** The layout version in a pinned `config` map; 0: it was never written. */
+function pinnedLayoutVersion(path: string): number {
+  using map = new ArrayMap({ path }, maps.config.value);
+  return map.get(0).layoutVersion;
+}
+
+/** Layout differences that sizes do not show; only for maps whose sizes agree. */
+function checkVersion(pins: PinLayout): void {
+  const path = pins.map('config');
+  if (!existsSync(path)) return;
+  let version: number;
+  try {
+    version = pinnedLayoutVersion(path);
+  } catch (error) {
+    // Another size: load() reports it with all others.
+    if (error instanceof RangeError || error instanceof TypeError) return;
+    throw error;
+  }
+  if (version !== 0 && version !== LAYOUT_VERSION) {
+    throw new IncompatibleStateError(pins.root, [`layout version ${version}, this build has ${LAYOUT_VERSION}`]);
+  }
+}
+
+/** Do both programs use the same maps, as far as these are pinned? */
+function sameMaps(a: readonly number[], b: readonly number[], pinned: ReadonlySet<number>): boolean {
+  const relevant = (ids: readonly number[]): string =>
+    ids
+      .filter((id) => pinned.has(id))
+      .sort((x, y) => x - y)
+      .join();
+  return relevant(a) === relevant(b);
+}
+
+/** Puts the new program's pin in the old one's place, with no moment without a pin. */
+function replacePin(object: BpfObject, name: ProgramName, path: string): void {
+  const temporary = `${path}-new`;
+  unpin(temporary);
+  object.pinProgram(name, temporary);
+  renameSync(temporary, path);
+}
+
+/** The pinned program if it is the same as the new one, else the new one, pinned now. */
+function adoptProgram(
+  object: BpfObject,
+  name: ProgramName,
+  pins: PinLayout,
+  mapIds: ReadonlySet<number>,
+): { fd: OwnedFd; replaced: boolean } {
+  const path = pins.program(name);
+  const wanted = programInfo(object.program(name).fd);
+  if (existsSync(path)) {
+    const fd = openPinned(path);
+    const pinned = programInfo(fd.fd);
+    if (pinned.tag === wanted.tag && sameMaps(pinned.mapIds, wanted.mapIds, mapIds)) return { fd, replaced: false };
+    fd.close();
+  }
+  replacePin(object, name, path);
+  return { fd: openPinned(path), replaced: true };
+}
+
+/**
+ * Loads everything, adopting pinned maps with their contents and pinned programs that are the same as this build's.
+ * @throws IncompatibleStateError before anything is changed
+ * @throws VerifierError, BpfError where the kernel refuses
+ */
+export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedDataPlane {
+  const adopted = pins.exists();
+  pins.prepare();
+  checkVersion(pins);
+  using object = BpfObject.open(objectPath);
+  for (const name of SIZED_MAPS) object.setMaxEntries(name, sizes[name]);
+  const pinned = object.mapNames().filter((name) => !name.includes('.'));
+  for (const name of pinned) object.setPinPath(name, pins.map(name));
+  try {
+    object.load();
+  } catch (error) {
+    if (!(error instanceof LayoutMismatchError)) throw error;
+    throw new IncompatibleStateError(
+      pins.root,
+      error.differences.map((d) => `map ${d.map} has ${d.field} ${d.pinned}, this build and configuration want ${d.wanted}`),
+    );
+  }
+  const mapIds = new Set(pinned.map((name) => mapInfo(object.mapFd(name)).id));
+  const descriptors: OwnedFd[] = [];
+  const closeAll = (): void => {
+    for (const fd of descriptors) fd.close();
+  };
+  try {
+    const replaced: ProgramName[] = [];
+    const programs = {} as Record<ProgramName, Program>;
+    for (const name of PROGRAM_NAMES) {
+      const program = adoptProgram(object, name, pins, mapIds);
+      descriptors.push(program.fd);
+      if (program.replaced) replaced.push(name);
+      programs[name] = { name, fd: program.fd.fd, id: programInfo(program.fd.fd).id };
+    }
+    const tables = openTables((map) => ({ path: pins.map(map) }));
+    return {
+      pins,
+      tables,
+      programs,
+      adopted,
+      replaced,
+      eventsPath: pins.map('events'),
+      close() {
+        tables.close();
+        closeAll();
+      },
+    };
+  } catch (error) {
+    closeAll();
+    throw error;
+  }
+}
+
+/**
+ * Loads one program a second time over the pinned maps, and pins that in place of the first: two attachments at one hook
+ * need two programs. See Uplink.
+ */
+export function reloadProgram(options: LoadOptions, name: ProgramName): { program: Program; fd: OwnedFd } {
+  const { pins, objectPath, sizes } = options;
+  using object = BpfObject.open(objectPath);
+  for (const map of SIZED_MAPS) object.setMaxEntries(map, sizes[map]);
+  for (const map of object.mapNames()) if (!map.includes('.')) object.setPinPath(map, pins.map(map));
+  for (const program of object.programNames()) object.setAutoload(program, program === name);
+  object.load();
+  replacePin(object, name, pins.program(name));
+  const fd = openPinned(pins.program(name));
+  return { program: { name, fd: fd.fd, id: programInfo(fd.fd).id }, fd };
+}

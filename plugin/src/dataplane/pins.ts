@@ -1,0 +1,94 @@
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { BPFFS, ensureBpffs, isBpffs, unpin } from '../bpf/pins.ts';
+import type { ProgramName } from './programs.ts';
+
+/**
+ * Where everything is pinned, below the configured directory:
+ *
+ *     maps/NAME  programs/NAME  links/PROGRAM-IFINDEX  notes/NAME (see Notes)
+ */
+export class PinLayout {
+  readonly root: string;
+
+  /** @param root directory on a bpf file system */
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  get maps(): string {
+    return join(this.root, 'maps');
+  }
+
+  get programs(): string {
+    return join(this.root, 'programs');
+  }
+
+  get links(): string {
+    return join(this.root, 'links');
+  }
+
+  get notes(): string {
+    return join(this.root, 'notes');
+  }
+
+  map(name: string): string {
+    return join(this.maps, name);
+  }
+
+  program(name: string): string {
+    return join(this.programs, name);
+  }
+
+  link(program: ProgramName, ifindex: number): string {
+    return join(this.links, `${program}-${ifindex}`);
+  }
+
+  /** True where a data plane was left by an earlier start. */
+  exists(): boolean {
+    return existsSync(this.map('config'));
+  }
+
+  /**
+   * Makes the directories, mounting the bpf file system at its usual place if nobody has.
+   * @throws BpfError or Error saying what to mount where
+   */
+  prepare(): void {
+    const mountPoint = this.root === BPFFS || this.root.startsWith(`${BPFFS}/`) ? BPFFS : undefined;
+    if (mountPoint !== undefined) ensureBpffs(mountPoint);
+    const existing = nearestExisting(this.root);
+    if (!isBpffs(existing)) {
+      throw new Error(
+        `${this.root} is not on a bpf file system: mount one (mount -t bpf bpf DIRECTORY) or set "bpffs" in the ` +
+          `configuration to a directory below ${BPFFS}`,
+      );
+    }
+    for (const directory of [this.maps, this.programs, this.links, this.notes]) {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+    }
+  }
+
+  /** Names below one of the directories; none if it does not exist. */
+  list(directory: string): string[] {
+    try {
+      return readdirSync(directory);
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+      throw error;
+    }
+  }
+
+  /** Removes the pins in a directory, and the directory. */
+  removeAll(directory: string): number {
+    const names = this.list(directory);
+    for (const name of names) unpin(join(directory, name));
+    if (existsSync(directory)) rmdirSync(directory);
+    return names.length;
+  }
+}
+
+function nearestExisting(path: string): string {
+  let current = path;
+  while (!existsSync(current) && dirname(current) !== current) current = dirname(current);
+  return current;
+}

@@ -1,0 +1,69 @@
+/**
+ * Admission: does Antrea's pipeline pass the packets of this flow? Answered by Antrea's own conntrack entry, with the same
+ * rules as `ct_verdict` in bpf-src/conntrack.h, in the same order. Here for what the kernel's lookup cannot answer:
+ * protocols other than TCP and UDP, and kernels whose lookup takes no zone.
+ */
+import { Reason } from './layout.ts';
+import { CtSctpState, CtStatus, CtTcpState, IpProtocol, type CtEntry } from '../netlink/ctnetlink.ts';
+
+/** Antrea's connection mark (its pkg/agent/openflow/fields.go). */
+export const CtMark = {
+  /** Where the connection came from; 0 = committed, but not allowed (yet). */
+  sourceMask: 0x0f,
+  sourceTunnel: 0x01,
+  sourcePod: 0x03,
+  service: 0x10,
+  snat: 0x20,
+  hairpin: 0x40,
+  l7: 0x80,
+} as const;
+
+/** An entry with any of these is not what its tuple says, or about to be no more. */
+const FORBIDDEN =
+  CtStatus.srcNat |
+  CtStatus.seqAdjust |
+  CtStatus.dying |
+  CtStatus.template |
+  CtStatus.natClash |
+  CtStatus.helper |
+  CtStatus.offload;
+
+/** What the predicate looks at. */
+export type ConntrackFacts = Pick<CtEntry, 'protocol' | 'status' | 'mark' | 'tcpState' | 'sctpState'>;
+
+/** Both sides have shown that they want this connection, as far as the protocol tells. */
+function established(entry: ConntrackFacts): boolean {
+  switch (entry.protocol) {
+    case IpProtocol.tcp:
+      return entry.tcpState === CtTcpState.established;
+    case IpProtocol.sctp:
+      return entry.sctpState === CtSctpState.established;
+    case IpProtocol.udp:
+      return (entry.status & CtStatus.assured) !== 0;
+    default:
+      // Conntrack keeps no state of the others: a reply is all there is.
+      return true;
+  }
+}
+
+/**
+ * May the flow of this entry be accelerated?
+ * @param entry undefined: the zone has none
+ * @returns Reason.NONE if so, else why not
+ */
+export function admission(entry: ConntrackFacts | undefined): number {
+  if (entry === undefined) return Reason.CT_MISSING;
+  const { status, mark } = entry;
+  const source = mark & CtMark.sourceMask;
+  if ((status & CtStatus.confirmed) === 0) return Reason.CT_UNCONFIRMED;
+  if ((status & FORBIDDEN) !== 0) return Reason.CT_STATUS;
+  if ((status & CtStatus.seenReply) === 0) return Reason.CT_UNREPLIED;
+  if (source === 0) return Reason.CT_NOT_ALLOWED;
+  if ((mark & CtMark.snat) !== 0) return Reason.CT_SNAT;
+  if ((mark & CtMark.hairpin) !== 0) return Reason.CT_HAIRPIN;
+  if ((mark & CtMark.l7) !== 0) return Reason.CT_L7;
+  if ((mark & CtMark.service) !== 0 || (status & CtStatus.dstNat) !== 0) return Reason.CT_SERVICE;
+  if (source !== CtMark.sourceTunnel && source !== CtMark.sourcePod) return Reason.CT_SOURCE;
+  if (!established(entry)) return Reason.CT_STATE;
+  return Reason.NONE;
+}

@@ -1,0 +1,106 @@
+/** What this kernel can do, found by trying and never by its version. */
+import { readFileSync } from 'node:fs';
+import { BpfObject } from '../bpf/object.ts';
+import { testRun } from '../bpf/testrun.ts';
+
+/** Values that CONFIG_HZ can have. */
+const HZ_VALUES = [100, 250, 300, 1000] as const;
+/** Jiffies are read this far apart: with HZ 100 the error is then at most one in 20. */
+const HZ_INTERVAL_MS = 220;
+/** probe_jiffies returns this many low bits. */
+const JIFFIES_MASK = 0x7fffffff;
+
+/** A frame for the probes; they look at nothing in it. */
+const FRAME = Buffer.concat([Buffer.alloc(12), Buffer.from([0x08, 0x00]), Buffer.alloc(50)]);
+
+/** What the probes found. */
+export interface KernelProbe {
+  /** Conntrack's lookup takes a zone: TCP and UDP are admitted without approvals. */
+  readonly conntrackZone: boolean;
+  /** Jiffies per second. */
+  readonly hz: number;
+}
+
+/**
+ * The CONFIG_HZ nearest to what was measured.
+ * @param jiffies that passed
+ * @param milliseconds that passed
+ * @throws RangeError where none is within a fifth: the measurement was disturbed, or the kernel is an unusual one
+ */
+export function snapHz(jiffies: number, milliseconds: number): number {
+  const measured = (jiffies * 1000) / milliseconds;
+  const nearest = HZ_VALUES.reduce((best, hz) => (Math.abs(hz - measured) < Math.abs(best - measured) ? hz : best));
+  if (Math.abs(nearest - measured) > nearest / 5 || (nearest === 250 && measured > 275) || (nearest === 300 && measured < 275)) {
+    throw new RangeError(`${measured.toFixed(1)} jiffies per second are near none of ${HZ_VALUES.join(', ')}`);
+  }
+  return nearest;
+}
+
+async function measureHz(progFd: number): Promise<number> {
+  const read = (): { jiffies: number; at: bigint } => ({
+    at: process.hrtime.bigint(),
+    jiffies: testRun(progFd, { data: FRAME }).retval & JIFFIES_MASK,
+  });
+  let problem: unknown;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const first = read();
+    await new Promise((resolve) => setTimeout(resolve, HZ_INTERVAL_MS << attempt));
+    const second = read();
+    try {
+      return snapHz((second.jiffies - first.jiffies) & JIFFIES_MASK, Number(second.at - first.at) / 1e6);
+    } catch (error) {
+      // A process that is stopped between the two readings of one pair measures nonsense: try longer.
+      problem = error;
+    }
+  }
+  throw problem;
+}
+
+/** One program of the probe object, or undefined where this kernel refuses it. */
+function loadProbe(path: string, program: string): BpfObject | undefined {
+  const object = BpfObject.open(path);
+  try {
+    for (const name of object.programNames()) object.setAutoload(name, name === program);
+    object.load();
+    return object;
+  } catch {
+    object.close();
+    return undefined;
+  }
+}
+
+/**
+ * Tries the kernel.
+ * @param path the probe object, probe.bpf.o
+ * @throws Error where HZ cannot be measured
+ */
+export async function probeKernel(path: string): Promise<KernelProbe> {
+  let conntrackZone = false;
+  {
+    using zone = loadProbe(path, 'probe_zone');
+    if (zone !== undefined) conntrackZone = testRun(zone.program('probe_zone').fd, { data: FRAME }).retval === 1;
+  }
+  using jiffies = loadProbe(path, 'probe_jiffies');
+  if (jiffies === undefined) {
+    throw new Error(`this kernel refuses the program probe_jiffies of ${path}: Linux 5.15 or later is needed`);
+  }
+  return { conntrackZone, hz: await measureHz(jiffies.program('probe_jiffies').fd) };
+}
+
+/** Numbers of linux/capability.h. */
+const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_SYS_ADMIN: 21, CAP_PERFMON: 38, CAP_BPF: 39 } as const;
+
+/**
+ * The capabilities that loading and attaching needs and this process lacks. CAP_SYS_ADMIN stands for BPF and PERFMON.
+ * @param status text of /proc/self/status
+ */
+export function missingCapabilities(status = readFileSync('/proc/self/status', 'utf8')): string[] {
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
+  const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
+  const admin = has(CAPABILITIES.CAP_SYS_ADMIN);
+  return [
+    ...(has(CAPABILITIES.CAP_BPF) || admin ? [] : ['CAP_BPF']),
+    ...(has(CAPABILITIES.CAP_NET_ADMIN) ? [] : ['CAP_NET_ADMIN']),
+    ...(has(CAPABILITIES.CAP_PERFMON) || admin ? [] : ['CAP_PERFMON']),
+  ];
+}

@@ -1,0 +1,211 @@
+/** The device that carries the node's transport address: finding it, the two programs on it, and when fast traffic starts. */
+import type { Link, LinkAddress } from '../netlink/rtnetlink.ts';
+import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
+import { isDeviceGone, type Attacher } from './attach.ts';
+import type { ConfigMap } from './config-map.ts';
+import type { Degradations } from './degradations.ts';
+import { ConfigFlag } from './layout.ts';
+import { SECOND, type Clock, type Log } from './ports.ts';
+import type { Program } from './programs.ts';
+
+/** Both bits together: this node takes part. */
+export const ACTIVE_FLAGS = ConfigFlag.ADMIT | ConfigFlag.SEND;
+
+/** What was found, or why nothing was. */
+export type UplinkSearch =
+  | { readonly found: UplinkDevice }
+  | { readonly found?: undefined; readonly problem: string; readonly action: string };
+
+export interface UplinkDevice {
+  readonly device: string;
+  readonly ifindex: number;
+  /** Host-order IPv4. */
+  readonly address: number;
+  /** Bytes. */
+  readonly mtu: number;
+}
+
+/**
+ * The device with the node's transport address.
+ * @param address IPv4 text, from the cluster state
+ * @param device configured name; undefined: whichever has the address
+ */
+export function findUplink(
+  address: string,
+  device: string | undefined,
+  links: readonly Link[],
+  addresses: readonly LinkAddress[],
+): UplinkSearch {
+  const holders = addresses.filter((entry) => entry.family === 4 && entry.address === address);
+  const action = 'correct uplink.device in the configuration or the node\'s address in the cluster state';
+  if (device !== undefined && !links.some((link) => link.name === device)) {
+    return { problem: `the uplink ${device} does not exist`, action };
+  }
+  const matching = links.filter(
+    (link) => holders.some((holder) => holder.ifindex === link.ifindex) && (device === undefined || link.name === device),
+  );
+  const [link, second] = matching;
+  if (link === undefined) {
+    const where = device === undefined ? 'no device has' : `the uplink ${device} does not have`;
+    return { problem: `${where} the node's transport address ${address}`, action };
+  }
+  if (second !== undefined) {
+    return {
+      problem: `${link.name} and ${second.name} both have the node's transport address ${address}`,
+      action: 'name the uplink: uplink.device in the configuration',
+    };
+  }
+  return { found: { device: link.name, ifindex: link.ifindex, address: parseIpv4(address), mtu: link.mtu } };
+}
+
+export interface UplinkOptions {
+  readonly config: ConfigMap;
+  readonly attacher: Attacher;
+  readonly programs: { readonly uplink_ingress: Program; readonly uplink_egress: Program };
+  /** Loads uplink_egress once more; see Attacher.moveFirst. */
+  readonly reloadEgress: () => Program;
+  readonly degradations: Degradations;
+  readonly log: Log;
+  readonly now: Clock;
+  /** Seconds from attaching to taking part: packets queued before must have left without the hook. */
+  readonly startHold: number;
+  /** The node is being drained: do not take part. */
+  readonly draining: () => boolean;
+}
+
+/** Longest pause between two attempts to be first again, in checks (one a second). */
+const MAX_REPOSITION_PAUSE = 60;
+
+/** Keeps the programs on the uplink and decides when this node takes part. */
+export class Uplink {
+  readonly #o: UplinkOptions;
+  #egress: Program;
+  #current: UplinkDevice | undefined;
+  /** When the hold ends; undefined: there is none. */
+  #holdUntil: bigint | undefined;
+  #pause = 0;
+  #nextPause = 1;
+  #displaced = 0;
+
+  constructor(options: UplinkOptions) {
+    this.#o = options;
+    this.#egress = options.programs.uplink_egress;
+  }
+
+  get current(): UplinkDevice | undefined {
+    return this.#current;
+  }
+
+  /** How often another program was found before uplink_egress. */
+  get displaced(): number {
+    return this.#displaced;
+  }
+
+  /** True from attaching until the node takes part. */
+  get holding(): boolean {
+    return this.#holdUntil !== undefined;
+  }
+
+  /**
+   * Brings the programs to where the uplink is now. Can be called at any time.
+   * @throws BpfError where attaching fails for another reason than that the device is gone
+   */
+  update(search: UplinkSearch): void {
+    const { degradations } = this.#o;
+    if (search.found === undefined) {
+      degradations.set('uplink', { what: search.problem, where: 'uplink', action: search.action });
+      this.#lose();
+      return;
+    }
+    degradations.clear('uplink');
+    const { found } = search;
+    try {
+      this.#bring(found);
+    } catch (error) {
+      if (!isDeviceGone(error)) throw error;
+      this.#lose();
+    }
+  }
+
+  /** Once a second: ends the hold, and watches the place of uplink_egress in its chain. */
+  tick(): void {
+    const { config, now, log, draining } = this.#o;
+    this.#checkPosition();
+    if (this.#holdUntil === undefined || now() < this.#holdUntil) return;
+    this.#holdUntil = undefined;
+    if (draining()) return;
+    config.setFlags(ACTIVE_FLAGS);
+    log.info({ device: this.#current?.device }, 'this node takes part: flows are accelerated');
+  }
+
+  /** After a drain was taken back: take part as soon as the hold, if any, allows it. */
+  resume(): void {
+    if (this.#current !== undefined && this.#holdUntil === undefined) this.#o.config.setFlags(ACTIVE_FLAGS);
+  }
+
+  #bring(found: UplinkDevice): void {
+    const { config, attacher, programs, now, startHold, log, draining } = this.#o;
+    const before = config.get();
+    const attached = attacher.list().filter(({ ifindex }) => ifindex === found.ifindex);
+    const complete =
+      attached.some(({ program }) => program === 'uplink_ingress') &&
+      attached.some(({ program }) => program === 'uplink_egress') &&
+      attacher.position(this.#egress, found.ifindex) !== 'absent';
+    const same = before.uplinkIfindex === found.ifindex && before.uplinkAddr4 === found.address;
+    const continues = same && complete && (config.has(ACTIVE_FLAGS) || this.#holdUntil !== undefined || draining());
+    if (!continues) config.setFlags(0, ACTIVE_FLAGS);
+    attacher.attach(programs.uplink_ingress, found.ifindex);
+    attacher.attach(this.#egress, found.ifindex);
+    config.update({ uplinkIfindex: found.ifindex, uplinkAddr4: found.address });
+    for (const { program, ifindex } of attacher.list()) {
+      if (ifindex !== found.ifindex && program.startsWith('uplink_')) attacher.detach(program, ifindex);
+    }
+    if (this.#current?.ifindex !== found.ifindex || this.#current.address !== found.address) {
+      log.info({ device: found.device, ifindex: found.ifindex, address: formatIpv4(found.address) }, 'uplink');
+    }
+    this.#current = found;
+    if (!continues) this.#holdUntil = now() + BigInt(Math.round(startHold * 1000)) * (SECOND / 1000n);
+  }
+
+  #lose(): void {
+    if (this.#current !== undefined) this.#o.config.setFlags(0, ACTIVE_FLAGS);
+    this.#current = undefined;
+    this.#holdUntil = undefined;
+  }
+
+  #checkPosition(): void {
+    const { attacher, degradations, reloadEgress, log } = this.#o;
+    const uplink = this.#current;
+    if (uplink === undefined) return;
+    const position = attacher.position(this.#egress, uplink.ifindex);
+    if (position === 'first') {
+      degradations.clear('uplink-position');
+      this.#pause = 0;
+      this.#nextPause = 1;
+      return;
+    }
+    if (position === 'absent') {
+      log.warn({ device: uplink.device }, 'uplink_egress was detached by somebody: attaching it again');
+      this.#bring(uplink);
+      return;
+    }
+    if (this.#pause > 0) {
+      this.#pause--;
+      return;
+    }
+    this.#displaced++;
+    degradations.set('uplink-position', {
+      what: 'another program runs before uplink_egress: what it takes out of the chain could look masqueraded to peers',
+      where: `egress of ${uplink.device}`,
+      action: 'attach that program behind XMasq\'s; XMasq tries to be first again',
+    });
+    try {
+      this.#egress = attacher.moveFirst(this.#egress, uplink.ifindex, reloadEgress);
+    } catch (error) {
+      log.warn({ err: error, device: uplink.device }, 'uplink_egress could not be put first');
+    }
+    // Two programs that both insist on being first must not fight at full speed.
+    this.#pause = this.#nextPause;
+    this.#nextPause = Math.min(2 * this.#nextPause, MAX_REPOSITION_PAUSE);
+  }
+}
