@@ -1,0 +1,65 @@
+import { SocketAddress, isIP } from 'node:net';
+import { xmasq } from '../gen/xmasq.js';
+import type { FlowInfo, PodName } from './backend.ts';
+import { invalidArgument } from './errors.ts';
+import { isReason } from './reasons.ts';
+
+const { FlowPath } = xmasq.v1;
+
+/** Whether a flow is asked for. */
+export type FlowPredicate = (flow: FlowInfo) => boolean;
+
+/**
+ * The conditions of a request, as one predicate.
+ * @throws RpcError INVALID_ARGUMENT that names the field
+ */
+export function flowFilter(request: xmasq.v1.FlowsRequest.$Properties): FlowPredicate {
+  const conditions: FlowPredicate[] = [];
+  const { pod, namespace, ip, peer, protocol, port, path, reason } = request;
+
+  // Pod and namespace must hold for the same end: "web in prod" is one pod, not two.
+  if (pod != null || namespace != null) {
+    if (pod === '') throw invalidArgument('field pod is empty; expected a pod name');
+    if (namespace === '') throw invalidArgument('field namespace is empty; expected a namespace name');
+    const matches = (end: PodName | undefined): boolean =>
+      end !== undefined && (pod == null || end.name === pod) && (namespace == null || end.namespace === namespace);
+    conditions.push((flow) => matches(flow.sourcePod) || matches(flow.destinationPod));
+  }
+  if (ip != null) {
+    const address = canonical(ip);
+    conditions.push((flow) => flow.sourceIp === address || flow.destinationIp === address);
+  }
+  if (peer != null) {
+    if (peer === '') throw invalidArgument('field peer is empty; expected a node name');
+    conditions.push((flow) => flow.peer === peer);
+  }
+  if (protocol != null) {
+    if (protocol > 255)
+      throw invalidArgument(`field protocol is ${protocol}; expected an IP protocol number, 0 to 255`);
+    conditions.push((flow) => flow.protocol === protocol);
+  }
+  if (port != null) {
+    if (port < 1 || port > 65535) throw invalidArgument(`field port is ${port}; expected 1 to 65535`);
+    conditions.push((flow) => flow.sourcePort === port || flow.destinationPort === port);
+  }
+  if (path != null) {
+    if (path !== FlowPath.FLOW_PATH_FAST && path !== FlowPath.FLOW_PATH_SLOW) {
+      throw invalidArgument(`field path is ${path}; expected FLOW_PATH_FAST or FLOW_PATH_SLOW`);
+    }
+    const wanted = path === FlowPath.FLOW_PATH_FAST ? 'fast' : 'slow';
+    conditions.push((flow) => flow.path === wanted);
+  }
+  if (reason != null) {
+    if (!isReason(reason)) throw invalidArgument(`field reason is ${reason}; expected a value of xmasq.v1.Reason`);
+    conditions.push((flow) => flow.reason === (reason as number));
+  }
+  return (flow) => conditions.every((condition) => condition(flow));
+}
+
+function canonical(ip: string): string {
+  const version = isIP(ip);
+  if (version === 0 || ip.includes('%')) {
+    throw invalidArgument(`field ip is ${JSON.stringify(ip.slice(0, 80))}; expected an IPv4 or IPv6 address`);
+  }
+  return version === 4 ? ip : new SocketAddress({ address: ip, family: 'ipv6' }).address;
+}
