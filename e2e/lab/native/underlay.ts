@@ -32,7 +32,8 @@ export class NativeUnderlay implements Underlay {
 
   /** Switches offloads of the underlay's own devices. */
   async offload(flags: OffloadFlags): Promise<void> {
-    await Promise.all(this.#ports.map((port) => this.place?.offload(flags, port)));
+    const place = this.place;
+    if (place !== undefined) await Promise.all(this.#ports.map((port) => place.offload(flags, port)));
   }
 
   async setLoss(percent: number): Promise<void> {

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Request/response: the rate and the latency of small exchanges, over TCP (one connection per flow, or with --crr one
+ * connection per transaction) or UDP. The client fills each request with content of its own and checks the answer, so
+ * that an answer meant for somebody else is noticed. One transaction per flow is outstanding.
+ */
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include "common.h"
+
+static const char USAGE[] =
+	"usage: rr server --tcp|--udp --port P [--bind A] [--size B] [--tag C] [--seconds S]\n"
+	"       rr client --tcp|--udp --to A --port P [--count N] [--seconds S] [--size B] [--flows F] [--crr]\n"
+	"                 [--bind A] [--sport P [--sports N]] [--expect C] [--interval-us U] [--timeout-ms T] [--json]\n"
+	"  server: answers each request with its own bytes; --tag C: with every first byte of --size replaced by C\n"
+	"  client: ends after --count transactions or --seconds (default 1 s, 3600 at most), whatever comes first\n"
+	"  --sport P: flow i sends from port P+i; with --crr connection i from P + i mod N (--sports, default 10000)\n"
+	"  --timeout-ms: UDP: lost, go on with the next; TCP: error, the flow ends. Default 1000\n"
+	"  --interval-us: at least this long from one request of a flow to the next\n"
+	"  --expect C: the answers must come from the server with this --tag (needs the same --size)\n"
+	"  exit code 1 if no transaction was completed\n";
+
+enum { MAX_SIZE = 65000, MAX_FLOWS = 20000, SUB_BITS = 8 };
+
+static struct {
+	bool udp, crr, json;
+	struct in_addr to, bind;
+	uint16_t port, sport;
+	uint32_t sports, size, flows;
+	uint64_t count, interval_ns, timeout_ns;
+	double seconds;
+	int tag;
+} opt = { .size = 1, .flows = 1, .sports = 10000, .timeout_ns = NS_PER_S, .tag = -1 };
+
+struct flow {
+	int fd;
+	uint64_t seq, sent_at, next_at;
+	uint32_t received;
+	bool waiting;
+};
+
+static struct {
+	uint64_t transactions, timeouts, errors, corrupt, connections;
+	uint64_t sum_ns, min_ns, max_ns;
+	/* Latencies, log-linear: 256 steps per power of two (0.4 %). */
+	uint64_t buckets[(64 - SUB_BITS + 1) << SUB_BITS];
+} stats = { .min_ns = UINT64_MAX };
+
+static char last_error[128];
+
+static void record(uint64_t ns)
+{
+	int shift = ns >> (SUB_BITS + 1) ? 63 - __builtin_clzll(ns) - SUB_BITS : 0;
+
+	stats.buckets[((uint64_t)shift << SUB_BITS) + (ns >> shift)]++;
+	stats.sum_ns += ns;
+	if (ns < stats.min_ns)
+		stats.min_ns = ns;
+	if (ns > stats.max_ns)
+		stats.max_ns = ns;
+	stats.transactions++;
+}
+
+static double quantile_us(double q)
+{
+	uint64_t rank = (uint64_t)(q * (double)stats.transactions), seen = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(stats.buckets); i++) {
+		seen += stats.buckets[i];
+		if (seen > rank) {
+			size_t shift = i >> (SUB_BITS + 1) ? (i >> SUB_BITS) - 1 : 0;
+			uint64_t base = (i - (shift << SUB_BITS)) << shift;
+
+			return ((double)base + (double)((1ull << shift) >> 1)) / 1000;
+		}
+	}
+	return 0;
+}
+
+static void failed(const char *what)
+{
+	snprintf(last_error, sizeof(last_error), "%s: %s", what, strerror(errno));
+	stats.errors++;
+}
+
+/* Socket of flow or connection number `index`, connected; -1 if that failed. */
+static int open_flow(uint64_t index)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr = opt.to, .sin_port = htons(opt.port) };
+	uint16_t sport = opt.sport ? (uint16_t)(opt.sport + index % (opt.crr ? opt.sports : opt.flows)) : 0;
+	struct timeval limit = { (time_t)(opt.timeout_ns / NS_PER_S), (suseconds_t)(opt.timeout_ns % NS_PER_S / 1000) };
+	int fd = bound_socket(opt.udp ? SOCK_DGRAM : SOCK_STREAM, opt.bind, sport);
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (!opt.udp)
+		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to))) {
+		if (errno == EINPROGRESS)
+			errno = ETIMEDOUT; /* SO_SNDTIMEO */
+		failed("connect");
+		close(fd);
+		return -1;
+	}
+	stats.connections++;
+	return fd;
+}
+
+static uint64_t content_seed(const struct flow *flows, const struct flow *f)
+{
+	return ((uint64_t)getpid() << 32) ^ ((uint64_t)(f - flows) << 20) ^ f->seq;
+}
+
+/* Begins the next transaction; false if the flow is finished by an error. */
+static bool send_request(const struct flow *flows, struct flow *f, uint8_t *buffer)
+{
+	f->seq++;
+	f->received = 0;
+	f->waiting = true;
+	f->sent_at = now_ns();
+	if (opt.crr && f->fd < 0) {
+		f->fd = open_flow(stats.connections + stats.errors);
+		if (f->fd < 0)
+			return false;
+	}
+	content_fill(content_seed(flows, f), 0, buffer, opt.size);
+	if (send(f->fd, buffer, opt.size, 0) == (ssize_t)opt.size)
+		return true;
+	failed("send");
+	return opt.udp;
+}
+
+static bool answer_right(const struct flow *flows, const struct flow *f, const uint8_t *answer, size_t offset, size_t n)
+{
+	if (opt.tag >= 0 && offset == 0) {
+		if (answer[0] != (uint8_t)opt.tag)
+			return false;
+		answer++;
+		offset++;
+		n--;
+	}
+	return content_check(content_seed(flows, f), offset, answer, n) == 0;
+}
+
+/* Takes what has arrived; false if the flow is finished by an error. */
+static bool take_answer(const struct flow *flows, struct flow *f, uint8_t *buffer, int flags)
+{
+	ssize_t n = recv(f->fd, buffer, opt.udp ? MAX_SIZE : opt.size - f->received, flags);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true; /* The deadline decides. */
+	if (n <= 0) {
+		if (n == 0)
+			errno = ECONNRESET;
+		failed("receive");
+		f->waiting = !opt.udp;
+		return opt.udp;
+	}
+	if (opt.udp && (n != (ssize_t)opt.size || !answer_right(flows, f, buffer, 0, (size_t)n))) {
+		/* A late answer to a transaction given up, or somebody else's: both are not ours now. */
+		stats.corrupt += stats.timeouts == 0;
+		return true;
+	}
+	if (!opt.udp && !answer_right(flows, f, buffer, f->received, (size_t)n))
+		stats.corrupt++;
+	f->received += (uint32_t)n;
+	if (f->received < opt.size)
+		return true;
+	record(now_ns() - f->sent_at);
+	f->waiting = false;
+	f->next_at = f->sent_at + opt.interval_ns;
+	return true;
+}
+
+static void end_connection(struct flow *f)
+{
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+}
+
+/* False if the flow is finished by an error. */
+static bool check_deadline(struct flow *f, uint64_t now)
+{
+	if (!f->waiting || now < f->sent_at + opt.timeout_ns)
+		return true;
+	f->waiting = false;
+	f->next_at = 0;
+	if (opt.udp) {
+		stats.timeouts++;
+		return true;
+	}
+	errno = ETIMEDOUT;
+	failed("receive");
+	return false;
+}
+
+static void report(double seconds)
+{
+	double rate = (double)stats.transactions / seconds;
+	double mean = stats.transactions ? (double)stats.sum_ns / (double)stats.transactions / 1000 : 0;
+
+	if (!opt.json) {
+		printf("%llu transactions in %.3f s, %.0f/s, p50 %.1f us, p99 %.1f us, timeouts %llu, errors %llu%s%s, corrupt %llu\n",
+		       (unsigned long long)stats.transactions, seconds, rate, quantile_us(0.5), quantile_us(0.99),
+		       (unsigned long long)stats.timeouts, (unsigned long long)stats.errors, *last_error ? " " : "",
+		       last_error, (unsigned long long)stats.corrupt);
+		return;
+	}
+	printf("{\"transactions\":%llu,\"seconds\":%.6f,\"rate\":%.2f,\"meanUs\":%.2f,\"minUs\":%.2f,\"p50Us\":%.2f,"
+	       "\"p90Us\":%.2f,\"p99Us\":%.2f,\"maxUs\":%.2f,\"timeouts\":%llu,\"errors\":%llu,\"corrupt\":%llu,"
+	       "\"connections\":%llu,\"lastError\":\"%s\"}\n",
+	       (unsigned long long)stats.transactions, seconds, rate, mean,
+	       stats.transactions ? (double)stats.min_ns / 1000 : 0, quantile_us(0.5), quantile_us(0.9),
+	       quantile_us(0.99), (double)stats.max_ns / 1000, (unsigned long long)stats.timeouts,
+	       (unsigned long long)stats.errors, (unsigned long long)stats.corrupt,
+	       (unsigned long long)stats.connections, last_error);
+}
+
+/* Carries a flow on as far as it goes without waiting for others; false if it is finished by an error. */
+static bool advance(const struct flow *flows, struct flow *f, uint8_t *buffer, uint64_t now, bool alone)
+{
+	if (!check_deadline(f, now))
+		return false;
+	if (f->waiting || f->next_at > now)
+		return true;
+	if (!send_request(flows, f, buffer))
+		return false;
+	if (!alone && !opt.crr)
+		return true;
+	/* A flow by itself (and every one-transaction connection) waits in the receiving call: no event loop in the way. */
+	while (f->waiting && !stop_requested)
+		if (!take_answer(flows, f, buffer, 0) || !check_deadline(f, now_ns()))
+			return false;
+	if (opt.crr)
+		end_connection(f);
+	return true;
+}
+
+static int client(void)
+{
+	struct flow *flows = calloc(opt.flows, sizeof(*flows));
+	struct epoll_event events[64];
+	bool alone = opt.flows == 1 || opt.crr;
+	int poller = epoll_create1(EPOLL_CLOEXEC);
+	static uint8_t buffer[MAX_SIZE];
+	uint32_t alive = opt.flows;
+	uint64_t start, end;
+
+	for (uint32_t i = 0; i < opt.flows; i++) {
+		flows[i].fd = opt.crr ? -1 : open_flow(i);
+		if (flows[i].fd < 0 && !opt.crr)
+			die("flow %u: %s", i, last_error);
+		if (!alone) {
+			struct epoll_event event = { .events = EPOLLIN, .data.u32 = i };
+
+			epoll_ctl(poller, EPOLL_CTL_ADD, flows[i].fd, &event);
+		}
+	}
+	start = now_ns();
+	end = start + (uint64_t)(opt.seconds * 1e9);
+	while (alive && !stop_requested) {
+		uint64_t now = now_ns(), next = end;
+		bool waiting = false;
+
+		if (now >= end || (opt.count && stats.transactions + stats.timeouts + stats.errors >= opt.count))
+			break;
+		for (uint32_t i = 0; i < opt.flows; i++) {
+			struct flow *f = &flows[i];
+
+			if (f->fd < 0 && !opt.crr)
+				continue;
+			if (!advance(flows, f, buffer, now, alone)) {
+				end_connection(f);
+				f->waiting = false;
+				if (!opt.crr)
+					alive--;
+				continue;
+			}
+			waiting |= f->waiting;
+			if (!f->waiting && f->next_at < next)
+				next = f->next_at;
+		}
+		if (!alone) {
+			int n = epoll_wait(poller, events, ARRAY_SIZE(events), waiting ? 10 : 1);
+
+			for (int i = 0; i < n; i++) {
+				struct flow *f = &flows[events[i].data.u32];
+
+				if (f->fd < 0 || take_answer(flows, f, buffer, MSG_DONTWAIT))
+					continue;
+				end_connection(f);
+				alive--;
+			}
+		} else if (next > now_ns()) {
+			sleep_until_ns(next);
+		}
+	}
+	report((double)(now_ns() - start) / 1e9);
+	return stats.transactions ? 0 : 1;
+}
+
+/* Per-connection state of the server: where in the --size raster the stream stands. */
+static uint32_t *stream_offset;
+
+static void tag_answer(uint8_t *bytes, size_t n, uint32_t *offset)
+{
+	for (size_t i = 0; i < n; i++, *offset = (*offset + 1) % opt.size)
+		if (opt.tag >= 0 && *offset == 0)
+			bytes[i] = (uint8_t)opt.tag;
+}
+
+static void serve_datagram(int fd, uint8_t *buffer)
+{
+	struct sockaddr_in from;
+	socklen_t length = sizeof(from);
+	ssize_t n = recvfrom(fd, buffer, MAX_SIZE, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+	uint32_t offset = 0;
+
+	if (n < 0)
+		return;
+	if (opt.tag >= 0 && n > 0)
+		tag_answer(buffer, 1, &offset);
+	sendto(fd, buffer, (size_t)n, 0, (struct sockaddr *)&from, length);
+}
+
+/* False once the connection has ended. */
+static bool serve_stream(int fd, uint8_t *buffer)
+{
+	ssize_t n = recv(fd, buffer, MAX_SIZE, MSG_DONTWAIT);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (n == 0)
+		return false;
+	if (opt.tag >= 0)
+		tag_answer(buffer, (size_t)n, &stream_offset[fd]);
+	return send(fd, buffer, (size_t)n, 0) == n;
+}
+
+static int server(void)
+{
+	enum { MAX_FD = 65536 };
+	static uint8_t buffer[MAX_SIZE];
+	struct epoll_event events[64];
+	int poller = epoll_create1(EPOLL_CLOEXEC);
+	int listener = bound_socket(opt.udp ? SOCK_DGRAM : SOCK_STREAM, opt.bind, opt.port);
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = listener };
+	uint64_t end = now_ns() + (uint64_t)(opt.seconds * 1e9);
+
+	stream_offset = calloc(MAX_FD, sizeof(*stream_offset));
+	if (!opt.udp && listen(listener, 4096))
+		die("listen: %s", strerror(errno));
+	epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event);
+	printf("ready\n");
+	fflush(stdout);
+	while (!stop_requested && now_ns() < end) {
+		int n = epoll_wait(poller, events, ARRAY_SIZE(events), 1000);
+
+		for (int i = 0; i < n; i++) {
+			int fd = events[i].data.fd;
+
+			if (fd != listener) {
+				if (!serve_stream(fd, buffer))
+					close(fd);
+			} else if (opt.udp) {
+				serve_datagram(fd, buffer);
+			} else {
+				int accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+				if (accepted < 0)
+					continue;
+				if (accepted >= MAX_FD) {
+					close(accepted);
+					continue;
+				}
+				stream_offset[accepted] = 0;
+				set_int(accepted, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
+				event.data.fd = accepted;
+				epoll_ctl(poller, EPOLL_CTL_ADD, accepted, &event);
+			}
+		}
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	enum { TCP = 1, UDP, PORT, BIND, TO, COUNT, SECONDS, SIZE, FLOWS, CRR, SPORT, SPORTS, TAG, EXPECT, INTERVAL,
+	       TIMEOUT, JSON };
+	static const struct option options[] = {
+		{ "tcp", 0, 0, TCP }, { "udp", 0, 0, UDP }, { "port", 1, 0, PORT }, { "bind", 1, 0, BIND },
+		{ "to", 1, 0, TO }, { "count", 1, 0, COUNT }, { "seconds", 1, 0, SECONDS }, { "size", 1, 0, SIZE },
+		{ "flows", 1, 0, FLOWS }, { "crr", 0, 0, CRR }, { "sport", 1, 0, SPORT }, { "sports", 1, 0, SPORTS },
+		{ "tag", 1, 0, TAG }, { "expect", 1, 0, EXPECT }, { "interval-us", 1, 0, INTERVAL },
+		{ "timeout-ms", 1, 0, TIMEOUT }, { "json", 0, 0, JSON }, { 0 },
+	};
+	bool is_server = argc > 1 && !strcmp(argv[1], "server"), is_client = argc > 1 && !strcmp(argv[1], "client");
+	bool tcp = false;
+	int option;
+
+	if (!is_server && !is_client)
+		die("%s", USAGE);
+	optind = 2;
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case TCP: tcp = true; break;
+		case UDP: opt.udp = true; break;
+		case PORT: opt.port = (uint16_t)number("port", optarg, 1, 65535); break;
+		case BIND: opt.bind = address("bind", optarg); break;
+		case TO: opt.to = address("to", optarg); break;
+		case COUNT: opt.count = number("count", optarg, 1, UINT64_MAX); break;
+		case SECONDS: opt.seconds = real("seconds", optarg, 0.001, 3600); break;
+		case SIZE: opt.size = (uint32_t)number("size", optarg, 1, MAX_SIZE); break;
+		case FLOWS: opt.flows = (uint32_t)number("flows", optarg, 1, MAX_FLOWS); break;
+		case CRR: opt.crr = true; break;
+		case SPORT: opt.sport = (uint16_t)number("sport", optarg, 1, 65535); break;
+		case SPORTS: opt.sports = (uint32_t)number("sports", optarg, 1, 64000); break;
+		case TAG:
+		case EXPECT: opt.tag = (uint8_t)optarg[0]; break;
+		case INTERVAL: opt.interval_ns = number("interval-us", optarg, 0, 3600000000ull) * 1000; break;
+		case TIMEOUT: opt.timeout_ns = number("timeout-ms", optarg, 1, 3600000) * 1000000; break;
+		case JSON: opt.json = true; break;
+		default: die("%s", USAGE);
+		}
+	}
+	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.s_addr) || (opt.crr && (opt.udp || opt.flows > 1)))
+		die("%s", USAGE);
+	if (!opt.seconds)
+		opt.seconds = is_server || opt.count ? 3600 : 1;
+	catch_stop_signals();
+	return is_server ? server() : client();
+}
