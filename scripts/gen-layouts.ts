@@ -15,13 +15,15 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { format, resolveConfig } from 'prettier';
+import { format } from 'prettier';
 import { Btf } from './gen-layouts/btf.ts';
 import { emitReasonsProto } from './gen-layouts/emit-proto.ts';
 import { emitTypeScript } from './gen-layouts/emit-ts.ts';
 import { mergeModels, readModel } from './gen-layouts/model.ts';
 
 const DEFAULT_OUT = join(import.meta.dirname, '../plugin/src/gen/layouts.ts');
+/** The repository's style, given here so that the output does not depend on what configuration prettier finds. */
+const STYLE = { parser: 'typescript', singleQuote: true, printWidth: 120, trailingComma: 'all' } as const;
 
 function current(path: string): string | undefined {
   try {
@@ -60,10 +62,8 @@ async function main(): Promise<number> {
       readModel(Btf.ofObject(path), wanted, (message) => process.stderr.write(`gen-layouts: ${path}: ${message}\n`)),
     ),
   );
-  // The repository's style wherever the file goes.
-  const style = await resolveConfig(DEFAULT_OUT);
   const files = [
-    { path: values.out, text: await format(emitTypeScript(model), { ...style, parser: 'typescript' }) },
+    { path: values.out, text: await format(emitTypeScript(model), STYLE) },
     ...(values['reasons-proto'] === undefined
       ? []
       : [{ path: values['reasons-proto'], text: emitReasonsProto(model) }]),

@@ -12,7 +12,6 @@ export const Errno = {
   EINVAL: 22,
   ENOSPC: 28,
   EOPNOTSUPP: 95,
-  ESTALE: 116,
 } as const;
 
 /** libbpf's own error numbers, from bpf/libbpf.h `enum libbpf_errno`. */
@@ -43,7 +42,8 @@ export function errnoCode(errno: number): string {
   const own = LIBBPF_CODES[errno];
   if (own !== undefined) return own;
   try {
-    return getSystemErrorName(-errno);
+    const name = getSystemErrorName(-errno);
+    return /^E\w+$/.test(name) ? name : `E${errno}`;
   } catch {
     return `E${errno}`;
   }

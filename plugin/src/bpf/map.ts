@@ -72,6 +72,42 @@ abstract class MapBase {
     this.close();
   }
 
+  /**
+   * Entries as bytes, in batches.
+   * @param bound entries after which the walk ends
+   * @returns false, with nothing yielded, where the kernel has no batches for this map
+   */
+  protected *batches(bound: number): Generator<[Buffer, Buffer], boolean> {
+    if (this.info.type === MapType.LPM_TRIE) return false;
+    const { keySize, valueSize } = this.info;
+    const operation = `iterate ${this.where}`;
+    let size = Math.min(BATCH, Math.max(1, this.info.maxEntries));
+    let cursor: Buffer | null = null;
+    for (let seen = 0; seen < bound;) {
+      const next = Buffer.alloc(Math.max(keySize, MIN_CURSOR_BYTES));
+      const keys = Buffer.alloc(size * keySize);
+      const values = Buffer.alloc(size * valueSize);
+      const count = u32(size);
+      const rc = libbpf().bpf_map_lookup_batch(this.fd, cursor, next, keys, values, count, null);
+      if (cursor === null && isUnsupported(rc)) return false;
+      if (rc === -Errno.ENOSPC && size < MAX_BATCH) {
+        // One hash bucket holds more than a whole batch; nothing was copied.
+        size *= 2;
+        continue;
+      }
+      // ENOENT marks the end and comes with the last entries.
+      if (rc !== -Errno.ENOENT) check(operation, rc);
+      const got = Math.min(count.readUInt32LE(), size);
+      for (let i = 0; i < got; i++) {
+        yield [keys.subarray(i * keySize, (i + 1) * keySize), values.subarray(i * valueSize, (i + 1) * valueSize)];
+      }
+      if (rc === -Errno.ENOENT) return true;
+      seen += Math.max(got, 1);
+      cursor = next;
+    }
+    return true;
+  }
+
   protected call<T>(operation: string, run: (raw: RawMap) => T): T {
     if (this.#ref === undefined) throw new ClosedError(this.where);
     try {
@@ -181,7 +217,7 @@ export class HashMap<K, V> extends MapBase {
   *#rawEntries(): Generator<[Buffer, Buffer]> {
     // Twice the size: growth during the walk is seen, endless churn is not.
     let left = 2 * this.info.maxEntries;
-    const seenInBatches = yield* this.#batches(left);
+    const seenInBatches = yield* this.batches(left);
     if (seenInBatches) return;
     // A trie, or no batches: the next key of one that is gone is the first again, hence the bound.
     let key = this.call('iterate', (raw) => raw.getNextKey());
@@ -191,38 +227,6 @@ export class HashMap<K, V> extends MapBase {
       const value = this.call('get', (raw) => raw.get(current));
       if (value !== undefined) yield [current, value];
     }
-  }
-
-  /** @returns false where the kernel has no batches for this map */
-  *#batches(bound: number): Generator<[Buffer, Buffer], boolean> {
-    if (this.info.type === MapType.LPM_TRIE) return false;
-    const { keySize, valueSize } = this.info;
-    const operation = `iterate ${this.where}`;
-    let size = Math.min(BATCH, Math.max(1, this.info.maxEntries));
-    let cursor: Buffer | null = null;
-    for (let seen = 0; seen < bound;) {
-      const next = Buffer.alloc(Math.max(keySize, MIN_CURSOR_BYTES));
-      const keys = Buffer.alloc(size * keySize);
-      const values = Buffer.alloc(size * valueSize);
-      const count = u32(size);
-      const rc = libbpf().bpf_map_lookup_batch(this.fd, cursor, next, keys, values, count, null);
-      if (cursor === null && isUnsupported(rc)) return false;
-      if (rc === -Errno.ENOSPC && size < MAX_BATCH) {
-        // One hash bucket holds more than a whole batch; nothing was copied.
-        size *= 2;
-        continue;
-      }
-      // ENOENT marks the end and comes with the last entries.
-      if (rc !== -Errno.ENOENT) check(operation, rc);
-      const got = Math.min(count.readUInt32LE(), size);
-      for (let i = 0; i < got; i++) {
-        yield [keys.subarray(i * keySize, (i + 1) * keySize), values.subarray(i * valueSize, (i + 1) * valueSize)];
-      }
-      if (rc === -Errno.ENOENT) return true;
-      seen += Math.max(got, 1);
-      cursor = next;
-    }
-    return true;
   }
 }
 
@@ -252,7 +256,15 @@ export class ArrayMap<V> extends MapBase {
     this.call('set', (raw) => raw.set(this.#index(index), this.#value.encode(value)));
   }
 
+  /** All entries in order; in batches where the kernel can. */
   *entries(): Generator<[number, V]> {
+    const batches = this.batches(this.length);
+    let item = batches.next();
+    for (; item.done !== true; item = batches.next()) {
+      const [index, value] = item.value;
+      yield [index.readUInt32LE(), this.#value.decode(value)];
+    }
+    if (item.value) return;
     for (let index = 0; index < this.length; index++) yield [index, this.get(index)];
   }
 
