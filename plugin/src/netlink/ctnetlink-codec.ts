@@ -133,13 +133,16 @@ export interface CtEntry {
   /** Bits of CtStatus. */
   readonly status: number;
   readonly mark: number;
-  /** Seconds until it expires; absent in events about its end and for entries in a flowtable. */
+  /** Seconds until it expires; absent for entries in a flowtable and, on many kernels, in events about their end. */
   readonly timeoutSeconds?: number;
   /** One of CtTcpState, for TCP. */
   readonly tcpState?: number;
   /** One of CtSctpState, for SCTP where the kernel tracks it. */
   readonly sctpState?: number;
-  /** The kernel's id of this very entry: differs from that of an earlier entry with the same tuples. */
+  /**
+   * The kernel's id, a hash of the entry's place in memory and its tuple. A later entry with the same tuple may get the
+   * same id, when it gets the same memory (seen in practice): different ids prove different entries, equal ones nothing.
+   */
   readonly id: number;
 }
 
@@ -184,17 +187,11 @@ function writeTransport(writer: MessageWriter, tuple: CtTuple): void {
     if (hasPorts(tuple.proto)) writer.u16be(CTA_PROTO_SRC_PORT, tuple.sport).u16be(CTA_PROTO_DST_PORT, tuple.dport);
     return;
   }
-  if (tuple.family === 4) {
-    writer
-      .u8(CTA_PROTO_ICMP_TYPE, tuple.icmpType)
-      .u8(CTA_PROTO_ICMP_CODE, tuple.icmpCode)
-      .u16be(CTA_PROTO_ICMP_ID, tuple.icmpId);
-  } else {
-    writer
-      .u8(CTA_PROTO_ICMPV6_TYPE, tuple.icmpType)
-      .u8(CTA_PROTO_ICMPV6_CODE, tuple.icmpCode)
-      .u16be(CTA_PROTO_ICMPV6_ID, tuple.icmpId);
-  }
+  const [id, type, code] =
+    tuple.family === 4
+      ? [CTA_PROTO_ICMP_ID, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMP_CODE]
+      : [CTA_PROTO_ICMPV6_ID, CTA_PROTO_ICMPV6_TYPE, CTA_PROTO_ICMPV6_CODE];
+  writer.u16be(id, tuple.icmpId).u8(type, tuple.icmpType).u8(code, tuple.icmpCode);
 }
 
 /** A request about the one entry that a tuple names; every such message carries the tuple, or it would mean all. */
@@ -214,7 +211,7 @@ export function getRequest(tuple: CtTuple, zone: number, direction: CtDirection)
   return entryRequest(ConntrackMessage.get, tuple, zone, direction);
 }
 
-/** Request to delete one entry; with `id` only if it still is the entry of that id. */
+/** Request to delete one entry; with `id` only if its id is that (see `CtEntry.id` for what this is worth). */
 export function deleteRequest(tuple: CtTuple, zone: number, id?: number): MessageWriter {
   const writer = entryRequest(ConntrackMessage.delete, tuple, zone, 'orig');
   return id === undefined ? writer : writer.u32be(CTA_ID, id);

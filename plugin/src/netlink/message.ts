@@ -330,7 +330,7 @@ export function parseAcknowledgement(message: NetlinkMessage): Acknowledgement {
     if (done) return { errno: 0 };
     throw new NetlinkFormatError(`netlink acknowledgement: payload of ${end - start} bytes, 4 expected`);
   }
-  const errno = -readI32(buffer, start);
+  const errno = 0 - readI32(buffer, start);
   if ((flags & MessageFlag.ackAttributes) === 0) return { errno };
   let attributes = start + 4;
   if (!done) {

@@ -223,6 +223,9 @@ export class NetlinkSocket {
   }
 }
 
+/** What a table can be dumped from: a NetlinkSocket, or a stand-in in tests. */
+export type DumpSource = Pick<NetlinkSocket, 'dump' | 'close'>;
+
 /** A dump: which socket, which request, and how to read an answer. */
 export interface DumpPlan<T> {
   /** One of NetlinkProtocol. */
@@ -233,6 +236,8 @@ export interface DumpPlan<T> {
   readonly request: () => MessageWriter;
   /** One message to one item; undefined leaves it out. */
   readonly decode: (message: NetlinkMessage) => T | undefined;
+  /** Where to dump from, opened for each attempt. Default: a new socket of `protocol`. */
+  readonly open?: () => DumpSource;
 }
 
 /** The items of one part; decoded at once, because the part is a view of the socket's buffer. */
@@ -243,6 +248,10 @@ function decodePart<T>(part: readonly NetlinkMessage[], decode: DumpPlan<T>['dec
     if (item !== undefined) items.push(item);
   }
   return items;
+}
+
+function openSource<T>({ open, protocol }: DumpPlan<T>): DumpSource {
+  return open === undefined ? NetlinkSocket.open(protocol) : open();
 }
 
 /** True when a dump that failed this way is worth another attempt. */
@@ -256,7 +265,7 @@ function mayRetry(error: unknown, attempt: number): boolean {
  */
 export function dumpTable<T>(plan: DumpPlan<T>): T[] {
   for (let attempt = 1; ; attempt++) {
-    const socket = NetlinkSocket.open(plan.protocol);
+    const socket = openSource(plan);
     try {
       const items: T[] = [];
       for (const part of socket.dump(plan.what, plan.request())) items.push(...decodePart(part, plan.decode));
@@ -278,7 +287,7 @@ export function dumpTable<T>(plan: DumpPlan<T>): T[] {
  */
 export async function* streamTable<T>(plan: DumpPlan<T>): AsyncGenerator<T, void, undefined> {
   for (let attempt = 1; ; attempt++) {
-    const socket = NetlinkSocket.open(plan.protocol);
+    const socket = openSource(plan);
     try {
       for (const part of socket.dump(plan.what, plan.request())) {
         yield* decodePart(part, plan.decode);

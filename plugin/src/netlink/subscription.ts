@@ -38,7 +38,7 @@ export interface Watch {
  * Kernel events of some multicast groups, read on a timer.
  *
  * A timer and nonblocking reads, not a waiting thread: a pending wait on a pool thread would keep the process from
- * exiting and take one of its few threads. Neither the timer nor the continuation keeps the process alive by itself.
+ * exiting and take one of its few threads. The timer does not keep the process alive by itself.
  */
 export class NetlinkSubscription implements Watch {
   readonly #socket: NetlinkSocket;
@@ -81,6 +81,7 @@ export class NetlinkSubscription implements Watch {
 
   /** Reads what is there, up to the bound; with more left it continues in the loop's next turn. */
   #turn(): void {
+    clearImmediate(this.#continuation);
     this.#continuation = undefined;
     let overrun = false;
     const failures: unknown[] = [];
@@ -104,7 +105,10 @@ export class NetlinkSubscription implements Watch {
     }
     if (failures.length > 0) this.#options.onError(failures[0], false);
     if (overrun) this.#options.onOverrun();
-    if (reads >= this.#readsPerTurn && !this.#socket.closed) this.#continue();
+    if (reads >= this.#readsPerTurn && !this.#socket.closed) {
+      // Not unref'ed: the loop would sleep until the timer. It lives as long as the backlog, which is bounded.
+      this.#continuation = setImmediate(() => this.#turn());
+    }
   }
 
   #deliver(datagram: Buffer, failures: unknown[]): void {
@@ -116,11 +120,5 @@ export class NetlinkSubscription implements Watch {
     } catch (error) {
       if (failures.length === 0) failures.push(error);
     }
-  }
-
-  #continue(): void {
-    if (this.#continuation !== undefined) return;
-    this.#continuation = setImmediate(() => this.#turn());
-    if (this.#options.keepAlive !== true) this.#continuation.unref();
   }
 }

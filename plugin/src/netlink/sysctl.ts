@@ -50,7 +50,8 @@ const timeoutFiles: Readonly<Record<keyof ConntrackTimeouts, string>> = {
 };
 
 function errorCode(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'EIO';
+  const code: unknown = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : 'EIO';
 }
 
 /**
@@ -95,4 +96,14 @@ export function conntrackTimeouts(directory = CONNTRACK_DIRECTORY): ConntrackTim
     sctpClosed: read('sctpClosed'),
     generic: read('generic'),
   };
+}
+
+/**
+ * Which conntrack entries report their end in the network namespace of the calling thread: none, all, or (the default
+ * since Linux 5.19) those that were made while somebody listened.
+ * @throws SysctlError
+ */
+export function conntrackEvents(directory = CONNTRACK_DIRECTORY): 'none' | 'all' | 'listened' {
+  const value = readNumber(join(directory, 'nf_conntrack_events'));
+  return value === 0 ? 'none' : value === 2 ? 'listened' : 'all';
 }
