@@ -74,7 +74,8 @@ export class Ctnetlink {
    * All entries that pass the filter. The event loop gets its turn after every 32 KiB; an entry may come twice or, if
    * it is made or moved meanwhile, not at all. Leaving the loop early ends the dump.
    *
-   * Mark and, since Linux 6.8, zone are filtered by the kernel, and everything once more here.
+   * Mark and, since Linux 6.8, zone are filtered by the kernel, and everything once more here. A table with few matches
+   * is walked within one receive: about 1 ms per thousand entries without a turn for the event loop.
    * @throws NetlinkError
    */
   dump(filter: CtFilter): AsyncGenerator<CtEntry, void, undefined> {
