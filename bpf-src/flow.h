@@ -79,6 +79,23 @@ static __always_inline bool peer_alive(__u32 id, __u64 now, __u64 limit)
 	return ps && ps->last_life && now - ps->last_life < limit;
 }
 
+/*
+ * Are packets of this node to be read as masqueraded ones? A peer that has not been heard of for long may have lost its
+ * hooks, and what looks masqueraded is its own traffic. After a loss of state here the clock starts anew: peers go on
+ * sending what can no longer be restored.
+ */
+static __always_inline bool peer_interpreted(const struct xmasq_config *cfg, __u32 id, __u64 now)
+{
+	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
+	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &id);
+
+	if (!ps || !peer || !(peer->flags & XMASQ_PEER_CAPABLE))
+		return false;
+	/* state_since is from user space's finer clock and may lie a tick ahead. */
+	return (__s64)(now - (ps->last_life > cfg->state_since ? ps->last_life : cfg->state_since)) <
+	       (__s64)XMASQ_INTERPRET_NS;
+}
+
 static __always_inline void peer_lives(__u32 id, __u64 now)
 {
 	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);

@@ -279,7 +279,7 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	s = bpf_map_lookup_elem(&slots, &sk);
 	if (!s) {
 		id = bpf_map_lookup_elem(&peer_by_addr, &p.saddr);
-		if (!id || !peer_alive(*id, now, XMASQ_INTERPRET_NS))
+		if (!id || !peer_interpreted(cfg, *id, now))
 			return PASS;
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, *id);
 	}
@@ -288,14 +288,15 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	barrier();
 	copy = *s;
 	barrier();
-	if (!peer_alive(copy.peer, now, XMASQ_INTERPRET_NS))
-		return PASS;
 	/* gen is odd while the slot changes, and other when the element has become another slot's since the lookup. */
 	if ((gen & 1) || s->gen != gen || copy.key != (__u8)(p.id >> ID_KEY_SHIFT) ||
 	    (copy.state != XMASQ_SLOT_ACTIVE &&
 	     (copy.state != XMASQ_SLOT_CLOSING || now - copy.freed_at > XMASQ_CLOSING_NS)) ||
-	    !endpoint_valid(copy.endpoint, copy.endpoint_epoch) || !peer_valid(copy.peer, copy.peer_epoch))
+	    !endpoint_valid(copy.endpoint, copy.endpoint_epoch) || !peer_valid(copy.peer, copy.peer_epoch)) {
+		if (!peer_interpreted(cfg, copy.peer, now))
+			return PASS;
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy.peer);
+	}
 	if (!(copy.flags & XMASQ_SLOT_COMPLETE))
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, copy.peer);
 	if (copy.state == XMASQ_SLOT_ACTIVE) {

@@ -36,7 +36,7 @@
 #define XMASQ_PAUSE_NS (2 * XMASQ_SEC)       /* a pod that was silent for so long does not wait for an answer */
 #define XMASQ_UNHEARD_NS (200 * XMASQ_MS)    /* the peer announces still, though we have sent fast for so long */
 #define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC) /* a freed slot is not given to other pods for so long */
-#define XMASQ_CLOSING_NS (2 * XMASQ_SEC)     /* after a FIN, packets that were under way are still restored */
+#define XMASQ_CLOSING_NS XMASQ_SEC           /* after a FIN, packets that were under way are still restored */
 #define XMASQ_BACKOFF_MIN_NS (10 * XMASQ_MS) /* refused admission: first and longest pause */
 #define XMASQ_BACKOFF_MAX_NS XMASQ_SEC
 #define XMASQ_REFUSAL_TRIES 4         /* lookups before the pauses start: a handshake takes a few packets */
