@@ -5,6 +5,7 @@
 import type { EndpointInfo, Pod, PodEventSink, PodName } from '../grpc/backend.ts';
 import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
 import type { Link } from '../netlink/rtnetlink.ts';
+import { errorMessage } from '../util/errors.ts';
 import { isDeviceGone, type Attacher } from './attach.ts';
 import type { Degradations } from './degradations.ts';
 import { IdPool } from './ids.ts';
@@ -73,9 +74,7 @@ function parseNote(text: string | undefined): Pod | undefined {
 }
 
 function samePod(a: Pod, b: Pod): boolean {
-  return (
-    a.containerId === b.containerId && a.ifName === b.ifName && a.mac === b.mac && podAddress(a) === podAddress(b)
-  );
+  return a.containerId === b.containerId && a.ifName === b.ifName && a.mac === b.mac && podAddress(a) === podAddress(b);
 }
 
 const name = (pod: PodName): string => `${pod.namespace}/${pod.name}`;
@@ -85,6 +84,7 @@ export class Endpoints implements PodEventSink {
   readonly #o: EndpointsOptions;
   readonly #wanted = new Map<string, Wanted>();
   readonly #active = new Map<string, Active>();
+  readonly #ifindexByAddress = new Map<number, number>();
   readonly #ids: IdPool;
   #sequence = 0;
 
@@ -183,10 +183,10 @@ export class Endpoints implements PodEventSink {
     this.#report();
   }
 
-  /** Number of the pod with that name; undefined if there is none. */
-  idOf(pod: PodName): number | undefined {
+  /** The pod with that name and its number; undefined if it has none. */
+  find(pod: PodName): { readonly id: number; readonly ifindex: number; readonly address: number } | undefined {
     for (const active of this.#active.values()) {
-      if (active.pod.namespace === pod.namespace && active.pod.name === pod.name) return active.id;
+      if (active.pod.namespace === pod.namespace && active.pod.name === pod.name) return active;
     }
     return undefined;
   }
@@ -199,15 +199,9 @@ export class Endpoints implements PodEventSink {
     return false;
   }
 
-  /** The pod with that address and the device it is on. */
-  byAddress(address: number): { readonly pod: Pod; readonly ifindex: number; readonly id: number } | undefined {
-    for (const active of this.#active.values()) if (active.address === address) return active;
-    return undefined;
-  }
-
-  /** Addresses (host order) and devices of all pods with a number. */
-  addresses(): Map<number, number> {
-    return new Map([...this.#active.values()].map((active) => [active.address, active.ifindex]));
+  /** Devices of all pods with a number, by their address (host order). */
+  get addresses(): ReadonlyMap<number, number> {
+    return this.#ifindexByAddress;
   }
 
   /** Pods by their device. */
@@ -235,6 +229,11 @@ export class Endpoints implements PodEventSink {
         epoch: active === undefined ? 0 : this.#o.tables.endpoints.get(active.id).epoch,
       };
     });
+  }
+
+  #add(active: Active): void {
+    this.#active.set(active.pod.containerId, active);
+    this.#ifindexByAddress.set(active.address, active.ifindex);
   }
 
   #want(pod: Pod): void {
@@ -267,7 +266,7 @@ export class Endpoints implements PodEventSink {
         // Where the program is another now, this puts it in the old one's place.
         attacher.attach(programs.pod_egress, entry.ifindex);
         attacher.attach(programs.pod_ingress, entry.ifindex);
-        this.#active.set(pod.containerId, { id, pod, ifindex: entry.ifindex, address: entry.addr4 });
+        this.#add({ id, pod, ifindex: entry.ifindex, address: entry.addr4 });
         this.#want(pod);
         return true;
       } catch (error) {
@@ -311,6 +310,7 @@ export class Endpoints implements PodEventSink {
     if (tables.endpointByAddr.get(address) === id) tables.endpointByAddr.delete(address);
     if (tables.endpointByIfindex.get(ifindex) === id) tables.endpointByIfindex.delete(ifindex);
     this.#active.delete(pod.containerId);
+    if (this.#ifindexByAddress.get(address) === ifindex) this.#ifindexByAddress.delete(address);
     notes.delete(`endpoint-${id}`);
     for (const program of ['pod_egress', 'pod_ingress'] as const) {
       try {
@@ -333,7 +333,7 @@ export class Endpoints implements PodEventSink {
     } catch (error) {
       wanted.problem = isDeviceGone(error)
         ? `interface ${pod.ifName} does not exist`
-        : `the programs could not be attached: ${error instanceof Error ? error.message : String(error)}`;
+        : `the programs could not be attached: ${errorMessage(error)}`;
       log.warn({ err: error, pod: name(pod), device: pod.ifName }, 'pod could not be made an endpoint');
     }
   }
@@ -373,7 +373,7 @@ export class Endpoints implements PodEventSink {
       this.#undo(id, pod, link.ifindex, address);
       throw error;
     }
-    this.#active.set(pod.containerId, { id, pod, ifindex: link.ifindex, address });
+    this.#add({ id, pod, ifindex: link.ifindex, address });
     log.info({ pod: name(pod), device: pod.ifName, address: formatIpv4(address), id }, 'pod is an endpoint');
     return '';
   }
@@ -391,7 +391,8 @@ export class Endpoints implements PodEventSink {
           ? {
               what: `pod ${name(pod)} is not accelerated: ${problem}`,
               where: `interface ${pod.ifName}`,
-              action: 'it is tried again by itself; if it stays, compare the pod events with the interfaces of the node',
+              action:
+                'it is tried again by itself; if it stays, compare the pod events with the interfaces of the node',
             }
           : undefined,
       );

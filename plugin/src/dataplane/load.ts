@@ -127,7 +127,9 @@ export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedD
     if (!(error instanceof LayoutMismatchError)) throw error;
     throw new IncompatibleStateError(
       pins.root,
-      error.differences.map((d) => `map ${d.map} has ${d.field} ${d.pinned}, this build and configuration want ${d.wanted}`),
+      error.differences.map(
+        (d) => `map ${d.map} has ${d.field} ${d.pinned}, this build and configuration want ${d.wanted}`,
+      ),
     );
   }
   const mapIds = new Set(pinned.map((name) => mapInfo(object.mapFd(name)).id));

@@ -5,12 +5,13 @@
  */
 import { mkdirSync, readdirSync, readlinkSync, renameSync, rmdirSync, symlinkSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { errorCode } from '../util/errors.ts';
 
 /** The longest target the kernel takes. */
 const MAX_BYTES = 4000;
 
 function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
+  return errorCode(error) === code;
 }
 
 /** One directory of notes. */

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BPFFS, ensureBpffs, isBpffs, unpin } from '../bpf/pins.ts';
+import { errorCode } from '../util/errors.ts';
 import type { ProgramName } from './programs.ts';
 
 /**
@@ -73,7 +74,7 @@ export class PinLayout {
     try {
       return readdirSync(directory);
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+      if (errorCode(error) === 'ENOENT') return [];
       throw error;
     }
   }

@@ -30,7 +30,11 @@ export interface KernelProbe {
 export function snapHz(jiffies: number, milliseconds: number): number {
   const measured = (jiffies * 1000) / milliseconds;
   const nearest = HZ_VALUES.reduce((best, hz) => (Math.abs(hz - measured) < Math.abs(best - measured) ? hz : best));
-  if (Math.abs(nearest - measured) > nearest / 5 || (nearest === 250 && measured > 275) || (nearest === 300 && measured < 275)) {
+  if (
+    Math.abs(nearest - measured) > nearest / 5 ||
+    (nearest === 250 && measured > 275) ||
+    (nearest === 300 && measured < 275)
+  ) {
     throw new RangeError(`${measured.toFixed(1)} jiffies per second are near none of ${HZ_VALUES.join(', ')}`);
   }
   return nearest;

@@ -13,8 +13,7 @@ export const ACTIVE_FLAGS = ConfigFlag.ADMIT | ConfigFlag.SEND;
 
 /** What was found, or why nothing was. */
 export type UplinkSearch =
-  | { readonly found: UplinkDevice }
-  | { readonly found?: undefined; readonly problem: string; readonly action: string };
+  { readonly found: UplinkDevice } | { readonly found?: undefined; readonly problem: string; readonly action: string };
 
 export interface UplinkDevice {
   readonly device: string;
@@ -37,12 +36,13 @@ export function findUplink(
   addresses: readonly LinkAddress[],
 ): UplinkSearch {
   const holders = addresses.filter((entry) => entry.family === 4 && entry.address === address);
-  const action = 'correct uplink.device in the configuration or the node\'s address in the cluster state';
+  const action = "correct uplink.device in the configuration or the node's address in the cluster state";
   if (device !== undefined && !links.some((link) => link.name === device)) {
     return { problem: `the uplink ${device} does not exist`, action };
   }
   const matching = links.filter(
-    (link) => holders.some((holder) => holder.ifindex === link.ifindex) && (device === undefined || link.name === device),
+    (link) =>
+      holders.some((holder) => holder.ifindex === link.ifindex) && (device === undefined || link.name === device),
   );
   const [link, second] = matching;
   if (link === undefined) {
@@ -197,7 +197,7 @@ export class Uplink {
     degradations.set('uplink-position', {
       what: 'another program runs before uplink_egress: what it takes out of the chain could look masqueraded to peers',
       where: `egress of ${uplink.device}`,
-      action: 'attach that program behind XMasq\'s; XMasq tries to be first again',
+      action: "attach that program behind XMasq's; XMasq tries to be first again",
     });
     try {
       this.#egress = attacher.moveFirst(this.#egress, uplink.ifindex, reloadEgress);

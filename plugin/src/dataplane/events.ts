@@ -1,0 +1,73 @@
+import { RingBuffer } from '../bpf/ringbuf.ts';
+import { formatIpv4 } from '../netlink/ip.ts';
+import { eventCodec } from '../gen/layouts.ts';
+import { EventType, eventTypeNames, reasonNames, type Event } from './layout.ts';
+import { SECOND, type Clock, type Log } from './ports.ts';
+
+/** What has to react to events of the programs. */
+export interface EventSink {
+  wantApproval(event: Event): void;
+  reset(event: Event): void;
+}
+
+/** Lines of one kind of event per second; the rest is counted. */
+const LINES_PER_SECOND = 5;
+
+/** Events worth a line at "warn": something outside XMasq is wrong. */
+const WARNINGS: ReadonlySet<number> = new Set([EventType.BLACK_HOLE, EventType.UNKNOWN_PASSED, EventType.OWN_LOST]);
+
+/** Distributes the programs' events and logs them, bounded. */
+export class Events {
+  readonly #sink: EventSink;
+  readonly #log: Log;
+  readonly #now: Clock;
+  readonly #lines = new Map<number, { second: bigint; count: number }>();
+  readonly #counts = new Map<number, number>();
+
+  constructor(sink: EventSink, log: Log, now: Clock) {
+    this.#sink = sink;
+    this.#log = log;
+    this.#now = now;
+  }
+
+  /** Events since the start by name. */
+  get counts(): ReadonlyMap<string, number> {
+    return new Map([...this.#counts].map(([type, count]) => [eventTypeNames[type] ?? String(type), count]));
+  }
+
+  /** Reads the ring buffer until closed. @param path of its pin */
+  follow(path: string): RingBuffer {
+    return new RingBuffer({
+      source: { path },
+      intervalMs: 20,
+      onRecord: (record) => this.handle(eventCodec.decode(record)),
+      onError: (error) => this.#log.warn({ err: error }, 'an event of the programs could not be handled'),
+    });
+  }
+
+  /** Handles one event. */
+  handle(event: Event): void {
+    this.#counts.set(event.type, (this.#counts.get(event.type) ?? 0) + 1);
+    if (event.type === EventType.WANT_APPROVAL) this.#sink.wantApproval(event);
+    else if (event.type === EventType.RESET) this.#sink.reset(event);
+    this.#report(event);
+  }
+
+  #report(event: Event): void {
+    const second = this.#now() / SECOND;
+    const line = this.#lines.get(event.type);
+    const count = line?.second === second ? line.count + 1 : 1;
+    this.#lines.set(event.type, { second, count });
+    if (count > LINES_PER_SECOND) return;
+    const { flow, reason, peer } = event;
+    const fields = {
+      event: eventTypeNames[event.type] ?? event.type,
+      reason: reasonNames[reason],
+      flow: `${flow.proto} ${formatIpv4(flow.saddr)}:${flow.sport} > ${formatIpv4(flow.daddr)}:${flow.dport}`,
+      peer,
+      ...(count === LINES_PER_SECOND ? { note: 'more of these in this second are not logged' } : {}),
+    };
+    if (WARNINGS.has(event.type)) this.#log.warn(fields, 'data plane');
+    else this.#log.debug(fields, 'data plane');
+  }
+}

@@ -1,0 +1,171 @@
+/** The flows of this node as people see them: admitted ones, and refused ones with the reason. */
+import type { FlowInfo, Pod, PodName } from '../grpc/backend.ts';
+import { formatIpv4 } from '../netlink/ip.ts';
+import { IpProtocol } from '../netlink/ctnetlink.ts';
+import { inBatches } from './batches.ts';
+import { lastUse, oppositeKey, slotKeyOf } from './flow-key.ts';
+import { FlowFlag, Reason, SlotState, type Flow, type FlowKey, type Refusal } from './layout.ts';
+import type { Clock } from './ports.ts';
+import type { Tables } from './tables.ts';
+
+/** Names for what is in the maps, as of one moment. */
+export interface FlowNames {
+  readonly nodeName: string;
+  readonly podsByIfindex: ReadonlyMap<number, Pod>;
+  /** Address -> device, for pods of this node. */
+  readonly addresses: ReadonlyMap<number, number>;
+  readonly peers: ReadonlyMap<number, { readonly name: string }>;
+}
+
+/** A flow is fast when it has all three. */
+const READY = FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED | FlowFlag.PEER_COMPLETE;
+
+/** Why an admitted flow is slow now; Reason.NONE: it is fast. */
+export function slowReason(flow: Flow, now: bigint): number {
+  if (flow.blocked !== Reason.NONE) return flow.blocked;
+  if ((flow.flags & READY) === READY) return Reason.NONE;
+  return now < flow.rejectUntil ? Reason.KEY_REJECTED : Reason.KEY_EXCHANGE;
+}
+
+function ms(from: bigint, now: bigint): number {
+  return Math.max(0, Number((now - from) / 1_000_000n));
+}
+
+function podName(pod: Pod | undefined): PodName | undefined {
+  return pod === undefined ? undefined : { namespace: pod.namespace, name: pod.name };
+}
+
+function addressing(
+  key: FlowKey,
+): Pick<FlowInfo, 'sourceIp' | 'destinationIp' | 'sourcePort' | 'destinationPort' | 'protocol' | 'icmp'> {
+  const icmp = key.proto === IpProtocol.icmp;
+  return {
+    sourceIp: formatIpv4(key.saddr),
+    destinationIp: formatIpv4(key.daddr),
+    sourcePort: icmp ? 0 : key.sport,
+    destinationPort: icmp ? 0 : key.dport,
+    protocol: key.proto,
+    ...(icmp ? { icmp: { id: key.sport, type: key.dport } } : {}),
+  };
+}
+
+function pods(key: FlowKey, names: FlowNames): Pick<FlowInfo, 'sourcePod' | 'destinationPod'> {
+  const sourcePod = podName(names.podsByIfindex.get(key.ifindex));
+  const destination = names.addresses.get(key.daddr);
+  const destinationPod = destination === undefined ? undefined : podName(names.podsByIfindex.get(destination));
+  return { ...(sourcePod ? { sourcePod } : {}), ...(destinationPod ? { destinationPod } : {}) };
+}
+
+/** What has arrived for the flow's pod on the fast path, and when last. */
+function received(
+  tables: Pick<Tables, 'flows' | 'slots'>,
+  key: FlowKey,
+  flow: Flow,
+): { readonly packets: bigint; readonly bytes: bigint; readonly last: bigint } {
+  if ((flow.flags & FlowFlag.LOCAL) !== 0) {
+    const other = tables.flows.get(oppositeKey(key, flow.outIfindex));
+    return { packets: other?.txPackets ?? 0n, bytes: other?.txBytes ?? 0n, last: other?.lastTx ?? 0n };
+  }
+  const slot = tables.slots.get(slotKeyOf(key, flow.nodeDaddr));
+  if (slot === undefined || slot.gen !== flow.slotGen || slot.state !== SlotState.ACTIVE) {
+    return { packets: 0n, bytes: 0n, last: 0n };
+  }
+  return { packets: slot.rxPackets, bytes: slot.rxBytes, last: slot.lastRx };
+}
+
+/** An entry of `flows` for people. */
+export function describeFlow(
+  tables: Pick<Tables, 'flows' | 'slots'>,
+  key: FlowKey,
+  flow: Flow,
+  names: FlowNames,
+  now: bigint,
+): FlowInfo {
+  const sameNode = (flow.flags & FlowFlag.LOCAL) !== 0;
+  const has = (flag: number): boolean => (flow.flags & flag) !== 0;
+  const reason = slowReason(flow, now);
+  const rx = received(tables, key, flow);
+  const lastRx = rx.last > flow.lastRxSlow ? rx.last : flow.lastRxSlow;
+  return {
+    ...addressing(key),
+    ...pods(key, names),
+    peer: sameNode ? names.nodeName : (names.peers.get(flow.peer)?.name ?? ''),
+    sameNode,
+    path: reason === Reason.NONE ? 'fast' : 'slow',
+    reason,
+    admitted: true,
+    approved: has(FlowFlag.APPROVED),
+    blocked: flow.blocked !== Reason.NONE,
+    keys: {
+      announced: !sameNode && has(FlowFlag.ANNOUNCED),
+      received: !sameNode && has(FlowFlag.HAVE_KEY),
+      peerComplete: !sameNode && has(FlowFlag.PEER_COMPLETE),
+    },
+    txPackets: flow.txPackets,
+    txBytes: flow.txBytes,
+    rxPackets: rx.packets,
+    rxBytes: rx.bytes,
+    slowPackets: flow.slowPackets,
+    ageMs: ms(flow.admittedAt, now),
+    idleMs: ms(lastUse(flow, rx.last), now),
+    ...(lastRx === 0n ? {} : { lastRxMs: ms(lastRx, now) }),
+  };
+}
+
+/** An entry of `refusals` for people. */
+export function describeRefusal(key: FlowKey, refusal: Refusal, names: FlowNames): FlowInfo {
+  const sameNode = names.addresses.has(key.daddr);
+  return {
+    ...addressing(key),
+    ...pods(key, names),
+    peer: sameNode ? names.nodeName : '',
+    sameNode,
+    path: 'slow',
+    reason: refusal.reason,
+    admitted: false,
+    approved: false,
+    blocked: false,
+    keys: { announced: false, received: false, peerComplete: false },
+    txPackets: 0n,
+    txBytes: 0n,
+    rxPackets: 0n,
+    rxBytes: 0n,
+    slowPackets: refusal.packets,
+  };
+}
+
+/** All flows, lazily: the maps are read in batches as the caller goes on. */
+export async function* listFlows(
+  tables: Pick<Tables, 'flows' | 'slots' | 'refusals'>,
+  names: FlowNames,
+  clock: Clock,
+): AsyncGenerator<FlowInfo, void, undefined> {
+  for await (const [key, flow] of inBatches(tables.flows.entries())) {
+    yield describeFlow(tables, key, flow, names, clock());
+  }
+  for await (const [key, refusal] of inBatches(tables.refusals.entries())) {
+    // A program that admits a flow removes its refusal a moment later.
+    if (tables.flows.get(key) === undefined) yield describeRefusal(key, refusal, names);
+  }
+}
+
+/** Numbers of flows. */
+export interface FlowCounts {
+  readonly total: number;
+  readonly byEndpoint: ReadonlyMap<number, number>;
+  /** By peer id; flows within the node are not among them. */
+  readonly byPeer: ReadonlyMap<number, number>;
+}
+
+/** Counts the admitted flows. */
+export async function countFlows(tables: Pick<Tables, 'flows'>): Promise<FlowCounts> {
+  const byEndpoint = new Map<number, number>();
+  const byPeer = new Map<number, number>();
+  let total = 0;
+  for await (const [, flow] of inBatches(tables.flows.entries())) {
+    total++;
+    byEndpoint.set(flow.endpoint, (byEndpoint.get(flow.endpoint) ?? 0) + 1);
+    if ((flow.flags & FlowFlag.LOCAL) === 0) byPeer.set(flow.peer, (byPeer.get(flow.peer) ?? 0) + 1);
+  }
+  return { total, byEndpoint, byPeer };
+}
