@@ -12,13 +12,15 @@
 static const char USAGE[] =
 	"usage: rr server --tcp|--udp --port P [--bind A] [--size B] [--tag C] [--seconds S]\n"
 	"       rr client --tcp|--udp --to A --port P [--count N] [--seconds S] [--size B] [--flows F] [--crr]\n"
-	"                 [--bind A] [--sport P [--sports N]] [--expect C] [--interval-us U] [--timeout-ms T] [--json]\n"
+	"                 [--bind A] [--sport P [--sports N]] [--expect C] [--interval-us U] [--timeout-ms T] [--warmup S]\n"
+	"                 [--json]\n"
 	"  server: answers each request with its own bytes; --tag C: with every first byte of --size replaced by C\n"
 	"  client: ends after --count transactions or --seconds (default 1 s, 3600 at most), whatever comes first\n"
 	"  --sport P: flow i sends from port P+i; with --crr connection i from P + i mod N (--sports, default 10000)\n"
 	"  --timeout-ms: UDP: lost, go on with the next; TCP: error, the flow ends. Default 1000\n"
 	"  --interval-us: at least this long from one request of a flow to the next\n"
 	"  --expect C: the answers must come from the server with this --tag (needs the same --size)\n"
+	"  --warmup S: the first S seconds do not count\n"
 	"  exit code 1 if no transaction was completed\n";
 
 enum { MAX_SIZE = 65000, MAX_FLOWS = 20000, SUB_BITS = 8 };
@@ -29,7 +31,7 @@ static struct {
 	uint16_t port, sport;
 	uint32_t sports, size, flows;
 	uint64_t count, interval_ns, timeout_ns;
-	double seconds;
+	double seconds, warmup;
 	int tag;
 } opt = { .size = 1, .flows = 1, .sports = 10000, .timeout_ns = NS_PER_S, .tag = -1 };
 
@@ -60,6 +62,14 @@ static void record(uint64_t ns)
 	if (ns > stats.max_ns)
 		stats.max_ns = ns;
 	stats.transactions++;
+}
+
+/* Begins the statistics anew; what went wrong so far is kept. */
+static void forget(void)
+{
+	memset(stats.buckets, 0, sizeof(stats.buckets));
+	stats.transactions = stats.sum_ns = stats.max_ns = 0;
+	stats.min_ns = UINT64_MAX;
 }
 
 static double quantile_us(double q)
@@ -246,7 +256,7 @@ static int client(void)
 	int poller = epoll_create1(EPOLL_CLOEXEC);
 	static uint8_t buffer[MAX_SIZE];
 	uint32_t alive = opt.flows;
-	uint64_t start, end;
+	uint64_t start, end, warm;
 
 	for (uint32_t i = 0; i < opt.flows; i++) {
 		flows[i].fd = opt.crr ? -1 : open_flow(i);
@@ -259,12 +269,19 @@ static int client(void)
 		}
 	}
 	start = now_ns();
-	end = start + (uint64_t)(opt.seconds * 1e9);
+	warm = start + (uint64_t)(opt.warmup * 1e9);
+	end = warm + (uint64_t)(opt.seconds * 1e9);
 	while (alive && !stop_requested) {
 		uint64_t now = now_ns(), next = end;
 		bool waiting = false;
 
-		if (now >= end || (opt.count && stats.transactions + stats.timeouts + stats.errors >= opt.count))
+		if (warm && now >= warm) {
+			forget();
+			start = now;
+			warm = 0;
+		}
+
+		if (now >= end || (opt.count && !warm && stats.transactions + stats.timeouts + stats.errors >= opt.count))
 			break;
 		for (uint32_t i = 0; i < opt.flows; i++) {
 			struct flow *f = &flows[i];
@@ -388,13 +405,14 @@ static int server(void)
 int main(int argc, char **argv)
 {
 	enum { TCP = 1, UDP, PORT, BIND, TO, COUNT, SECONDS, SIZE, FLOWS, CRR, SPORT, SPORTS, TAG, EXPECT, INTERVAL,
-	       TIMEOUT, JSON };
+	       TIMEOUT, WARMUP, JSON };
 	static const struct option options[] = {
 		{ "tcp", 0, 0, TCP }, { "udp", 0, 0, UDP }, { "port", 1, 0, PORT }, { "bind", 1, 0, BIND },
 		{ "to", 1, 0, TO }, { "count", 1, 0, COUNT }, { "seconds", 1, 0, SECONDS }, { "size", 1, 0, SIZE },
 		{ "flows", 1, 0, FLOWS }, { "crr", 0, 0, CRR }, { "sport", 1, 0, SPORT }, { "sports", 1, 0, SPORTS },
 		{ "tag", 1, 0, TAG }, { "expect", 1, 0, EXPECT }, { "interval-us", 1, 0, INTERVAL },
-		{ "timeout-ms", 1, 0, TIMEOUT }, { "json", 0, 0, JSON }, { 0 },
+		{ "timeout-ms", 1, 0, TIMEOUT }, { "warmup", 1, 0, WARMUP },
+		{ "json", 0, 0, JSON }, { 0 },
 	};
 	bool is_server = argc > 1 && !strcmp(argv[1], "server"), is_client = argc > 1 && !strcmp(argv[1], "client");
 	bool tcp = false;
@@ -421,6 +439,7 @@ int main(int argc, char **argv)
 		case EXPECT: opt.tag = (uint8_t)optarg[0]; break;
 		case INTERVAL: opt.interval_ns = number("interval-us", optarg, 0, 3600000000ull) * 1000; break;
 		case TIMEOUT: opt.timeout_ns = number("timeout-ms", optarg, 1, 3600000) * 1000000; break;
+		case WARMUP: opt.warmup = real("warmup", optarg, 0, 3600); break;
 		case JSON: opt.json = true; break;
 		default: die("%s", USAGE);
 		}

@@ -562,8 +562,8 @@ static int udp_client(void)
 		struct datagram ask = { UDP_MAGIC, ASK, echoes.session, 0 };
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 
-		usleep(i ? 0 : 100000);
-		take_echoes(fd, &echoes, &peer);
+		for (uint64_t until = i ? 0 : now_ns() + 100000000; until > now_ns(); take_echoes(fd, &echoes, &peer))
+			poll(&p, 1, 10);
 		send(fd, &ask, sizeof(ask), 0);
 		for (int j = 0; j < 10 && !answered; j++) {
 			poll(&p, 1, 20);

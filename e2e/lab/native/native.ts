@@ -13,7 +13,7 @@ import { NativePolicy } from './policy.ts';
 import { ProcessTable, run } from './process.ts';
 import { addNamespace, addVeth, nodeScript, routerScript, switchScript, underlayPort } from './setup.ts';
 import {
-  TOOLS_DIR,
+  toolPath,
   labDir,
   listStates,
   ownerAlive,
@@ -128,7 +128,7 @@ export class NativeLab implements Lab {
   }
 
   tool(name: ToolName): string {
-    return join(TOOLS_DIR, name);
+    return toolPath(name);
   }
 
   async offload(flags: OffloadFlags): Promise<void> {
@@ -230,7 +230,7 @@ function underlay(
           mac: '',
         });
   const ports = namespace === undefined ? [] : plans.map((plan) => underlayPort(plan.index));
-  return new NativeUnderlay(place, routed, { ports, delayTool: join(TOOLS_DIR, 'delay') });
+  return new NativeUnderlay(place, routed, { ports, delayTool: () => toolPath('delay') });
 }
 
 async function ensureBpffs(): Promise<void> {

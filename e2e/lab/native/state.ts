@@ -5,6 +5,8 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { LabError } from '../lab.ts';
+import type { ToolName } from '../lab.ts';
 import { PREFIX } from './addressing.ts';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -22,8 +24,12 @@ export interface LabState {
   readonly created: string;
 }
 
-/** Directory of compiled traffic tools. */
-export const TOOLS_DIR = join(ROOT, 'build', 'tools');
+/** Path of a compiled traffic tool; a LabError if it was not built. */
+export function toolPath(name: ToolName | 'delay'): string {
+  const path = join(ROOT, 'build', 'tools', name);
+  if (!existsSync(path)) throw new LabError(`no traffic tool ${path}: run "make -C e2e/tools"`);
+  return path;
+}
 
 /** Log directory of a lab. */
 export function labDir(id: string): string {

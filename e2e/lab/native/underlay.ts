@@ -13,7 +13,7 @@ export class NativeUnderlay implements Underlay {
   readonly routed: boolean;
   readonly place: NativePlace | undefined;
   readonly #ports: readonly string[];
-  readonly #delayTool: string;
+  readonly #delayTool: () => string;
   #rules: readonly string[] = [];
   #loss = 0;
   #reorder = 0;
@@ -22,7 +22,7 @@ export class NativeUnderlay implements Underlay {
   constructor(
     place: NativePlace | undefined,
     routed: boolean,
-    details: { readonly ports: readonly string[]; readonly delayTool: string },
+    details: { readonly ports: readonly string[]; readonly delayTool: () => string },
   ) {
     this.place = place;
     this.routed = routed;
@@ -48,7 +48,7 @@ export class NativeUnderlay implements Underlay {
     await this.#detour?.stop();
     this.#detour = undefined;
     if (this.#reorder > 0) {
-      this.#detour = await router.spawn([this.#delayTool, '--tun', DETOUR_DEVICE, '--ms', String(delayMs)]);
+      this.#detour = await router.spawn([this.#delayTool(), '--tun', DETOUR_DEVICE, '--ms', String(delayMs)]);
       await this.#detour.waitFor(/ready/);
       await router.sh(
         `ip link set ${DETOUR_DEVICE} up; echo 0 >/proc/sys/net/ipv4/conf/${DETOUR_DEVICE}/rp_filter; ` +
