@@ -1,0 +1,62 @@
+import type { Config } from './config.ts';
+import { TUNNEL_PORTS, configSchema, type RawConfig } from './schema.ts';
+import { YamlFile, readText } from './yaml-file.ts';
+
+const MAX_BYTES = 256 * 1024;
+
+/** The part of the environment that configures. */
+export interface ConfigEnvironment {
+  readonly NODE_NAME?: string | undefined;
+}
+
+/**
+ * Reads the configuration file.
+ * @param environment NODE_NAME is the default of nodeName (set from spec.nodeName in Kubernetes)
+ * @throws FileError that lists every problem as `file:line: field: what is wrong; what is allowed`
+ */
+export async function loadConfig(file: string, environment: ConfigEnvironment = process.env): Promise<Config> {
+  return parseConfig(file, await readText(file, MAX_BYTES), environment);
+}
+
+/**
+ * As loadConfig, from text.
+ * @param file for messages only
+ * @throws FileError
+ */
+export function parseConfig(file: string, text: string, environment: ConfigEnvironment = {}): Config {
+  const yaml = new YamlFile(file, text);
+  const raw = yaml.parse(configSchema);
+  const nodeName = raw.nodeName ?? environment.NODE_NAME;
+  const problems = [
+    ...relationProblems(raw),
+    ...(nodeName === undefined || nodeName === ''
+      ? [{ path: ['nodeName'], message: 'is missing; expected it here or in the environment variable NODE_NAME' }]
+      : []),
+  ];
+  if (problems.length > 0 || nodeName === undefined) throw yaml.error(problems);
+  return {
+    ...raw,
+    nodeName,
+    uplink: { device: raw.uplink.device },
+    tunnel: { type: raw.tunnel.type, port: raw.tunnel.port ?? TUNNEL_PORTS[raw.tunnel.type] },
+    metrics: { address: raw.metrics.address },
+  };
+}
+
+/** What must hold between fields. */
+function relationProblems({ approvals, maps }: RawConfig): { path: string[]; message: string }[] {
+  const problems: { path: string[]; message: string }[] = [];
+  if (approvals.lease < 2 * approvals.pollInterval) {
+    problems.push({
+      path: ['approvals', 'lease'],
+      message: `is ${approvals.lease}; expected at least twice approvals.pollInterval (${approvals.pollInterval}), else flows lose their approval between two reads`,
+    });
+  }
+  if (maps.slots < maps.flows) {
+    problems.push({
+      path: ['maps', 'slots'],
+      message: `is ${maps.slots}; expected at least maps.flows (${maps.flows}), as every flow needs a slot`,
+    });
+  }
+  return problems;
+}

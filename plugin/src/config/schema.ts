@@ -1,0 +1,43 @@
+import { z } from 'zod';
+import { absolutePath, deviceName, listenAddress, mapping, nodeName, oneOf, seconds, wholeNumber } from './fields.ts';
+
+/** Room for the names of maps and links below the pin directory. */
+const MAX_PIN_DIRECTORY = 200;
+/** As unix-socket.ts. */
+const MAX_SOCKET = 80;
+
+/** UDP port of each tunnel type, as IANA assigned and Antrea uses it. */
+export const TUNNEL_PORTS = { vxlan: 4789, geneve: 6081 } as const;
+
+/**
+ * What the configuration file may hold, with defaults; docs/configuration.md explains each key. Sections that have a
+ * default for every key can be left out.
+ */
+export const configSchema = mapping({
+  nodeName: nodeName().optional(),
+  uplink: mapping({ device: deviceName().optional() }).default({}),
+  bpffs: absolutePath(MAX_PIN_DIRECTORY).default('/sys/fs/bpf/xmasq'),
+  socket: absolutePath(MAX_SOCKET).default('/run/xmasq/xmasq.sock'),
+  clusterState: mapping({ file: absolutePath(4095) }),
+  tunnel: mapping({
+    type: oneOf(['vxlan', 'geneve']).default('geneve'),
+    port: wholeNumber(1, 65535).optional(),
+  }).prefault({}),
+  conntrack: mapping({ zone: wholeNumber(0, 65535).default(65520) }).prefault({}),
+  maps: mapping({
+    flows: wholeNumber(1024, 1048576).default(65536),
+    slots: wholeNumber(1024, 2097152).default(131072),
+    approvals: wholeNumber(1024, 1048576).default(65536),
+    refusals: wholeNumber(1024, 1048576).default(65536),
+  }).prefault({}),
+  startHold: seconds(0, 300).default(10),
+  approvals: mapping({
+    pollInterval: seconds(0.1, 10).default(0.5),
+    lease: seconds(1, 60).default(5),
+  }).prefault({}),
+  metrics: mapping({ address: listenAddress().optional() }).default({}),
+  log: mapping({ level: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info') }).prefault({}),
+});
+
+/** The file as read, defaults filled in. */
+export type RawConfig = z.output<typeof configSchema>;
