@@ -222,7 +222,7 @@ export interface LabOptions {
   readonly router?: boolean;
   /** Uplink MTU; pods get 50 bytes less (the tunnel's overhead). Default 1500. */
   readonly mtu?: number;
-  /** Track the node's own traffic in zone 0 as a Kubernetes node does. Default true. */
+  /** Track the node's own traffic in zone 0 as a Kubernetes node does; without, pods reach pods only. Default true. */
   readonly hostConntrack?: boolean;
   /** Drop what a pod sends with a source address or MAC that is not its own, as Antrea's SpoofGuard does. Default false. */
   readonly spoofGuard?: boolean;

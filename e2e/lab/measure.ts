@@ -97,7 +97,7 @@ export async function requestResponse(
 }
 
 export interface IperfOptions {
-  /** Length of the measured phase, whole seconds or fractions. Default 1. */
+  /** Length of the measured phase; iperf3 takes whole seconds, fractions are rounded up. Default 1. */
   readonly seconds?: number;
   /** Uncounted phase before it, whole seconds. Default 0. */
   readonly omitSeconds?: number;
@@ -118,7 +118,7 @@ export interface IperfResult {
 /** A TCP stream with iperf3. Throws a LabError if iperf3 fails. */
 export async function iperf(pair: Pair, options: IperfOptions = {}): Promise<IperfResult> {
   const port = String(freshPort());
-  const seconds = options.seconds ?? 1;
+  const seconds = Math.ceil(options.seconds ?? 1);
   const server = ['iperf3', '--server', '--one-off', '--forceflush', '--port', port, '--bind', pair.to.address];
   const client = [
     ...['iperf3', '--json', '--client', pair.to.address, '--port', port, '--time', String(seconds)],

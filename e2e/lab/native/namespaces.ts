@@ -1,7 +1,7 @@
 /** Network namespaces by name: enter, list, find their processes, remove. */
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { sleep } from '../lab.ts';
+import { LabError, sleep } from '../lab.ts';
 import { run } from './process.ts';
 
 const DIRECTORY = '/run/netns';
@@ -47,7 +47,10 @@ export function processesIn(names: readonly string[]): number[] {
     });
 }
 
-/** Kills what runs inside these namespaces and waits (2 s at most) until it is gone, then removes the namespaces. */
+/**
+ * Kills what runs inside these namespaces and waits (2 s at most) until it is gone, then removes the namespaces. A
+ * LabError if one is still there; that somebody else removed one meanwhile is no error.
+ */
 export async function removeNamespaces(names: readonly string[]): Promise<void> {
   if (names.length === 0) return;
   for (let round = 0; round < 40; round++) {
@@ -62,5 +65,10 @@ export async function removeNamespaces(names: readonly string[]): Promise<void> 
     }
     await sleep(50);
   }
-  await run(['ip', '-batch', '-'], 'namespaces', { input: names.map((name) => `netns del ${name}\n`).join('') });
+  const { stderr } = await run(['ip', '-force', '-batch', '-'], 'namespaces', {
+    input: names.map((name) => `netns del ${name}\n`).join(''),
+    check: false,
+  });
+  const left = names.filter((name) => listNamespaces(name).includes(name));
+  if (left.length > 0) throw new LabError(`cannot remove namespaces ${left.join(' ')}: ${stderr.trim()}`);
 }

@@ -29,7 +29,7 @@ const BPFFS_MAGIC = 0xcafe4a11;
 const MAX_NODES = 16;
 const MAX_PODS = 200;
 
-/** Builds a lab; on failure everything made so far is removed. Needs root. */
+/** Builds a lab; on failure everything made so far is removed. Needs root. Sweeps up after labs that were lost. */
 export async function up(options: LabOptions = {}): Promise<NativeLab> {
   const count = bounded('nodes', options.nodes ?? 2, 1, MAX_NODES);
   const podsPerNode = bounded('podsPerNode', options.podsPerNode ?? 2, 0, MAX_PODS);
@@ -37,6 +37,7 @@ export async function up(options: LabOptions = {}): Promise<NativeLab> {
   const routed = options.router ?? false;
   const id = newLabId();
   await ensureBpffs();
+  await sweep();
   pruneLabDirectories();
 
   const plans = Array.from({ length: count }, (_, i) => planNode(id, i + 1, mtu, routed));
@@ -72,23 +73,33 @@ export async function up(options: LabOptions = {}): Promise<NativeLab> {
   }
 }
 
-/** Runs `use` in a lab that is taken down afterwards, whatever happens. */
+/** Runs `use` in a lab that is taken down afterwards, whatever happens; also on SIGINT and SIGTERM. */
 export async function withLab<T>(options: LabOptions, use: (lab: NativeLab) => Promise<T>): Promise<T> {
   const lab = await up(options);
+  const onSignal = (signal: NodeJS.Signals): void => {
+    // The handler is gone by then: the second signal ends this process as if there had been none.
+    void lab.down().finally(() => process.kill(process.pid, signal));
+  };
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   try {
     return await use(lab);
   } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     await lab.down();
   }
 }
 
 /**
- * Removes labs whose owner has ended without taking them down (with `kept`, also those meant to stay). Touches only
- * namespaces and pin directories of labs that have a state file here. Returns the ids of the labs removed.
+ * Removes labs whose owner has ended without taking them down (with `kept`, also those meant to stay; with `only`, none
+ * but these ids). Touches only namespaces and pin directories of labs that have a state file here. Returns the ids of
+ * the labs removed.
  */
-export async function sweep(options: { readonly kept?: boolean } = {}): Promise<string[]> {
+export async function sweep(
+  options: { readonly kept?: boolean; readonly only?: readonly string[] } = {},
+): Promise<string[]> {
   const removed: string[] = [];
   for (const state of listStates()) {
+    if (options.only !== undefined && !options.only.includes(state.id)) continue;
     if (ownerAlive(state) || (state.kept && options.kept !== true)) continue;
     await removeLab(state.id, state.pinDirs);
     removed.push(state.id);
