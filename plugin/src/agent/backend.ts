@@ -1,0 +1,175 @@
+import { release } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../config/config.ts';
+import type { Approvals } from '../dataplane/approvals.ts';
+import type { Attacher } from '../dataplane/attach.ts';
+import type { ConfigMap } from '../dataplane/config-map.ts';
+import { readCounters, readReasons } from '../dataplane/counters.ts';
+import type { Degradations } from '../dataplane/degradations.ts';
+import type { Drain } from '../dataplane/drain.ts';
+import type { Endpoints } from '../dataplane/endpoints.ts';
+import type { Events } from '../dataplane/events.ts';
+import { countFlows, listFlows, type FlowNames } from '../dataplane/flows.ts';
+import { EVERYTHING, flowsOfEndpoint, flowsWithPeer, flush, type FlushSelection } from '../dataplane/flush.ts';
+import type { Janitor } from '../dataplane/janitor.ts';
+import { ConfigFlag, DestKind, PROTOCOL_VERSION } from '../dataplane/layout.ts';
+import type { Peers } from '../dataplane/peers.ts';
+import type { Clock } from '../dataplane/ports.ts';
+import type { KernelTables } from '../dataplane/tables.ts';
+import { ACTIVE_FLAGS, type Uplink } from '../dataplane/uplink.ts';
+import {
+  NotFoundError,
+  type AdminBackend,
+  type DrainResult,
+  type EndpointInfo,
+  type FlowInfo,
+  type FlushResult,
+  type FlushTarget,
+  type NodeState,
+  type PeerInfo,
+  type StatusInfo,
+  type VersionInfo,
+} from '../grpc/backend.ts';
+import { formatIpv4 } from '../netlink/ip.ts';
+import { versionInfo } from './version.ts';
+
+/** The running parts of the sidecar. */
+export interface AgentParts {
+  readonly config: Config;
+  readonly tables: KernelTables;
+  readonly configMap: ConfigMap;
+  readonly attacher: Attacher;
+  readonly endpoints: Endpoints;
+  readonly peers: Peers;
+  readonly uplink: Uplink;
+  readonly drain: Drain;
+  readonly janitor: Janitor;
+  readonly approvals: Approvals;
+  readonly events: Events;
+  readonly degradations: Degradations;
+  readonly now: Clock;
+}
+
+/** How often a caller that waits for a drain is looked after. */
+const DRAIN_POLL_MS = 200;
+
+/** What the Admin service asks, answered from the parts. */
+export class Backend implements AdminBackend {
+  readonly #parts: AgentParts;
+  readonly #started: bigint;
+
+  constructor(parts: AgentParts) {
+    this.#parts = parts;
+    this.#started = parts.now();
+  }
+
+  version(): VersionInfo {
+    return versionInfo();
+  }
+
+  /** The node's state in one word; draining comes before degraded, because it is wanted. */
+  state(): NodeState {
+    const { drain, degradations, configMap } = this.#parts;
+    if (drain.state !== 'off') return drain.state;
+    if (degradations.size > 0) return 'degraded';
+    return configMap.has(ACTIVE_FLAGS) ? 'ready' : 'starting';
+  }
+
+  async status(): Promise<StatusInfo> {
+    const { config, configMap, attacher, uplink, tables, janitor, endpoints, peers, degradations, now } = this.#parts;
+    const { total } = await countFlows(tables);
+    const device = uplink.current;
+    return {
+      version: versionInfo().version,
+      nodeName: config.nodeName,
+      protocolVersion: PROTOCOL_VERSION,
+      state: this.state(),
+      admission: configMap.has(ConfigFlag.CT_LOOKUP) ? 'conntrack' : 'approvals',
+      attach: attacher.mode,
+      kernelRelease: release(),
+      ...(device === undefined ? {} : { uplink: { ...device, address: formatIpv4(device.address) } }),
+      degradations: degradations.list(),
+      counters: readCounters(tables),
+      reasons: readReasons(tables),
+      maps: janitor.fill(tables.capacity),
+      endpoints: endpoints.count,
+      peers: peers.count,
+      peersAlive: peers.alive,
+      flows: total,
+      uptimeMs: Number((now() - this.#started) / 1_000_000n),
+    };
+  }
+
+  async peers(): Promise<readonly PeerInfo[]> {
+    const { byPeer } = await countFlows(this.#parts.tables);
+    return this.#parts.peers.list(byPeer);
+  }
+
+  async endpoints(): Promise<readonly EndpointInfo[]> {
+    const { byEndpoint } = await countFlows(this.#parts.tables);
+    return this.#parts.endpoints.list(byEndpoint);
+  }
+
+  flows(): AsyncIterable<FlowInfo> {
+    const { tables, config, endpoints, peers, now } = this.#parts;
+    const names: FlowNames = {
+      nodeName: config.nodeName,
+      podsByIfindex: endpoints.podsByIfindex(),
+      addresses: endpoints.addresses,
+      peers: peers.byId(),
+    };
+    return listFlows(tables, names, now);
+  }
+
+  async flush(target: FlushTarget): Promise<FlushResult> {
+    const selection = this.#select(target);
+    if (selection === undefined) return { flows: 0n, slots: 0n };
+    return flush(this.#parts.tables, selection, this.#parts.now);
+  }
+
+  async drain({ wait, signal }: { readonly wait: boolean; readonly signal: AbortSignal }): Promise<DrainResult> {
+    const { drain } = this.#parts;
+    drain.start();
+    while (wait && drain.state === 'draining') {
+      signal.throwIfAborted();
+      await sleep(Math.min(DRAIN_POLL_MS, drain.remainingMs), undefined, { signal });
+    }
+    return this.#drainResult();
+  }
+
+  undrain(): Promise<DrainResult> {
+    const { drain, uplink } = this.#parts;
+    if (drain.active) {
+      drain.stop();
+      uplink.resume();
+    }
+    return Promise.resolve(this.#drainResult());
+  }
+
+  #drainResult(): DrainResult {
+    return { state: this.state(), remainingMs: this.#parts.drain.remainingMs };
+  }
+
+  /** @returns undefined for a pod that has no flows because it is no endpoint now */
+  #select(target: FlushTarget): FlushSelection | undefined {
+    const { endpoints, peers, tables } = this.#parts;
+    switch (target.kind) {
+      case 'all':
+        return EVERYTHING;
+      case 'pod': {
+        const found = endpoints.find(target.pod);
+        if (found !== undefined) return flowsOfEndpoint(found.id, found.ifindex, found.address);
+        if (endpoints.knows(target.pod)) return undefined;
+        throw new NotFoundError(`no pod ${target.pod.namespace}/${target.pod.name} on this node`);
+      }
+      case 'peer': {
+        const id = peers.idOf(target.peer);
+        if (id === undefined) throw new NotFoundError(`no peer ${target.peer}`);
+        return flowsWithPeer(id, (addr) => {
+          const destination = tables.destinations.get({ prefixlen: 32, addr });
+          return destination?.kind === DestKind.PEER && destination.peer === id;
+        });
+      }
+    }
+  }
+}

@@ -1,0 +1,351 @@
+/** The sidecar's life: puts the parts together, feeds them with what happens, and leaves the data plane running at the end. */
+import type { Server } from 'node:http';
+import type { Config } from '../config/config.ts';
+import { errorMessage } from '../util/errors.ts';
+import { tcxSupported } from '../bpf/link.ts';
+import type { RingBuffer } from '../bpf/ringbuf.ts';
+import { Approvals } from '../dataplane/approvals.ts';
+import { ClsactAttacher, TcxAttacher } from '../dataplane/attach.ts';
+import { ConfigMap } from '../dataplane/config-map.ts';
+import { Degradations } from '../dataplane/degradations.ts';
+import { Drain } from '../dataplane/drain.ts';
+import { Endpoints } from '../dataplane/endpoints.ts';
+import { Events } from '../dataplane/events.ts';
+import { Janitor } from '../dataplane/janitor.ts';
+import { ConfigFlag, MAX_ENDPOINTS } from '../dataplane/layout.ts';
+import { loadDataPlane, reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
+import { Notes } from '../dataplane/notes.ts';
+import { Peers } from '../dataplane/peers.ts';
+import { PinLayout } from '../dataplane/pins.ts';
+import { monotonic, SECOND, type Log } from '../dataplane/ports.ts';
+import { probeKernel, type KernelProbe } from '../dataplane/probe.ts';
+import type { Program } from '../dataplane/programs.ts';
+import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
+import { GrpcServer } from '../grpc/server.ts';
+import { probeSocket } from '../grpc/unix-socket.ts';
+import { Ctnetlink } from '../netlink/ctnetlink.ts';
+import * as rtnetlink from '../netlink/rtnetlink.ts';
+import type { Watch } from '../netlink/subscription.ts';
+import { conntrackTimeout } from '../netlink/sysctl.ts';
+import { StaticCluster } from '../state/static-cluster.ts';
+import { Backend, type AgentParts } from './backend.ts';
+import type { BpfFiles } from './bpf-files.ts';
+import { metricsRegistry, serveMetrics } from './metrics.ts';
+import { requireCapabilities, requireConntrack, RequirementError } from './requirements.ts';
+import { VERSION } from './version.ts';
+
+/** Looks at what waits for an approval. */
+const APPROVAL_TICK_MS = 50;
+const JANITOR_TICK_MS = 200;
+const UPLINK_TICK_MS = 1000;
+/** Looks at all devices: events are followed besides, this is for those that were lost. */
+const VERIFY_MS = 5000;
+/** A watch of the kernel that ended is begun anew after this. */
+const REWATCH_MS = 1000;
+
+/** Everything that has to be ended, in reverse order of its beginning. */
+class Closers {
+  readonly #closers: (() => unknown)[] = [];
+
+  add(close: () => unknown): void {
+    this.#closers.push(close);
+  }
+
+  /** Calls `work` again and again; an exception is logged and does not end it. */
+  every(ms: number, log: Log, what: string, work: () => unknown): void {
+    const timer = setInterval(() => {
+      void Promise.resolve()
+        .then(work)
+        .catch((error: unknown) => log.error({ err: error }, `${what} failed`));
+    }, ms);
+    this.add(() => clearInterval(timer));
+  }
+
+  async closeAll(log: Log): Promise<void> {
+    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
+      try {
+        await close();
+      } catch (error) {
+        log.warn({ err: error }, 'while stopping');
+      }
+    }
+  }
+}
+
+/** A started sidecar. */
+export interface RunningAgent {
+  /** Ends the sidecar; the data plane goes on. */
+  stop(): Promise<void>;
+}
+
+/** @throws RequirementError where another sidecar serves the socket: two would undo each other's work */
+async function requireNoOther(socket: string): Promise<void> {
+  // An error code, unless somebody answered.
+  const other = await probeSocket(socket);
+  if (other !== undefined) return;
+  throw new RequirementError(
+    `another xmasq-agent serves ${socket}: stop it first, or configure another socket and bpffs`,
+  );
+}
+
+function describeProbe(probe: KernelProbe): object {
+  return { admission: probe.conntrackZone ? 'conntrack' : 'approvals', hz: probe.hz };
+}
+
+/**
+ * Starts the sidecar: loads or adopts the data plane, and returns when the services are up. The hold before the node takes
+ * part may still run then.
+ * @throws RequirementError, IncompatibleStateError and others with a message for people; nothing is attached then that was
+ *   not attached before
+ */
+export async function startAgent(config: Config, files: BpfFiles, log: Log): Promise<RunningAgent> {
+  requireCapabilities();
+  requireConntrack();
+  await requireNoOther(config.socket);
+  const pins = new PinLayout(config.bpffs);
+  pins.prepare();
+  const probe = await probeKernel(files.probe);
+  const load: LoadOptions = { pins, objectPath: files.dataPlane, sizes: config.maps };
+  const dataPlane = loadDataPlane(load);
+  const closers = new Closers();
+  closers.add(() => dataPlane.close());
+  log.info(
+    {
+      version: VERSION,
+      pins: pins.root,
+      adopted: dataPlane.adopted,
+      replaced: dataPlane.replaced,
+      ...describeProbe(probe),
+    },
+    'data plane loaded',
+  );
+  try {
+    await assemble({ config, load, dataPlane, probe, log, closers });
+  } catch (error) {
+    await closers.closeAll(log);
+    throw error;
+  }
+  return { stop: () => closers.closeAll(log) };
+}
+
+interface Assembly {
+  readonly config: Config;
+  readonly load: LoadOptions;
+  readonly dataPlane: LoadedDataPlane;
+  readonly probe: KernelProbe;
+  readonly log: Log;
+  readonly closers: Closers;
+}
+
+async function assemble({ config, load, dataPlane, probe, log, closers }: Assembly): Promise<void> {
+  const { pins, tables, programs } = dataPlane;
+  const notes = new Notes(pins.notes);
+  const degradations = new Degradations(log);
+  const configMap = new ConfigMap(tables.config, monotonic);
+  configMap.update({ hz: probe.hz, ctZone: config.conntrack.zone, tunnelPort: config.tunnel.port });
+  configMap.setFlags(probe.conntrackZone ? ConfigFlag.CT_LOOKUP : 0, probe.conntrackZone ? 0 : ConfigFlag.CT_LOOKUP);
+  const drain = new Drain(configMap, notes, monotonic);
+  if (drain.active) configMap.setFlags(0, ACTIVE_FLAGS);
+
+  const attacher = tcxSupported() ? new TcxAttacher(pins) : new ClsactAttacher(notes);
+  const endpoints = new Endpoints({
+    tables,
+    attacher,
+    programs,
+    links: { byName: rtnetlink.linkByName, byIndex: rtnetlink.linkByIndex },
+    notes,
+    degradations,
+    log,
+  });
+  const peers = new Peers({ tables, notes, degradations, log, now: monotonic });
+  const reloadEgress = (): Program => {
+    const { program, fd } = reloadProgram(load, 'uplink_egress');
+    closers.add(() => fd.close());
+    return program;
+  };
+  const uplink = new Uplink({
+    config: configMap,
+    attacher,
+    programs,
+    reloadEgress,
+    degradations,
+    log,
+    now: monotonic,
+    startHold: config.startHold,
+    draining: () => drain.active,
+  });
+  const conntrack = new Ctnetlink();
+  closers.add(() => conntrack.close());
+  const approvals = new Approvals({
+    tables,
+    conntrack,
+    zone: config.conntrack.zone,
+    timeout: conntrackTimeout,
+    leaseNs: BigInt(Math.round(config.approvals.lease * 1000)) * (SECOND / 1000n),
+    deviceOf: (address) => endpoints.addresses.get(address),
+    degradations,
+    log,
+    now: monotonic,
+  });
+  const janitor = new Janitor(tables, monotonic);
+  const events = new Events(
+    { wantApproval: ({ flow }) => approvals.want(flow), reset: ({ flow }) => approvals.reset(flow) },
+    log,
+    monotonic,
+  );
+  const parts: AgentParts = {
+    config,
+    tables,
+    configMap,
+    attacher,
+    endpoints,
+    peers,
+    uplink,
+    drain,
+    janitor,
+    approvals,
+    events,
+    degradations,
+    now: monotonic,
+  };
+
+  const followUplink = followLinks(parts, log, closers);
+  followConntrack(conntrack, parts, log, closers);
+  const ring: RingBuffer = events.follow(dataPlane.eventsPath);
+  closers.add(() => ring.close());
+  await followCluster(parts, followUplink, closers);
+
+  closers.every(APPROVAL_TICK_MS, log, 'approving flows', () => approvals.tick());
+  closers.every(config.approvals.pollInterval * 1000, log, 'renewing approvals', () => approvals.renew());
+  closers.every(JANITOR_TICK_MS, log, 'sweeping the maps', () => janitor.tick());
+  closers.every(UPLINK_TICK_MS, log, 'watching the uplink', () => uplink.tick());
+  closers.every(VERIFY_MS, log, 'checking the attachments', () => {
+    endpoints.verify();
+    followUplink.refresh();
+  });
+
+  const backend = new Backend(parts);
+  if (config.metrics.address !== undefined) {
+    const server: Server = await serveMetrics(
+      metricsRegistry(parts, () => backend.state()),
+      config.metrics.address,
+    );
+    closers.add(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+  }
+  const grpc = await GrpcServer.start({
+    socket: config.socket,
+    admin: backend,
+    pods: endpoints,
+    maxPods: MAX_ENDPOINTS - 1,
+  });
+  closers.add(() => grpc.stop());
+  log.info({ socket: config.socket, attach: attacher.mode, endpoints: endpoints.count, peers: peers.count }, 'serving');
+}
+
+/** Follows the uplink; knows nothing of it before the first address. */
+interface UplinkFollower {
+  /** Looks for the uplink again. */
+  refresh(): void;
+  /** The node's transport address is this. */
+  setAddress(address: string): void;
+}
+
+/** Devices and addresses: pods' interfaces come and go, the uplink may change. */
+function followLinks({ endpoints, uplink, config }: AgentParts, log: Log, closers: Closers): UplinkFollower {
+  let address: string | undefined;
+  let stopped = false;
+  let watch: Watch | undefined;
+  const refresh = (): void => {
+    if (address === undefined) return;
+    uplink.update(findUplink(address, config.uplink.device, rtnetlink.links(), rtnetlink.addresses()));
+  };
+  const begin = (): void => {
+    if (stopped) return;
+    watch = rtnetlink.watch({
+      intervalMs: 20,
+      onLink: (link) => {
+        endpoints.linkAppeared(link.name);
+        if (link.ifindex === uplink.current?.ifindex || link.name === config.uplink.device) refresh();
+      },
+      onLinkDeleted: (link) => {
+        endpoints.linkDeleted(link.ifindex);
+        if (link.ifindex === uplink.current?.ifindex) refresh();
+      },
+      onAddress: (entry) => {
+        if (entry.ifindex === uplink.current?.ifindex || entry.address === address) refresh();
+      },
+      onOverrun: () => {
+        endpoints.verify();
+        refresh();
+      },
+      onError: (error, ended) => {
+        log.warn({ err: error }, 'watching devices');
+        if (ended) setTimeout(begin, REWATCH_MS).unref();
+      },
+    });
+    endpoints.reconcile();
+  };
+  begin();
+  closers.add(() => {
+    stopped = true;
+    watch?.close();
+  });
+  return {
+    refresh,
+    setAddress(next) {
+      address = next;
+      refresh();
+    },
+  };
+}
+
+/** Ends of connections. */
+function followConntrack(conntrack: Ctnetlink, { approvals, config }: AgentParts, log: Log, closers: Closers): void {
+  let stopped = false;
+  let watch: Watch | undefined;
+  const begin = (): void => {
+    if (stopped) return;
+    watch = conntrack.watchDestroy({
+      zone: config.conntrack.zone,
+      intervalMs: 20,
+      onDestroy: (entry) => approvals.destroyed(entry),
+      onOverrun: () => approvals.distrust(),
+      onError: (error, ended) => {
+        log.warn({ err: error }, 'watching conntrack');
+        if (ended) setTimeout(begin, REWATCH_MS).unref();
+      },
+    });
+    approvals.distrust();
+  };
+  begin();
+  closers.add(() => {
+    stopped = true;
+    watch?.close();
+  });
+}
+
+/** The nodes of the cluster. */
+async function followCluster(parts: AgentParts, uplink: UplinkFollower, closers: Closers): Promise<void> {
+  const { config, peers, degradations } = parts;
+  const cluster = new StaticCluster({ file: config.clusterState.file, nodeName: config.nodeName });
+  closers.add(() => cluster.stop());
+  await cluster.start({
+    state(state) {
+      peers.update(state);
+      try {
+        uplink.setAddress(state.own.address);
+        degradations.clear('uplink-attach');
+      } catch (error) {
+        degradations.set('uplink-attach', {
+          what: `the programs cannot be attached to the uplink: ${errorMessage(error)}`,
+          where: 'uplink',
+          action: 'see the log; it is tried again by itself',
+        });
+      }
+    },
+    problem: (problem) => degradations.put('cluster-state', problem),
+  });
+}
