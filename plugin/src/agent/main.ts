@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** xmasq-agent: the sidecar's command line. */
 import { once } from 'node:events';
 import { Command, CommanderError } from 'commander';
