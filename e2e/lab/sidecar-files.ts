@@ -1,0 +1,73 @@
+/** The files that the lab gives its sidecars: a configuration each, and one cluster state for all. */
+import { renameSync, writeFileSync } from 'node:fs';
+import { stringify } from 'yaml';
+import { PROTOCOL_VERSION } from '../../plugin/src/dataplane/layout.ts';
+import type { Capability } from '../../plugin/src/state/cluster.ts';
+import { ANTREA } from './lab.ts';
+import type { Node } from './lab.ts';
+
+export type { Capability };
+
+/** What of the configuration a test may choose; the rest follows from the lab. */
+export interface SidecarSettings {
+  /** Seconds. Default 0.2: nothing is queued in a fresh lab. */
+  readonly startHold?: number;
+  readonly maps?: Partial<Record<'flows' | 'slots' | 'approvals' | 'refusals', number>>;
+  readonly approvals?: { readonly pollInterval?: number; readonly lease?: number };
+  readonly logLevel?: 'error' | 'warn' | 'info' | 'debug' | 'trace';
+  /** `address:port` inside the node. */
+  readonly metricsAddress?: string;
+}
+
+/** Paths of one sidecar. */
+export interface SidecarPaths {
+  readonly config: string;
+  readonly socket: string;
+  readonly pins: string;
+  readonly cluster: string;
+}
+
+/** Writes a node's configuration file. */
+export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSettings): void {
+  const config = {
+    nodeName: node.name,
+    uplink: { device: node.device },
+    bpffs: paths.pins,
+    socket: paths.socket,
+    clusterState: { file: paths.cluster },
+    tunnel: { type: 'vxlan', port: ANTREA.vxlanPort },
+    conntrack: { zone: ANTREA.zone },
+    startHold: settings.startHold ?? 0.2,
+    log: { level: settings.logLevel ?? 'info' },
+    ...(settings.maps === undefined ? {} : { maps: settings.maps }),
+    ...(settings.approvals === undefined ? {} : { approvals: settings.approvals }),
+    ...(settings.metricsAddress === undefined ? {} : { metrics: { address: settings.metricsAddress } }),
+  };
+  writeFileSync(paths.config, stringify(config));
+}
+
+/** What a lab's node declares at first. */
+export function initialCapability(node: Node): Capability {
+  return { protocol: PROTOCOL_VERSION, incarnation: `${node.name}-1` };
+}
+
+/** Writes the cluster state; readers see the old file or the new one. */
+export function writeCluster(
+  file: string,
+  nodes: readonly Node[],
+  capabilities: ReadonlyMap<Node, Capability | undefined>,
+): void {
+  const state = {
+    nodes: nodes.map((node) => {
+      const capability = capabilities.get(node);
+      return {
+        name: node.name,
+        address: node.address,
+        podCIDRs: [node.podCidr],
+        ...(capability === undefined ? {} : { capability }),
+      };
+    }),
+  };
+  writeFileSync(`${file}.new`, stringify(state));
+  renameSync(`${file}.new`, file);
+}
