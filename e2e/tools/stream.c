@@ -12,17 +12,21 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include "common.h"
+#include "repair.h"
 
 static const char USAGE[] =
 	"usage: stream server --tcp|--udp --port P [--bind A] [--seconds S]\n"
 	"       stream client --tcp --to A --port P [--up N | --seconds S] [--down N] [--send-size B] [--rate BYTES/S]\n"
-	"                     [--pause-after N --pause-ms M] [--rst] [--hold-ms M] [--mss B] [socket options]\n"
+	"                     [--pause-after N --pause-ms M] [--rst] [--hold-ms M] [--mss B]\n"
+	"                     [--jump N [--jump-ms M]] [socket options]\n"
 	"       stream client --udp --to A --port P [--rate PPS] [--count N | --seconds S] [--size B] [--reply]\n"
 	"                     [--gso SEGMENTS] [socket options]\n"
 	"  socket options: [--bind A] [--sport P] [--tos T] [--ttl T] [--df do|dont|want|probe]; tos, ttl also for what the server sends (UDP: tos)\n"
 	"  --up/--down: bytes the client/server sends (default up 1M); the client half-closes after its last byte\n"
 	"  --rst: abort with RST when all data has arrived instead of closing; --hold-ms: stay idle that long before that\n"
 	"  --pause-after N --pause-ms M: after N bytes send nothing for M ms (an idle, open connection)\n"
+	"  --jump N: after M ms (default 500) of single bytes to and fro, both ends move their sequence numbers on as if N\n"
+	"         more bytes had been sent each way (TCP_REPAIR); then the transfer begins\n"
 	"  --rate: 0 (TCP default) as fast as possible; UDP default 1000 datagrams/s\n"
 	"  --gso N: send N datagrams in one call with UDP_SEGMENT\n"
 	"  --stall-s S: give up after S seconds without progress (default 20)\n"
@@ -39,15 +43,16 @@ static struct {
 	struct in_addr to, bind;
 	uint16_t port, sport;
 	uint64_t up, down, rate, count, pause_after, stall_ns;
-	uint32_t send_size, size, pause_ms, hold_ms, gso;
+	uint64_t jump;
+	uint32_t send_size, size, pause_ms, hold_ms, gso, jump_ms;
 	int tos, ttl, df, mss;
 	double seconds;
 } opt = { .up = NO_END, .send_size = 65536, .size = 100, .rate = NO_END, .tos = -1, .ttl = -1, .df = -1,
-	  .stall_ns = 20 * NS_PER_S, .pause_after = NO_END };
+	  .stall_ns = 20 * NS_PER_S, .pause_after = NO_END, .jump_ms = 500 };
 
 /* What the client tells the server at the start of a connection. Both ends have the same byte order. */
 struct hello {
-	uint64_t magic, seed, up, down, rate;
+	uint64_t magic, seed, up, down, rate, jump;
 	uint32_t send_size;
 	int32_t tos, ttl;
 	uint32_t hold_ms, rst;
@@ -222,6 +227,47 @@ static void drain_output(int fd)
 	}
 }
 
+static void die_unless(bool fine, const char *what)
+{
+	if (!fine)
+		die("jump: %s: %s", what, strerror(errno));
+}
+
+/*
+ * Client: one byte to and fro every 10 ms for --jump-ms, so that the flow is well established on whatever path; then
+ * both ends jump, the server first. Nothing is in flight in the pauses: the client starts with data, after the server's
+ * pause has passed too.
+ */
+static int client_jump(int fd)
+{
+	uint64_t end = now_ns() + (uint64_t)opt.jump_ms * 1000000;
+	char byte;
+
+	do {
+		usleep(10000);
+		byte = now_ns() < end ? '.' : 'J';
+		die_unless(send(fd, &byte, 1, 0) == 1 && recv(fd, &byte, 1, 0) == 1, "no answer");
+	} while (byte != 'J');
+	usleep(300000);
+	fd = tcp_jump(fd, opt.jump);
+	usleep(200000);
+	return fd;
+}
+
+static int server_jump(int fd, uint64_t bytes)
+{
+	char byte;
+
+	do {
+		die_unless(recv(fd, &byte, 1, 0) == 1 && send(fd, &byte, 1, 0) == 1, "no question");
+	} while (byte != 'J');
+	drain_output(fd);
+	usleep(100000);
+	fd = tcp_jump(fd, bytes);
+	usleep(400000);
+	return fd;
+}
+
 static void serve_connection(int fd)
 {
 	struct hello hello;
@@ -231,6 +277,8 @@ static void serve_connection(int fd)
 
 	if (recv(fd, &hello, sizeof(hello), MSG_WAITALL) != sizeof(hello) || hello.magic != TCP_MAGIC)
 		die("not a stream client");
+	if (hello.jump)
+		t.fd = fd = server_jump(fd, hello.jump);
 	apply_ip_options(fd, hello.tos, hello.ttl);
 	t.seed_in = hello.seed;
 	t.seed_out = ~hello.seed;
@@ -322,7 +370,7 @@ static int tcp_client(void)
 {
 	int fd = connect_to_server();
 	uint64_t seed = now_ns() ^ ((uint64_t)getpid() << 40);
-	struct hello hello = { TCP_MAGIC, seed, opt.up, opt.down, opt.rate, opt.send_size, opt.tos, opt.ttl,
+	struct hello hello = { TCP_MAGIC, seed, opt.up, opt.down, opt.rate, opt.jump, opt.send_size, opt.tos, opt.ttl,
 			       opt.hold_ms + opt.pause_ms, opt.rst };
 	struct transfer t = { .fd = fd, .seed_out = seed, .seed_in = ~seed, .out_total = opt.up, .in_total = opt.down,
 			      .rate = opt.rate, .send_size = opt.send_size, .pause_after = opt.pause_after,
@@ -335,6 +383,12 @@ static int tcp_client(void)
 	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
 	if (send(fd, &hello, sizeof(hello), 0) != sizeof(hello))
 		die("send: %s", strerror(errno));
+	if (opt.jump) {
+		t.fd = fd = client_jump(fd);
+		apply_ip_options(fd, opt.tos, opt.ttl);
+		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
+		start = now_ns();
+	}
 	t.end = start + (uint64_t)(opt.seconds * 1e9);
 	fine = run_transfer(&t);
 	seconds = (double)(now_ns() - start) / 1e9;
@@ -602,7 +656,7 @@ static int df_mode(const char *text)
 int main(int argc, char **argv)
 {
 	enum { TCP = 1, UDP, PORT, BIND, TO, SPORT, UP, DOWN, SEND_SIZE, RATE, PAUSE_AFTER, PAUSE_MS, RST, HOLD, MSS,
-	       COUNT, SECONDS, SIZE, REPLY, GSO, TOS, TTL, DF, STALL };
+	       COUNT, SECONDS, SIZE, REPLY, GSO, TOS, TTL, DF, STALL, JUMP, JUMP_MS };
 	static const struct option options[] = {
 		{ "tcp", 0, 0, TCP }, { "udp", 0, 0, UDP }, { "port", 1, 0, PORT }, { "bind", 1, 0, BIND },
 		{ "to", 1, 0, TO }, { "sport", 1, 0, SPORT }, { "up", 1, 0, UP }, { "down", 1, 0, DOWN },
@@ -610,7 +664,7 @@ int main(int argc, char **argv)
 		{ "pause-ms", 1, 0, PAUSE_MS }, { "rst", 0, 0, RST }, { "hold-ms", 1, 0, HOLD }, { "mss", 1, 0, MSS },
 		{ "count", 1, 0, COUNT }, { "seconds", 1, 0, SECONDS }, { "size", 1, 0, SIZE }, { "reply", 0, 0, REPLY },
 		{ "gso", 1, 0, GSO }, { "tos", 1, 0, TOS }, { "ttl", 1, 0, TTL }, { "df", 1, 0, DF },
-		{ "stall-s", 1, 0, STALL }, { 0 },
+		{ "stall-s", 1, 0, STALL }, { "jump", 1, 0, JUMP }, { "jump-ms", 1, 0, JUMP_MS }, { 0 },
 	};
 	bool is_server = argc > 1 && !strcmp(argv[1], "server"), is_client = argc > 1 && !strcmp(argv[1], "client");
 	bool tcp = false;
@@ -644,6 +698,8 @@ int main(int argc, char **argv)
 		case TOS: opt.tos = (int)number("tos", optarg, 0, 255); break;
 		case TTL: opt.ttl = (int)number("ttl", optarg, 1, 255); break;
 		case DF: opt.df = df_mode(optarg); break;
+		case JUMP: opt.jump = number("jump", optarg, 1, 1ull << 40); break;
+		case JUMP_MS: opt.jump_ms = (uint32_t)number("jump-ms", optarg, 1, 60000); break;
 		case STALL: opt.stall_ns = number("stall-s", optarg, 1, 3600) * NS_PER_S; break;
 		default: die("%s", USAGE);
 		}
