@@ -35,7 +35,8 @@ export class GrpcServer {
     this.#admin = new AdminService(options.admin, () => this.#pods.info);
     this.#server = new Server({
       'grpc.max_receive_message_length': MAX_MESSAGE,
-      'grpc.max_send_message_length': MAX_MESSAGE,
+      // 8191 peers with 16 prefixes each; what is sent is our own.
+      'grpc.max_send_message_length': 8 * MAX_MESSAGE,
       'grpc.max_concurrent_streams': 32,
       // Finds clients that are stopped (SIGSTOP) but whose socket is open.
       'grpc.keepalive_time_ms': 30_000,

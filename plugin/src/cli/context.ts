@@ -1,0 +1,61 @@
+import type { Command } from 'commander';
+import { AdminClient } from './client.ts';
+import type { ExitCode } from './exit.ts';
+import type { Io } from './io.ts';
+import type { OutputFormat } from './output.ts';
+
+export const DEFAULT_SOCKET = '/run/xmasq/xmasq.sock';
+const DEFAULT_TIMEOUT_S = 10;
+
+/** Options that every command takes. */
+export interface GlobalOptions {
+  readonly output: OutputFormat;
+  readonly socket: string;
+  /** Seconds; undefined: not given. */
+  readonly timeout: number | undefined;
+}
+
+/** What a command works with. */
+export interface Context extends GlobalOptions {
+  readonly io: Io;
+  /** @throws CliError UNREACHABLE */
+  connect(defaultTimeoutS?: number): Promise<AdminClient>;
+}
+
+/** One command: what it is called and what it takes, and what it does. */
+export interface CommandSpec<Options> {
+  /** Declares name, options and help. */
+  declare(command: Command): Command;
+  /** Name, as on the command line. */
+  readonly name: string;
+  /** @throws CliError */
+  run(context: Context, options: Options): Promise<ExitCode>;
+}
+
+/** A context for the global options as parsed. */
+export function createContext(io: Io, options: Partial<GlobalOptions>): Context {
+  const socket = options.socket ?? (io.env.XMASQ_SOCKET || DEFAULT_SOCKET);
+  const { output = 'table', timeout } = options;
+  return {
+    io,
+    output,
+    socket,
+    timeout,
+    connect: (defaultTimeoutS = DEFAULT_TIMEOUT_S) =>
+      AdminClient.connect({ socket, timeoutMs: (timeout ?? defaultTimeoutS) * 1000, stopped: io.stopped }),
+  };
+}
+
+/** Runs with a connection, and closes it whatever happens. @throws CliError */
+export async function withClient<T>(
+  context: Context,
+  use: (client: AdminClient) => Promise<T>,
+  defaultTimeoutS?: number,
+): Promise<T> {
+  const client = await context.connect(defaultTimeoutS);
+  try {
+    return await use(client);
+  } finally {
+    client.close();
+  }
+}

@@ -1,0 +1,45 @@
+import { stringify } from 'yaml';
+import { toJson } from '../grpc/json.ts';
+import type { Io } from './io.ts';
+
+export const OUTPUT_FORMATS = ['table', 'json', 'yaml'] as const;
+export type OutputFormat = (typeof OUTPUT_FORMATS)[number];
+
+type MessageType<T> = Parameters<typeof toJson<T>>[0];
+
+/** A message as it is to be printed, in any format. */
+export interface Printable<T> {
+  readonly type: MessageType<T>;
+  readonly message: T;
+  /** Text for people; ends with a line feed. */
+  readonly table: (message: T) => string;
+}
+
+/** Prints a message once. */
+export async function print<T>(io: Io, format: OutputFormat, { type, message, table }: Printable<T>): Promise<void> {
+  switch (format) {
+    case 'table':
+      return io.out(table(message));
+    case 'json':
+      return io.out(`${JSON.stringify(toJson(type, message), undefined, 2)}\n`);
+    case 'yaml':
+      return io.out(stringify(toJson(type, message)));
+  }
+}
+
+/** Prints one of many messages: JSON one per line, YAML as documents, tables in place on a terminal. */
+export async function printNext<T>(
+  io: Io,
+  format: OutputFormat,
+  { type, message, table }: Printable<T>,
+): Promise<void> {
+  switch (format) {
+    case 'table':
+      // Home, the table, then clear what is left of a longer one before.
+      return io.out(io.terminal ? `\u001b[H\u001b[2J${table(message)}` : `${table(message)}\n`);
+    case 'json':
+      return io.out(`${JSON.stringify(toJson(type, message))}\n`);
+    case 'yaml':
+      return io.out(`---\n${stringify(toJson(type, message))}`);
+  }
+}
