@@ -14,7 +14,11 @@ export default {
   cacheDirectory: '<rootDir>/.cache/jest',
   reporters: ['default', '<rootDir>/scripts/slowest-reporter.mjs'],
   projects: [
-    { ...base, displayName: 'unit', testMatch: ['<rootDir>/plugin/test/unit/**/*.test.ts', '<rootDir>/e2e/lab/**/*.test.ts'] },
+    {
+      ...base,
+      displayName: 'unit',
+      testMatch: ['<rootDir>/plugin/test/unit/**/*.test.ts', '<rootDir>/e2e/lab/**/*.test.ts'],
+    },
     { ...base, displayName: 'prog', testMatch: ['<rootDir>/plugin/test/prog/**/*.test.ts'] },
     { ...base, displayName: 'lab', testMatch: ['<rootDir>/e2e/specs/**/*.spec.ts', '<rootDir>/e2e/lab/**/*.spec.ts'] },
     { ...base, displayName: 'long', testMatch: ['<rootDir>/e2e/specs-long/**/*.spec.ts'] },
