@@ -220,7 +220,9 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 			count(XMASQ_COUNTER_FLOW_CLOSED);
 			return leave_slow(skb, &p, XMASQ_REASON_CLOSED);
 		}
-		if (deviates || (f->flags & XMASQ_FLOW_LOCAL) || p.segments > ID_MAX_SEGMENTS)
+		/* A node that drains keeps quiet: peers must stop hearing of it, or they go on sending what it will not restore. */
+		if (deviates || (f->flags & XMASQ_FLOW_LOCAL) || p.segments > ID_MAX_SEGMENTS ||
+		    !(cfg->flags & XMASQ_CFG_ADMIT))
 			return leave_slow(skb, &p, reason);
 		return leave_announcing(skb, f, reason);
 	}

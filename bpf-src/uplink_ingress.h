@@ -237,7 +237,7 @@ static __always_inline void acknowledge(struct __sk_buff *skb, const struct xmas
 	s->ack_at = now + XMASQ_ACK_NS;
 	flow_key_of(sk, s, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f || now - f->last_tx < XMASQ_ACK_NS)
+	if (!f || now - f->last_tx < XMASQ_ACK_NS || !(cfg->flags & XMASQ_CFG_ADMIT))
 		return;
 	store_cb(skb, ~cfg->magic[0], cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	if (bpf_clone_redirect(skb, skb->ifindex, 0) == 0)
