@@ -1,0 +1,119 @@
+/** Makes conntrack entries as a test wants them, by ctnetlink, in the namespace of the calling thread. */
+import { CtStatus, reverseTuple, type CtTuple } from '../../src/netlink/ctnetlink.ts';
+import { MessageFlag, MessageWriter } from '../../src/netlink/message.ts';
+import { NetlinkProtocol, NetlinkSocket } from '../../src/netlink/socket.ts';
+
+/** IPCTNL_MSG_CT_NEW and IPCTNL_MSG_CT_DELETE in NFNL_SUBSYS_CTNETLINK. */
+const MESSAGE = { new: 0x100, delete: 0x102 } as const;
+const NLM_F_CREATE = 0x400;
+const AF_INET = 2;
+
+/** Attributes of linux/netfilter/nfnetlink_conntrack.h. */
+const CTA = {
+  tupleOrig: 1,
+  tupleReply: 2,
+  status: 3,
+  protoinfo: 4,
+  natSrc: 6,
+  timeout: 7,
+  mark: 8,
+  natDst: 13,
+  seqAdjOrig: 15,
+  zone: 18,
+  ip: 1,
+  proto: 2,
+  v4Src: 1,
+  v4Dst: 2,
+  number: 1,
+  sport: 2,
+  dport: 3,
+  icmpId: 4,
+  icmpType: 5,
+  icmpCode: 6,
+  tcp: 1,
+  tcpState: 1,
+  natMinIp: 1,
+  natMaxIp: 2,
+  seqCorrection: 1,
+  seqBefore: 2,
+  seqAfter: 3,
+} as const;
+
+/** What an entry holds besides its tuple. */
+export interface CtSpec {
+  readonly zone: number;
+  readonly mark: number;
+  /** Bits of CtStatus that can be set from outside; the kernel adds CONFIRMED. */
+  readonly status: number;
+  readonly timeoutSeconds: number;
+  /** For TCP, one of CtTcpState. */
+  readonly tcpState?: number;
+  /** Address of source translation; sets SRC_NAT. */
+  readonly snatTo?: number;
+  /** Address of destination translation; sets DST_NAT. */
+  readonly dnatTo?: number;
+  /** Sets SEQ_ADJUST. */
+  readonly seqAdjust?: boolean;
+}
+
+function nfgenmsg(): Uint8Array {
+  return Uint8Array.of(AF_INET, 0, 0, 0);
+}
+
+function writeTuple(writer: MessageWriter, type: number, tuple: CtTuple): void {
+  if (tuple.family !== 4) throw new RangeError('conntrack entries of tests are IPv4');
+  writer.nest(type, () => {
+    writer.nest(CTA.ip, () => writer.u32be(CTA.v4Src, tuple.src).u32be(CTA.v4Dst, tuple.dst));
+    writer.nest(CTA.proto, () => {
+      writer.u8(CTA.number, tuple.proto);
+      if ('icmpType' in tuple) {
+        writer.u16be(CTA.icmpId, tuple.icmpId).u8(CTA.icmpType, tuple.icmpType).u8(CTA.icmpCode, tuple.icmpCode);
+      } else {
+        writer.u16be(CTA.sport, tuple.sport).u16be(CTA.dport, tuple.dport);
+      }
+    });
+  });
+}
+
+function writeNat(writer: MessageWriter, type: number, address: number): void {
+  writer.nest(type, () => writer.u32be(CTA.natMinIp, address).u32be(CTA.natMaxIp, address));
+}
+
+/** Inserts and flushes. */
+export class CtTable {
+  readonly #socket = NetlinkSocket.open(NetlinkProtocol.netfilter);
+
+  /** @throws NetlinkError EEXIST where there is such an entry */
+  insert(tuple: CtTuple, spec: CtSpec): void {
+    const reply = reverseTuple(tuple);
+    if (reply === undefined) throw new RangeError('this tuple has no reply');
+    const writer = new MessageWriter(MESSAGE.new, MessageFlag.ack | NLM_F_CREATE).header(nfgenmsg());
+    writeTuple(writer, CTA.tupleOrig, tuple);
+    writeTuple(writer, CTA.tupleReply, reply);
+    // Without the bit that it has set itself the kernel answers EBUSY.
+    writer.u32be(CTA.status, spec.status | CtStatus.confirmed).u32be(CTA.timeout, spec.timeoutSeconds);
+    writer.u32be(CTA.mark, spec.mark);
+    writer.u16be(CTA.zone, spec.zone);
+    if (spec.tcpState !== undefined) {
+      const state = spec.tcpState;
+      writer.nest(CTA.protoinfo, () => writer.nest(CTA.tcp, () => writer.u8(CTA.tcpState, state)));
+    }
+    if (spec.snatTo !== undefined) writeNat(writer, CTA.natSrc, spec.snatTo);
+    if (spec.dnatTo !== undefined) writeNat(writer, CTA.natDst, spec.dnatTo);
+    if (spec.seqAdjust === true) {
+      writer.nest(CTA.seqAdjOrig, () =>
+        writer.u32be(CTA.seqCorrection, 1).u32be(CTA.seqBefore, 0).u32be(CTA.seqAfter, 1),
+      );
+    }
+    this.#socket.request('conntrack insert', writer);
+  }
+
+  /** Deletes every entry of the namespace. */
+  flush(): void {
+    this.#socket.request('conntrack flush', new MessageWriter(MESSAGE.delete, MessageFlag.ack).header(nfgenmsg()));
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+}

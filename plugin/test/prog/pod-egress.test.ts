@@ -1,0 +1,4 @@
+import { podEgressSlowRules } from './rules/pod-egress-slow.ts';
+import { testRules } from './rules/run.ts';
+
+testRules('pod_egress: slow', podEgressSlowRules);
