@@ -5,6 +5,7 @@ import { Counter, Reason, reasonNames } from '../../plugin/src/gen/layouts.ts';
 import { xmasq } from '../../plugin/src/gen/xmasq.js';
 import { AdminDefinition } from '../../plugin/src/grpc/services.ts';
 import { LabError } from './errors.ts';
+import { TIME_FACTOR } from './lab.ts';
 
 const v1 = xmasq.v1;
 
@@ -116,9 +117,9 @@ export interface FlowFilter {
 /** IP protocol numbers. */
 const PROTOCOLS = { icmp: 1, tcp: 6, udp: 17, sctp: 132 } as const;
 /** A sidecar answers in milliseconds; on a loaded machine in a second. */
-const DEADLINE_MS = 5000;
+const DEADLINE_MS = 5000 * TIME_FACTOR;
 /** A drain ends by itself after 32 s. */
-const DRAIN_DEADLINE_MS = 60_000;
+const DRAIN_DEADLINE_MS = 60_000 * TIME_FACTOR;
 
 type UnaryName = Exclude<keyof typeof AdminDefinition, 'flows'>;
 type RequestOf<K extends UnaryName> = Parameters<(typeof AdminDefinition)[K]['requestSerialize']>[0];

@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AdminClient } from './admin.ts';
 import type { FlowFilter, SidecarFlow, SidecarState, SidecarStatus } from './admin.ts';
-import { LabError, at, eventually } from './lab.ts';
+import { LabError, TIME_FACTOR, at, eventually } from './lab.ts';
 import type { Endpoint, ExecResult, Lab, Node, Proc } from './lab.ts';
 import { PodEventsStream } from './pod-events.ts';
 import { initialCapability, writeCluster, writeConfig } from './sidecar-files.ts';
@@ -265,7 +265,7 @@ export class Sidecar {
   /** As `eventually`, but fails at once when the process ends, and shows its log. */
   async #whileRunning<T>(what: string, test: () => Promise<T | undefined | false>, timeoutMs: number): Promise<T> {
     const { proc } = this;
-    const end = Date.now() + timeoutMs;
+    const end = Date.now() + timeoutMs * TIME_FACTOR;
     const failed = async (why: string): Promise<LabError> => {
       const status = await this.#tryStatus();
       const state = status === undefined ? '' : `; state ${status.state} ${JSON.stringify(status.degradations)}`;

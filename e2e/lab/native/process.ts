@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { LabError, sleep } from '../lab.ts';
+import { LabError, TIME_FACTOR, sleep } from '../lab.ts';
 import type { ExecOptions, ExecResult, Proc } from '../lab.ts';
 
 const OUTPUT_LIMIT = 16 * 1024 * 1024;
@@ -14,7 +14,7 @@ const POLL_MS = 10;
 export function run(argv: readonly string[], where: string, options: ExecOptions = {}): Promise<ExecResult> {
   const [program, ...args] = argv;
   if (program === undefined) return Promise.reject(new LabError(`${where}: empty command`));
-  const timeoutMs = options.timeoutMs ?? DEFAULT_EXEC_TIMEOUT_MS;
+  const timeoutMs = (options.timeoutMs ?? DEFAULT_EXEC_TIMEOUT_MS) * TIME_FACTOR;
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { detached: true, stdio: ['pipe', 'pipe', 'pipe'] });
     const out = collect(child.stdout);
@@ -175,7 +175,7 @@ class TrackedProcess implements Proc {
   }
 
   async waitFor(pattern: RegExp, timeoutMs = 5000): Promise<string> {
-    const end = Date.now() + timeoutMs;
+    const end = Date.now() + timeoutMs * TIME_FACTOR;
     for (;;) {
       const ended = !this.#running;
       const line = this.output()
