@@ -8,6 +8,10 @@ import type { AgentParts } from './backend.ts';
 
 const STATES: readonly NodeState[] = ['starting', 'ready', 'degraded', 'draining', 'drained'];
 
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
 /** A counter whose values somebody else counts. */
 function counter(
   registry: Registry,
@@ -97,7 +101,7 @@ export function metricsRegistry(parts: AgentParts, state: () => NodeState): Regi
   );
   counter(registry, 'xmasq_events_total', 'Events of the programs', 'event', () => events.counts);
   counter(registry, 'xmasq_swept_total', 'Map entries removed by the janitor', 'what', () =>
-    Object.entries(janitor.counts),
+    Object.entries(janitor.counts).map(([what, count]) => [snakeCase(what), count]),
   );
   total(
     registry,

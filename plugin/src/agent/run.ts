@@ -1,7 +1,6 @@
 /** The sidecar's life: puts the parts together, feeds them with what happens, and leaves the data plane running at the end. */
 import type { Server } from 'node:http';
 import type { Config } from '../config/config.ts';
-import { errorMessage } from '../util/errors.ts';
 import { tcxSupported } from '../bpf/link.ts';
 import type { RingBuffer } from '../bpf/ringbuf.ts';
 import { Approvals } from '../dataplane/approvals.ts';
@@ -95,8 +94,8 @@ function describeProbe(probe: KernelProbe): object {
 /**
  * Starts the sidecar: loads or adopts the data plane, and returns when the services are up. The hold before the node takes
  * part may still run then.
- * @throws RequirementError, IncompatibleStateError and others with a message for people; nothing is attached then that was
- *   not attached before
+ * @throws RequirementError, IncompatibleStateError and others with a message for people. Until everything is loaded,
+ *   nothing that runs is touched
  */
 export async function startAgent(config: Config, files: BpfFiles, log: Log): Promise<RunningAgent> {
   requireCapabilities();
@@ -152,10 +151,11 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     tables,
     attacher,
     programs,
-    links: { byName: rtnetlink.linkByName, byIndex: rtnetlink.linkByIndex },
+    links: { byName: rtnetlink.linkByName, all: rtnetlink.links },
     notes,
     degradations,
     log,
+    now: monotonic,
   });
   const peers = new Peers({ tables, notes, degradations, log, now: monotonic });
   const reloadEgress = (): Program => {
@@ -265,7 +265,6 @@ function followLinks({ endpoints, uplink, config }: AgentParts, log: Log, closer
   const begin = (): void => {
     if (stopped) return;
     watch = rtnetlink.watch({
-      intervalMs: 20,
       onLink: (link) => {
         endpoints.linkAppeared(link.name);
         if (link.ifindex === uplink.current?.ifindex || link.name === config.uplink.device) refresh();
@@ -310,7 +309,6 @@ function followConntrack(conntrack: Ctnetlink, { approvals, config }: AgentParts
     if (stopped) return;
     watch = conntrack.watchDestroy({
       zone: config.conntrack.zone,
-      intervalMs: 20,
       onDestroy: (entry) => approvals.destroyed(entry),
       onOverrun: () => approvals.distrust(),
       onError: (error, ended) => {
@@ -335,16 +333,7 @@ async function followCluster(parts: AgentParts, uplink: UplinkFollower, closers:
   await cluster.start({
     state(state) {
       peers.update(state);
-      try {
-        uplink.setAddress(state.own.address);
-        degradations.clear('uplink-attach');
-      } catch (error) {
-        degradations.set('uplink-attach', {
-          what: `the programs cannot be attached to the uplink: ${errorMessage(error)}`,
-          where: 'uplink',
-          action: 'see the log; it is tried again by itself',
-        });
-      }
+      uplink.setAddress(state.own.address);
     },
     problem: (problem) => degradations.put('cluster-state', problem),
   });

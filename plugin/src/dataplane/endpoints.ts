@@ -11,14 +11,14 @@ import type { Degradations } from './degradations.ts';
 import { IdPool } from './ids.ts';
 import { EndpointFlag, MAX_ENDPOINTS, type Endpoint } from './layout.ts';
 import type { Notes } from './notes.ts';
-import type { Log } from './ports.ts';
+import { SECOND, type Clock, type Log } from './ports.ts';
 import type { Program } from './programs.ts';
 import type { Tables } from './tables.ts';
 
 /** What has to do with devices, to be tried without any. */
 export interface LinkSource {
   byName(name: string): Link | undefined;
-  byIndex(ifindex: number): Link | undefined;
+  all(): readonly Link[];
 }
 
 export interface EndpointsOptions {
@@ -29,14 +29,25 @@ export interface EndpointsOptions {
   readonly notes: Notes;
   readonly degradations: Degradations;
   readonly log: Log;
+  readonly now: Clock;
 }
+
+/** Events of a pod and of its interface come by two ways: what is over within this time is no trouble. */
+const PATIENCE_NS = 3n * SECOND;
 
 /** A pod that has, or should have, a number. */
 interface Wanted {
   readonly pod: Pod;
+  /** Host-order IPv4; undefined if it has none. */
+  readonly address: number | undefined;
   /** Later events win where two pods claim one address or device. */
   readonly sequence: number;
+  /** Why it has no number; '' if it has one, or has not been tried. */
   problem: string;
+  /** Since when it has none. */
+  since: bigint;
+  /** Its interface does not exist: not tried again before there is news of it. */
+  waiting: boolean;
 }
 
 /** A number in use. */
@@ -93,11 +104,12 @@ export class Endpoints implements PodEventSink {
     this.#o = options;
     const epochs = new Map<number, number>();
     const used: number[] = [];
+    const devices = new Map(options.links.all().map((link) => [link.ifindex, link.name]));
     for (let id = 1; id < MAX_ENDPOINTS; id++) {
       const entry = options.tables.endpoints.get(id);
       epochs.set(id, entry.epoch);
       if ((entry.flags & EndpointFlag.PRESENT) === 0) continue;
-      if (this.#adopt(id, entry)) used.push(id);
+      if (this.#adopt(id, entry, devices)) used.push(id);
     }
     this.#ids = new IdPool(MAX_ENDPOINTS - 1, used, (id) => epochs.get(id) ?? 0);
     this.#dropStaleMappings();
@@ -147,8 +159,9 @@ export class Endpoints implements PodEventSink {
   linkAppeared(device: string): void {
     for (const wanted of this.#wanted.values()) {
       if (wanted.pod.ifName === device && !this.#active.has(wanted.pod.containerId)) {
-        this.reconcile();
-        return;
+        wanted.waiting = false;
+        this.#tryActivate(wanted);
+        this.#report(wanted);
       }
     }
   }
@@ -156,8 +169,9 @@ export class Endpoints implements PodEventSink {
   /** Tries again what could not be done, and notices attachments that somebody else removed. Every few seconds. */
   verify(): void {
     const { attacher, programs, links, log } = this.#o;
+    const devices = new Map(links.all().map((link) => [link.ifindex, link.name]));
     for (const active of [...this.#active.values()]) {
-      if (links.byIndex(active.ifindex)?.name !== active.pod.ifName) {
+      if (devices.get(active.ifindex) !== active.pod.ifName) {
         this.#deactivate(active, 'its interface is gone');
         continue;
       }
@@ -168,6 +182,7 @@ export class Endpoints implements PodEventSink {
         break;
       }
     }
+    for (const wanted of this.#wanted.values()) wanted.waiting = false;
     this.reconcile();
   }
 
@@ -178,9 +193,9 @@ export class Endpoints implements PodEventSink {
       if (wanted === undefined || !samePod(wanted.pod, active.pod)) this.#deactivate(active, '');
     }
     for (const wanted of this.#wanted.values()) {
-      if (!this.#active.has(wanted.pod.containerId)) this.#tryActivate(wanted);
+      if (!this.#active.has(wanted.pod.containerId) && !wanted.waiting) this.#tryActivate(wanted);
     }
-    this.#report();
+    for (const wanted of this.#wanted.values()) this.#report(wanted);
   }
 
   /** The pod with that name and its number; undefined if it has none. */
@@ -239,10 +254,19 @@ export class Endpoints implements PodEventSink {
   #want(pod: Pod): void {
     const before = this.#wanted.get(pod.containerId);
     if (before !== undefined && samePod(before.pod, pod)) {
-      this.#wanted.set(pod.containerId, { ...before, pod });
+      this.#wanted.set(pod.containerId, { ...before, pod, waiting: false });
       return;
     }
-    this.#wanted.set(pod.containerId, { pod, sequence: ++this.#sequence, problem: '' });
+    const since = this.#o.now();
+    const sequence = ++this.#sequence;
+    this.#wanted.set(pod.containerId, {
+      pod,
+      address: podAddress(pod),
+      sequence,
+      problem: '',
+      since,
+      waiting: false,
+    });
   }
 
   #unwant(containerId: string): void {
@@ -251,13 +275,12 @@ export class Endpoints implements PodEventSink {
   }
 
   /** Takes over a number of an earlier start. @returns false where its device is another now, or gone */
-  #adopt(id: number, entry: Endpoint): boolean {
-    const { links, notes, attacher, programs, log } = this.#o;
+  #adopt(id: number, entry: Endpoint, devices: ReadonlyMap<number, string>): boolean {
+    const { notes, attacher, programs, log } = this.#o;
     const pod = parseNote(notes.get(`endpoint-${id}`));
-    const link = links.byIndex(entry.ifindex);
     const good =
       pod !== undefined &&
-      link?.name === pod.ifName &&
+      devices.get(entry.ifindex) === pod.ifName &&
       podAddress(pod) === entry.addr4 &&
       pod.mac === macText(entry.mac) &&
       !this.#active.has(pod.containerId);
@@ -321,36 +344,40 @@ export class Endpoints implements PodEventSink {
     }
     this.#ids.release(id);
     const wanted = this.#wanted.get(pod.containerId);
-    if (wanted !== undefined) wanted.problem = why;
+    if (wanted !== undefined) {
+      wanted.problem = why;
+      wanted.since = this.#o.now();
+    }
     log.info({ pod: name(pod), device: pod.ifName, id, why }, 'pod is no longer an endpoint');
   }
 
   #tryActivate(wanted: Wanted): void {
-    const { log } = this.#o;
     const { pod } = wanted;
     try {
       wanted.problem = this.#activate(wanted);
     } catch (error) {
-      wanted.problem = isDeviceGone(error)
+      wanted.waiting = isDeviceGone(error);
+      wanted.problem = wanted.waiting
         ? `interface ${pod.ifName} does not exist`
         : `the programs could not be attached: ${errorMessage(error)}`;
-      log.warn({ err: error, pod: name(pod), device: pod.ifName }, 'pod could not be made an endpoint');
+      if (!wanted.waiting) this.#o.log.warn({ err: error, pod: name(pod) }, 'pod could not be made an endpoint');
     }
   }
 
   /** @returns why it could not be done; '': it is */
   #activate(wanted: Wanted): string {
     const { tables, attacher, programs, links, notes, log } = this.#o;
-    const { pod } = wanted;
-    const address = podAddress(pod);
+    const { pod, address } = wanted;
     if (address === undefined) return 'it has no IPv4 address; only IPv4 is accelerated';
     const rival = [...this.#wanted.values()].find(
-      (other) =>
-        other.sequence > wanted.sequence && (other.pod.ifName === pod.ifName || podAddress(other.pod) === address),
+      (other) => other.sequence > wanted.sequence && (other.pod.ifName === pod.ifName || other.address === address),
     );
     if (rival !== undefined) return `${name(rival.pod)} claims its address or interface`;
     const link = links.byName(pod.ifName);
-    if (link === undefined) return `interface ${pod.ifName} does not exist`;
+    if (link === undefined) {
+      wanted.waiting = true;
+      return `interface ${pod.ifName} does not exist`;
+    }
     for (const other of [...this.#active.values()]) {
       if (other.address === address || other.ifindex === link.ifindex) {
         this.#deactivate(other, `${name(pod)} claims its address or interface`);
@@ -382,20 +409,18 @@ export class Endpoints implements PodEventSink {
     this.#deactivate({ id, pod, ifindex, address }, '');
   }
 
-  #report(): void {
-    for (const { pod, problem } of this.#wanted.values()) {
-      const failed = !this.#active.has(pod.containerId);
-      this.#o.degradations.put(
-        `pod-${pod.containerId}`,
-        failed
-          ? {
-              what: `pod ${name(pod)} is not accelerated: ${problem}`,
-              where: `interface ${pod.ifName}`,
-              action:
-                'it is tried again by itself; if it stays, compare the pod events with the interfaces of the node',
-            }
-          : undefined,
-      );
-    }
+  #report({ pod, problem, since, waiting }: Wanted): void {
+    const { degradations, now } = this.#o;
+    const failed = !this.#active.has(pod.containerId) && !(waiting && now() - since < PATIENCE_NS);
+    degradations.put(
+      `pod-${pod.containerId}`,
+      failed
+        ? {
+            what: `pod ${name(pod)} is not accelerated: ${problem}`,
+            where: `interface ${pod.ifName}`,
+            action: 'it is tried again by itself; if it stays, compare the pod events with the interfaces of the node',
+          }
+        : undefined,
+    );
   }
 }

@@ -39,7 +39,6 @@ export class Events {
   follow(path: string): RingBuffer {
     return new RingBuffer({
       source: { path },
-      intervalMs: 20,
       onRecord: (record) => this.handle(eventCodec.decode(record)),
       onError: (error) => this.#log.warn({ err: error }, 'an event of the programs could not be handled'),
     });

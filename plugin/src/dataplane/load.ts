@@ -143,7 +143,7 @@ export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedD
     for (const name of PROGRAM_NAMES) {
       const program = adoptProgram(object, name, pins, mapIds);
       descriptors.push(program.fd);
-      if (program.replaced) replaced.push(name);
+      if (program.replaced && adopted) replaced.push(name);
       programs[name] = { name, fd: program.fd.fd, id: programInfo(program.fd.fd).id };
     }
     const tables = openTables((map) => ({ path: pins.map(map) }));

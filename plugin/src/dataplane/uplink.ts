@@ -1,6 +1,7 @@
 /** The device that carries the node's transport address: finding it, the two programs on it, and when fast traffic starts. */
 import type { Link, LinkAddress } from '../netlink/rtnetlink.ts';
 import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
+import { errorMessage } from '../util/errors.ts';
 import { isDeviceGone, type Attacher } from './attach.ts';
 import type { ConfigMap } from './config-map.ts';
 import type { Degradations } from './degradations.ts';
@@ -107,8 +108,7 @@ export class Uplink {
   }
 
   /**
-   * Brings the programs to where the uplink is now. Can be called at any time.
-   * @throws BpfError where attaching fails for another reason than that the device is gone
+   * Brings the programs to where the uplink is now. Can be called at any time; what fails becomes a degradation.
    */
   update(search: UplinkSearch): void {
     const { degradations } = this.#o;
@@ -121,9 +121,15 @@ export class Uplink {
     const { found } = search;
     try {
       this.#bring(found);
+      degradations.clear('uplink-attach');
     } catch (error) {
-      if (!isDeviceGone(error)) throw error;
       this.#lose();
+      if (isDeviceGone(error)) return;
+      degradations.set('uplink-attach', {
+        what: `the programs cannot be attached to the uplink: ${errorMessage(error)}`,
+        where: found.device,
+        action: 'see the log; it is tried again by itself',
+      });
     }
   }
 

@@ -1,0 +1,283 @@
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { Approvals, pauseAfter, timeoutName } from '../../../src/dataplane/approvals.ts';
+import { Degradations } from '../../../src/dataplane/degradations.ts';
+import { slotKeyOf, tupleOf } from '../../../src/dataplane/flow-key.ts';
+import { SlotState, type FlowKey } from '../../../src/dataplane/layout.ts';
+import { CtStatus, type CtEntry, type CtTuple } from '../../../src/netlink/ctnetlink.ts';
+import { NetlinkError } from '../../../src/netlink/errors.ts';
+import { FakeClock, FakeTables, flow, key, quiet, reversed, slot } from './fakes.ts';
+
+const LEASE = 5_000_000_000n;
+const slotKey = slotKeyOf(key, flow().nodeDaddr);
+
+class FakeConntrack {
+  entry: CtEntry | undefined;
+  error: Error | undefined;
+  gets = 0;
+  timeouts: number[] = [];
+  deleted: (number | undefined)[] = [];
+  get(): CtEntry | undefined {
+    this.gets++;
+    if (this.error !== undefined) throw this.error;
+    return this.entry;
+  }
+  setTimeout(_tuple: CtTuple, _zone: number, seconds: number): boolean {
+    this.timeouts.push(seconds);
+    return true;
+  }
+  delete(_tuple: CtTuple, _zone: number, id?: number): boolean {
+    this.deleted.push(id);
+    return true;
+  }
+}
+
+let tables: FakeTables;
+let conntrack: FakeConntrack;
+let clock: FakeClock;
+let degradations: Degradations;
+
+function entry(over: Partial<CtEntry> = {}): CtEntry {
+  const origin = tupleOf(key);
+  return {
+    origin,
+    reply: reversed(origin),
+    protocol: key.proto,
+    zone: 65520,
+    status: CtStatus.confirmed | CtStatus.seenReply | CtStatus.assured,
+    mark: 3,
+    timeoutSeconds: 100,
+    id: 77,
+    ...over,
+  };
+}
+
+function make(): Approvals {
+  return new Approvals({
+    tables,
+    conntrack,
+    zone: 65520,
+    timeout: () => 120,
+    leaseNs: LEASE,
+    deviceOf: (address) => (address === key.saddr ? key.ifindex : undefined),
+    degradations,
+    log: quiet,
+    now: clock.now,
+  });
+}
+
+/** An admitted flow with its slot, last used now. */
+function admit(): void {
+  tables.flows.set(key, flow({ lastTx: clock.time, admittedAt: clock.time }));
+  tables.slots.set(slotKey, slot());
+}
+
+beforeEach(() => {
+  tables = new FakeTables();
+  conntrack = new FakeConntrack();
+  clock = new FakeClock();
+  degradations = new Degradations(quiet);
+});
+
+describe('wanted flows', () => {
+  test('one that conntrack allows is approved at once, and its refusal forgotten', () => {
+    conntrack.entry = entry();
+    tables.refusals.set(key, { until: 1n, backoff: 1n, packets: 1n, tries: 4, reason: 0 });
+    make().want(key);
+    expect(tables.approvals.get(key)).toEqual({ expires: clock.time + LEASE });
+    expect(tables.refusals.size).toBe(0);
+  });
+
+  test('one that is not allowed yet is looked at again, and approved within 2 s of its reply', () => {
+    const approvals = make();
+    conntrack.entry = entry({ status: CtStatus.confirmed });
+    approvals.want(key);
+    for (let ms = 0; ms < 10_000; ms += 50) {
+      clock.seconds(0.05);
+      approvals.tick();
+    }
+    expect(tables.approvals.size).toBe(0);
+    conntrack.entry = entry();
+    for (let ms = 0; ms < 1_050; ms += 50) {
+      clock.seconds(0.05);
+      approvals.tick();
+    }
+    expect(tables.approvals.size).toBe(1);
+    expect(approvals.sizes).toEqual({ granted: 1, wanted: 0 });
+  });
+
+  test('patience ends after 30 s; a further packet begins anew', () => {
+    const approvals = make();
+    approvals.want(key);
+    for (let second = 0; second < 40; second++) {
+      clock.seconds(1);
+      approvals.tick();
+    }
+    expect(approvals.sizes.wanted).toBe(0);
+    expect(conntrack.gets).toBeLessThan(45);
+    approvals.want(key);
+    expect(approvals.sizes.wanted).toBe(1);
+  });
+
+  test('answers that stay are not asked for again', () => {
+    const approvals = make();
+    conntrack.entry = entry({ mark: 0x83 });
+    approvals.want(key);
+    expect(approvals.sizes.wanted).toBe(0);
+  });
+
+  test('the table is bounded, and so are the looks of one tick', () => {
+    const approvals = make();
+    for (let port = 0; port < 5000; port++) approvals.want({ ...key, sport: port });
+    expect(approvals.sizes.wanted).toBe(4096);
+    expect(approvals.counts.lost).toBe(904);
+    clock.seconds(1);
+    conntrack.gets = 0;
+    approvals.tick();
+    expect(conntrack.gets).toBe(500);
+  });
+
+  test('the pauses grow to a second', () => {
+    expect([1, 2, 3, 4, 5, 6, 7, 100].map((looks) => Number(pauseAfter(looks) / 1_000_000n))).toEqual([
+      50, 100, 200, 400, 800, 1000, 1000, 1000,
+    ]);
+  });
+
+  test('trouble with ctnetlink is told; a tuple that it does not know is not', () => {
+    const approvals = make();
+    conntrack.error = new NetlinkError(22, 'get');
+    approvals.want(key);
+    expect(degradations.size).toBe(0);
+    conntrack.error = new NetlinkError(1, 'get');
+    approvals.want(key);
+    expect(degradations.list()[0]?.what).toContain('EPERM');
+  });
+
+  test('every protocol has its own timeout', () => {
+    expect([6, 17, 1, 132, 47].map(timeoutName)).toEqual([
+      'tcpEstablished',
+      'udpStream',
+      'icmp',
+      'sctpEstablished',
+      'generic',
+    ]);
+  });
+});
+
+describe('approved flows', () => {
+  function granted(): Approvals {
+    conntrack.entry = entry();
+    const approvals = make();
+    approvals.want(key);
+    admit();
+    return approvals;
+  }
+
+  test('a used one keeps its approval and its conntrack entry', async () => {
+    const approvals = granted();
+    for (let second = 0; second < 20; second++) {
+      clock.seconds(1);
+      tables.flows.set(key, flow({ lastTx: clock.time }));
+      await approvals.renew();
+      expect(tables.approvals.get(key)?.expires).toBe(clock.time + LEASE);
+    }
+    expect(conntrack.timeouts).toEqual(Array.from({ length: 20 }, () => 120));
+  });
+
+  test('receiving is use, too', async () => {
+    const approvals = granted();
+    clock.seconds(1);
+    tables.slots.set(slotKey, slot({ lastRx: clock.time }));
+    await approvals.renew();
+    expect(conntrack.timeouts).toEqual([120]);
+  });
+
+  test('a timeout is never shortened', async () => {
+    const approvals = granted();
+    conntrack.entry = entry({ timeoutSeconds: 500 });
+    clock.seconds(1);
+    tables.flows.set(key, flow({ lastTx: clock.time }));
+    await approvals.renew();
+    expect(conntrack.timeouts).toEqual([]);
+  });
+
+  test('an idle one keeps its approval, but conntrack is left to expire', async () => {
+    const approvals = granted();
+    for (let second = 0; second < 20; second++) {
+      clock.seconds(1);
+      await approvals.renew();
+      expect((tables.approvals.get(key)?.expires ?? 0n) > clock.time).toBe(true);
+    }
+    expect(conntrack.timeouts).toEqual([]);
+    conntrack.entry = undefined;
+    clock.seconds(3);
+    await approvals.renew();
+    expect(tables.approvals.size + tables.flows.size).toBe(0);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.TOMBSTONE);
+  });
+
+  test('one that never becomes a flow loses its approval', async () => {
+    const approvals = granted();
+    tables.flows.delete(key);
+    clock.seconds(4);
+    await approvals.renew();
+    expect(tables.approvals.size).toBe(1);
+    clock.seconds(2);
+    await approvals.renew();
+    expect(tables.approvals.size).toBe(0);
+  });
+
+  test('a new start goes on with what is there', async () => {
+    granted();
+    const approvals = make();
+    expect(approvals.sizes.granted).toBe(1);
+    clock.seconds(1);
+    await approvals.renew();
+    expect(tables.approvals.get(key)?.expires).toBe(clock.time + LEASE);
+  });
+
+  test('the end of the connection ends the flow, whichever side began it', () => {
+    for (const swapped of [false, true]) {
+      const approvals = granted();
+      conntrack.entry = undefined;
+      const gone = entry();
+      approvals.destroyed(swapped ? { ...gone, origin: gone.reply, reply: gone.origin } : gone);
+      expect(tables.approvals.size + tables.flows.size).toBe(0);
+      expect(tables.slots.get(slotKey)).toMatchObject({ state: SlotState.TOMBSTONE, freedAt: clock.time, key: 2 });
+    }
+  });
+
+  test('the end of an earlier connection does not end the one that took its place', () => {
+    const approvals = granted();
+    approvals.destroyed(entry({ id: 76 }));
+    expect(tables.flows.size).toBe(1);
+    expect(tables.approvals.size).toBe(1);
+  });
+
+  test('flows without an approval end with their connection, too', () => {
+    admit();
+    make().destroyed(entry());
+    expect(tables.flows.size).toBe(0);
+  });
+
+  test('ends of other connections cost nothing', () => {
+    const approvals = granted();
+    conntrack.gets = 0;
+    const other: FlowKey = { ...key, sport: 9 };
+    approvals.destroyed(entry({ origin: tupleOf(other), reply: reversed(tupleOf(other)) }));
+    expect(conntrack.gets).toBe(0);
+  });
+
+  test('after a RST the conntrack entry goes, that very one', () => {
+    const approvals = granted();
+    approvals.reset(key);
+    expect(conntrack.deleted).toEqual([77]);
+    expect(tables.approvals.size).toBe(0);
+  });
+
+  test('a RST does not remove an entry that the predicate does not pass', () => {
+    const approvals = granted();
+    conntrack.entry = entry({ mark: 0x22 });
+    approvals.reset(key);
+    expect(conntrack.deleted).toEqual([]);
+  });
+});

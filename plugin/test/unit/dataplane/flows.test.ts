@@ -1,0 +1,150 @@
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { flowKeyOfSlot, flowKeyOfTuple, oppositeKey, slotKeyOf, tupleOf } from '../../../src/dataplane/flow-key.ts';
+import { countFlows, listFlows, slowReason, type FlowNames } from '../../../src/dataplane/flows.ts';
+import { EVERYTHING, flowsOfEndpoint, flowsWithPeer, flush } from '../../../src/dataplane/flush.ts';
+import { FlowFlag, Reason, SlotState } from '../../../src/dataplane/layout.ts';
+import type { FlowInfo, Pod } from '../../../src/grpc/backend.ts';
+import { FakeClock, FakeTables, flow, key, reversed, slot } from './fakes.ts';
+
+const icmp = { ...key, proto: 1, sport: 4711, dport: 8 };
+const slotKey = slotKeyOf(key, flow().nodeDaddr);
+let tables: FakeTables;
+let clock: FakeClock;
+
+beforeEach(() => {
+  tables = new FakeTables();
+  clock = new FakeClock();
+});
+
+describe('keys', () => {
+  test('a flow and its slot lead to each other', () => {
+    expect(slotKey).toEqual({ peer: 0xac1e0002, sport: 2000, dport: 1000, proto: 17 });
+    expect(flowKeyOfSlot(slotKey, slot())).toEqual(key);
+    const icmpSlot = slotKeyOf(icmp, 1);
+    expect(icmpSlot).toEqual({ peer: 1, sport: 4711, dport: 0, proto: 1 });
+    expect(flowKeyOfSlot(icmpSlot, slot())).toEqual(icmp);
+  });
+
+  test('the opposite of the opposite is the same', () => {
+    for (const one of [key, icmp]) expect(oppositeKey(oppositeKey(one, 99), one.ifindex)).toEqual(one);
+  });
+
+  test("conntrack's tuples become flows of either side", () => {
+    for (const one of [key, icmp, { ...icmp, dport: 0 }]) {
+      expect(flowKeyOfTuple(tupleOf(one), 7)).toEqual(one);
+      expect(flowKeyOfTuple(reversed(tupleOf(one)), 9)).toEqual(oppositeKey(one, 9));
+    }
+    expect(flowKeyOfTuple(tupleOf({ ...icmp, dport: 3 }), 7)).toBeUndefined();
+  });
+});
+
+describe('flows for people', () => {
+  const pod = { namespace: 'default', name: 'client' } as Pod;
+  const names: FlowNames = {
+    nodeName: 'n1',
+    podsByIfindex: new Map([[7, pod]]),
+    addresses: new Map([[key.saddr, 7]]),
+    peers: new Map([[1, { name: 'n2' }]]),
+  };
+  const all = async (): Promise<FlowInfo[]> => {
+    const flows: FlowInfo[] = [];
+    for await (const one of listFlows(tables, names, clock.now)) flows.push(one);
+    return flows;
+  };
+
+  test('a fast flow with what came back', async () => {
+    tables.flows.set(key, flow({ lastTx: clock.time - 2_000_000_000n, admittedAt: clock.time - 9_000_000_000n }));
+    tables.slots.set(slotKey, slot({ lastRx: clock.time - 1_000_000_000n }));
+    expect(await all()).toEqual([
+      expect.objectContaining({
+        sourceIp: '10.10.1.2',
+        destinationPort: 2000,
+        peer: 'n2',
+        path: 'fast',
+        reason: 0,
+        admitted: true,
+        rxPackets: 3n,
+        ageMs: 9000,
+        idleMs: 1000,
+        lastRxMs: 1000,
+        sourcePod: { namespace: 'default', name: 'client' },
+      }),
+    ]);
+  });
+
+  test("another flow's slot says nothing of this one", async () => {
+    tables.flows.set(key, flow());
+    tables.slots.set(slotKey, slot({ gen: 12 }));
+    expect((await all())[0]).toMatchObject({ rxPackets: 0n });
+  });
+
+  test('a refused flow with its reason, and an ICMP one', async () => {
+    tables.refusals.set(key, { until: 0n, backoff: 0n, packets: 9n, tries: 1, reason: Reason.CT_STATE });
+    tables.flows.set(icmp, flow({ blocked: Reason.BLACK_HOLE }));
+    expect(await all()).toMatchObject([
+      { icmp: { id: 4711, type: 8 }, sourcePort: 0, path: 'slow', reason: Reason.BLACK_HOLE, blocked: true },
+      { admitted: false, reason: Reason.CT_STATE, slowPackets: 9n, path: 'slow' },
+    ]);
+  });
+
+  test('why an admitted flow is slow', () => {
+    expect(slowReason(flow(), 0n)).toBe(Reason.NONE);
+    expect(slowReason(flow({ flags: FlowFlag.ANNOUNCED }), 0n)).toBe(Reason.KEY_EXCHANGE);
+    expect(slowReason(flow({ flags: FlowFlag.ANNOUNCED, rejectUntil: 5n }), 4n)).toBe(Reason.KEY_REJECTED);
+    expect(slowReason(flow({ blocked: Reason.DRAINING }), 0n)).toBe(Reason.DRAINING);
+  });
+
+  test('counts', async () => {
+    tables.flows.set(key, flow());
+    tables.flows.set(icmp, flow({ flags: 15, peer: 1 }));
+    const { total, byEndpoint, byPeer } = await countFlows(tables);
+    expect([total, byEndpoint.get(1), byPeer.get(1)]).toEqual([2, 2, 1]);
+  });
+});
+
+describe('flush', () => {
+  const other = { ...key, saddr: key.saddr + 1, ifindex: 8 };
+
+  beforeEach(() => {
+    tables.flows.set(key, flow());
+    tables.slots.set(slotKey, slot());
+    tables.flows.set(other, flow({ endpoint: 2, peer: 2, slotGen: 99 }));
+    tables.refusals.set(key, { until: 0n, backoff: 0n, packets: 1n, tries: 1, reason: 1 });
+    tables.refusals.set(other, { until: 0n, backoff: 0n, packets: 1n, tries: 1, reason: 1 });
+  });
+
+  test('everything: slots keep their keys as tombstones', async () => {
+    expect(await flush(tables, EVERYTHING, clock.now)).toEqual({ flows: 2n, slots: 1n });
+    expect(tables.flows.size + tables.refusals.size).toBe(0);
+    expect(tables.slots.get(slotKey)).toMatchObject({ state: SlotState.TOMBSTONE, key: 2, freedAt: clock.time });
+    expect(tables.slots.get(slotKey)?.gen).not.toBe(10);
+  });
+
+  test('one pod', async () => {
+    expect(await flush(tables, flowsOfEndpoint(1, key.ifindex, key.saddr), clock.now)).toEqual({
+      flows: 1n,
+      slots: 1n,
+    });
+    expect(tables.flows.get(other)).toBeDefined();
+    expect(tables.refusals.size).toBe(1);
+  });
+
+  test('one peer', async () => {
+    expect(
+      await flush(
+        tables,
+        flowsWithPeer(2, () => false),
+        clock.now,
+      ),
+    ).toEqual({ flows: 1n, slots: 0n });
+    expect(tables.flows.get(key)).toBeDefined();
+  });
+
+  test('a slot that a new flow has claimed is left to it', async () => {
+    tables.slots.set(slotKey, slot({ gen: 12 }));
+    tables.flows.set(key, flow({ slotGen: 10 }));
+    const result = await flush(tables, { ...EVERYTHING, slot: () => false }, clock.now);
+    expect(result.slots).toBe(0n);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.ACTIVE);
+  });
+});

@@ -1,0 +1,137 @@
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { slotKeyOf } from '../../../src/dataplane/flow-key.ts';
+import { Janitor } from '../../../src/dataplane/janitor.ts';
+import { FlowFlag, SlotState } from '../../../src/dataplane/layout.ts';
+import { FakeClock, FakeTables, flow, key, slot } from './fakes.ts';
+
+const slotKey = slotKeyOf(key, flow().nodeDaddr);
+let tables: FakeTables;
+let clock: FakeClock;
+let janitor: Janitor;
+
+/** Time goes by, with a whole pass over every map each second. */
+function run(seconds: number): void {
+  for (let second = 0; second < seconds; second++) {
+    clock.seconds(1);
+    janitor.tick();
+  }
+}
+
+beforeEach(() => {
+  tables = new FakeTables();
+  clock = new FakeClock();
+  janitor = new Janitor(tables, clock.now);
+  tables.endpoints.set(1, { ifindex: 7, addr4: key.saddr, flags: 1, epoch: 1, mac: new Uint8Array(6) });
+  tables.peers.set(1, { addr4: flow().nodeDaddr, flags: 3, epoch: 1 });
+  tables.flows.set(key, flow({ lastTx: clock.time }));
+  tables.slots.set(slotKey, slot({ lastRx: clock.time }));
+});
+
+describe('janitor', () => {
+  test('a flow in use stays, with its slot', () => {
+    for (let round = 0; round < 30; round++) {
+      run(10);
+      tables.flows.set(key, flow({ lastTx: clock.time }));
+    }
+    expect(tables.flows.size).toBe(1);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.ACTIVE);
+    expect(janitor.fill({ flows: 8, slots: 9, approvals: 10, refusals: 11 })).toEqual([
+      { name: 'flows', entries: 1, capacity: 8 },
+      { name: 'slots', entries: 1, capacity: 9 },
+      { name: 'approvals', entries: 0, capacity: 10 },
+      { name: 'refusals', entries: 0, capacity: 11 },
+    ]);
+  });
+
+  test('one that only receives stays, too', () => {
+    for (let round = 0; round < 30; round++) {
+      run(10);
+      tables.slots.set(slotKey, slot({ lastRx: clock.time }));
+    }
+    expect(tables.flows.size).toBe(1);
+  });
+
+  test('an idle flow goes after 180 s, its slot becomes a tombstone and goes 120 s later', () => {
+    run(179);
+    expect(tables.flows.size).toBe(1);
+    run(3);
+    expect(tables.flows.size).toBe(0);
+    expect(tables.slots.get(slotKey)).toMatchObject({ state: SlotState.TOMBSTONE, key: 2 });
+    run(118);
+    expect(tables.slots.size).toBe(1);
+    run(5);
+    expect(tables.slots.size).toBe(0);
+    expect(janitor.counts).toMatchObject({ idleFlows: 1, oldSlots: 1 });
+  });
+
+  test.each([
+    ['endpoint', () => tables.endpoints.set(1, { ...tables.endpoints.get(1), epoch: 2 })],
+    ['absent endpoint', () => tables.endpoints.set(1, { ...tables.endpoints.get(1), flags: 0 })],
+    ['peer', () => tables.peers.set(1, { ...tables.peers.get(1), epoch: 9 })],
+    ['incapable peer', () => tables.peers.set(1, { ...tables.peers.get(1), flags: 1 })],
+  ])('a flow of a changed %s goes', (_what, change) => {
+    change();
+    run(2);
+    expect(tables.flows.size).toBe(0);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.TOMBSTONE);
+  });
+
+  test('a flow within the node is judged by the other pod', () => {
+    tables.flows.set(key, flow({ flags: 15, peer: 2, peerEpoch: 4, lastTx: clock.time }));
+    tables.endpoints.set(2, { ...tables.endpoints.get(1), epoch: 4 });
+    run(2);
+    expect(tables.flows.get(key)?.flags).toBe(15);
+    expect(FlowFlag.LOCAL & 15).toBe(1);
+    tables.endpoints.set(2, { ...tables.endpoints.get(1), epoch: 5 });
+    run(2);
+    expect(tables.flows.size).toBe(0);
+  });
+
+  test('a slot without a flow is freed in the second pass, not in the first', () => {
+    tables.flows.delete(key);
+    run(1);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.ACTIVE);
+    run(1);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.TOMBSTONE);
+  });
+
+  test('a slot that was claimed anew in between, or is changing, is left alone', () => {
+    tables.flows.delete(key);
+    run(1);
+    tables.slots.set(slotKey, slot({ gen: 12 }));
+    run(1);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.ACTIVE);
+    tables.slots.set(slotKey, slot({ gen: 13 }));
+    run(5);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.ACTIVE);
+    tables.slots.set(slotKey, slot({ gen: 14, lock: 1 }));
+    run(5);
+    expect(tables.slots.get(slotKey)?.state).toBe(SlotState.ACTIVE);
+  });
+
+  test('approvals go after their lease, refusals when nothing more comes', () => {
+    tables.approvals.set(key, { expires: clock.time + 5_000_000_000n });
+    const refusal = { until: 0n, backoff: 0n, packets: 2n, tries: 2, reason: 26 };
+    tables.refusals.set(key, refusal);
+    run(14);
+    expect(tables.approvals.size).toBe(1);
+    run(3);
+    expect(tables.approvals.size).toBe(0);
+    run(40);
+    tables.refusals.set(key, { ...refusal, packets: 3n });
+    run(60);
+    expect(tables.refusals.size).toBe(1);
+    run(30);
+    expect(tables.refusals.size).toBe(0);
+  });
+
+  test('one tick does a bounded amount of work', () => {
+    for (let port = 0; port < 3000; port++) tables.approvals.set({ ...key, sport: port }, { expires: 1n });
+    clock.seconds(1);
+    janitor.tick();
+    expect(tables.approvals.size).toBe(3000 - 1024);
+    janitor.tick();
+    janitor.tick();
+    expect(tables.approvals.size).toBe(0);
+  });
+});

@@ -1,0 +1,319 @@
+/** The small parts: configuration map, drain, uplink, ids, probes, degradations. */
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { ConfigMap } from '../../../src/dataplane/config-map.ts';
+import { Degradations } from '../../../src/dataplane/degradations.ts';
+import { Drain, DRAINED_NS } from '../../../src/dataplane/drain.ts';
+import { Events } from '../../../src/dataplane/events.ts';
+import { IdPool } from '../../../src/dataplane/ids.ts';
+import { EventType, INTERPRET_NS, type Event } from '../../../src/dataplane/layout.ts';
+import { missingCapabilities, snapHz } from '../../../src/dataplane/probe.ts';
+import type { Program } from '../../../src/dataplane/programs.ts';
+import { ACTIVE_FLAGS, findUplink, Uplink } from '../../../src/dataplane/uplink.ts';
+import { parseIpv4 } from '../../../src/netlink/ip.ts';
+import type { LinkAddress } from '../../../src/netlink/rtnetlink.ts';
+import { FakeAttacher, FakeArray, FakeClock, fakeNotes, key, link, program, quiet, zeroConfig } from './fakes.ts';
+
+let clock: FakeClock;
+let config: ConfigMap;
+let table: FakeArray<typeof zeroConfig>;
+
+beforeEach(() => {
+  clock = new FakeClock();
+  table = new FakeArray(1, zeroConfig);
+  config = new ConfigMap(table, clock.now);
+});
+
+describe('configuration map', () => {
+  test('a first start makes a magic; later ones keep it', () => {
+    const first = config.get();
+    expect(first.layoutVersion).toBe(1);
+    expect(first.stateSince).toBe(clock.time);
+    expect(first.magic.every((word) => word !== 0)).toBe(true);
+    clock.seconds(9);
+    expect(new ConfigMap(table, clock.now).get()).toEqual(first);
+  });
+
+  test('flags are set and cleared one by one, and nothing is written without a change', () => {
+    config.setFlags(ACTIVE_FLAGS);
+    config.setFlags(4, 1);
+    expect(config.get().flags).toBe(6);
+    expect([config.has(2), config.has(ACTIVE_FLAGS)]).toEqual([true, false]);
+    const writes = table.writes.length;
+    config.setFlags(4);
+    config.update({ hz: 0 });
+    expect(table.writes.length).toBe(writes);
+  });
+});
+
+describe('drain', () => {
+  test('stops sending at once, and is over when peers no longer interpret', () => {
+    const notes = fakeNotes();
+    config.setFlags(ACTIVE_FLAGS);
+    const drain = new Drain(config, notes, clock.now);
+    expect([drain.state, drain.remainingMs]).toEqual(['off', 0]);
+    drain.start();
+    expect(config.get().flags).toBe(0);
+    expect(DRAINED_NS).toBeGreaterThan(INTERPRET_NS);
+    clock.seconds(30);
+    expect(drain.state).toBe('draining');
+    // Another process, e.g. cleanup, sees the same.
+    const later = new Drain(config, notes, clock.now);
+    expect(later.remainingMs).toBe(2000);
+    later.start();
+    clock.seconds(2.1);
+    expect([drain.state, later.state]).toEqual(['drained', 'drained']);
+    drain.stop();
+    expect(new Drain(config, notes, clock.now).active).toBe(false);
+  });
+
+  test('a note that cannot be read waits longer, not shorter', () => {
+    const notes = fakeNotes();
+    notes.set('draining', 'x');
+    expect(new Drain(config, notes, clock.now).state).toBe('draining');
+  });
+});
+
+describe('finding the uplink', () => {
+  const links = [link('lo', 1), link('eth0', 2), link('eth1', 3)];
+  const on = (ifindex: number, address: string): LinkAddress => ({
+    ifindex,
+    address,
+    family: 4,
+    prefixLength: 24,
+    scope: 0,
+  });
+
+  test('by the address, or by name and address', () => {
+    const found = { device: 'eth0', ifindex: 2, address: parseIpv4('10.0.0.1'), mtu: 1500 };
+    expect(findUplink('10.0.0.1', undefined, links, [on(2, '10.0.0.1'), on(3, '10.0.0.2')])).toEqual({ found });
+    expect(findUplink('10.0.0.1', 'eth0', links, [on(2, '10.0.0.1'), on(3, '10.0.0.1')])).toEqual({ found });
+  });
+
+  test.each([
+    ['no device has it', undefined, [], 'no device has'],
+    ['the device does not have it', 'eth1', [on(2, '10.0.0.1')], 'eth1 does not have'],
+    ['there is no such device', 'eth9', [on(2, '10.0.0.1')], 'eth9 does not exist'],
+    ['two have it', undefined, [on(2, '10.0.0.1'), on(3, '10.0.0.1')], 'eth0 and eth1 both'],
+  ])('says what is wrong: %s', (_what, device, addresses, problem) => {
+    const result = findUplink('10.0.0.1', device, links, addresses);
+    expect(result.found).toBeUndefined();
+    expect('problem' in result && result.problem).toContain(problem);
+  });
+});
+
+describe('uplink', () => {
+  const eth0 = { found: { device: 'eth0', ifindex: 2, address: 1, mtu: 1500 } };
+  const eth1 = { found: { device: 'eth1', ifindex: 3, address: 1, mtu: 1500 } };
+  const lost = { problem: 'gone', action: 'x' };
+  const fresh: Program = { name: 'uplink_egress', fd: 4, id: 200 };
+  let attacher: FakeAttacher;
+  let degradations: Degradations;
+  let draining: boolean;
+
+  function make(): Uplink {
+    return new Uplink({
+      config,
+      attacher,
+      programs: { uplink_ingress: program('uplink_ingress'), uplink_egress: program('uplink_egress') },
+      reloadEgress: () => fresh,
+      degradations,
+      log: quiet,
+      now: clock.now,
+      startHold: 10,
+      draining: () => draining,
+    });
+  }
+
+  beforeEach(() => {
+    attacher = new FakeAttacher();
+    degradations = new Degradations(quiet);
+    draining = false;
+  });
+
+  test('ingress first, then egress, then a hold, then the node takes part', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    expect(attacher.journal).toEqual(['attach uplink_ingress-2', 'attach uplink_egress-2']);
+    expect(config.get()).toMatchObject({ uplinkIfindex: 2, uplinkAddr4: 1 });
+    clock.seconds(9.9);
+    uplink.tick();
+    expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([false, true]);
+    clock.seconds(0.2);
+    uplink.tick();
+    expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([true, false]);
+  });
+
+  test('looking again does not prolong the hold', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    for (let second = 0; second <= 10; second++) {
+      clock.seconds(1);
+      uplink.update(eth0);
+      uplink.tick();
+    }
+    expect(config.has(ACTIVE_FLAGS)).toBe(true);
+  });
+
+  test('a new start with everything in place goes on without a hold', () => {
+    make().update(eth0);
+    config.setFlags(ACTIVE_FLAGS);
+    const uplink = make();
+    uplink.update(eth0);
+    expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([true, false]);
+  });
+
+  test('a new start that finds a hook missing does not', () => {
+    make().update(eth0);
+    config.setFlags(ACTIVE_FLAGS);
+    attacher.attached.delete('uplink_egress-2');
+    const uplink = make();
+    uplink.update(eth0);
+    expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([false, true]);
+  });
+
+  test('another uplink: the old one is left, and the hold begins anew', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    config.setFlags(ACTIVE_FLAGS);
+    uplink.update(eth1);
+    expect([...attacher.attached.keys()]).toEqual(['uplink_ingress-3', 'uplink_egress-3']);
+    expect(config.get()).toMatchObject({ uplinkIfindex: 3, flags: 0 });
+  });
+
+  test('without an uplink the node does not take part', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    config.setFlags(ACTIVE_FLAGS);
+    uplink.update(lost);
+    expect(config.has(ACTIVE_FLAGS)).toBe(false);
+    expect(degradations.list()).toMatchObject([{ what: 'gone' }]);
+    uplink.update(eth0);
+    expect([degradations.size, uplink.holding]).toEqual([0, true]);
+  });
+
+  test('a failure to attach is told and ends the part', () => {
+    config.setFlags(ACTIVE_FLAGS);
+    attacher.onAttach = () => {
+      throw new Error('EPERM');
+    };
+    make().update(eth0);
+    expect(degradations.list()[0]?.what).toContain('EPERM');
+  });
+
+  test('a drained node stays out after the hold and after a restart', () => {
+    draining = true;
+    const uplink = make();
+    uplink.update(eth0);
+    clock.seconds(11);
+    uplink.tick();
+    expect(config.has(ACTIVE_FLAGS)).toBe(false);
+    draining = false;
+    uplink.resume();
+    expect(config.has(ACTIVE_FLAGS)).toBe(true);
+  });
+
+  test('uplink_egress is put first again, ever less eagerly', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    let moves = 0;
+    for (let second = 0; second < 300; second++) {
+      attacher.where = 'later';
+      uplink.tick();
+      moves = attacher.journal.filter((line) => line.startsWith('move')).length;
+      if (second === 0) expect(moves).toBe(1);
+    }
+    expect(moves).toBeGreaterThan(5);
+    expect(moves).toBeLessThan(15);
+    expect(degradations.list()[0]?.what).toContain('before uplink_egress');
+    attacher.where = 'first';
+    uplink.tick();
+    expect(degradations.size).toBe(0);
+    expect(uplink.displaced).toBe(moves);
+  });
+
+  test('a detached uplink_egress comes back, with a hold', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    clock.seconds(11);
+    uplink.tick();
+    attacher.attached.delete('uplink_egress-2');
+    uplink.tick();
+    expect(attacher.attached.has('uplink_egress-2')).toBe(true);
+    expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([false, true]);
+  });
+});
+
+describe('ids', () => {
+  test('the one that is free for longest comes first', () => {
+    const pool = new IdPool(3);
+    expect([pool.take(), pool.take()]).toEqual([1, 2]);
+    pool.release(1);
+    pool.release(1);
+    expect([pool.take(), pool.take(), pool.take()]).toEqual([3, 1, undefined]);
+    expect(pool.used).toBe(3);
+    pool.release(2);
+    expect(pool.take()).toBe(2);
+  });
+
+  test('after a restart, the least used first', () => {
+    const pool = new IdPool(4, [2], (id) => (id === 1 ? 7 : 0));
+    expect([pool.take(), pool.take(), pool.take()]).toEqual([3, 4, 1]);
+  });
+});
+
+describe('probes', () => {
+  test.each([
+    [55, 220, 250],
+    [56, 220, 250],
+    [66, 220, 300],
+    [22, 220, 100],
+    [23, 220, 100],
+    [219, 220, 1000],
+  ])('%d jiffies in %d ms are HZ %d', (jiffies, ms, hz) => expect(snapHz(jiffies, ms)).toBe(hz));
+
+  test('nonsense is refused', () => {
+    for (const jiffies of [0, 10, 35, 120, 500]) expect(() => snapHz(jiffies, 220)).toThrow(RangeError);
+  });
+
+  test('missing capabilities are named', () => {
+    const status = (bits: bigint): string => `Name:\tx\nCapEff:\t${bits.toString(16).padStart(16, '0')}\n`;
+    expect(missingCapabilities(status(0n))).toEqual(['CAP_BPF', 'CAP_NET_ADMIN', 'CAP_PERFMON']);
+    expect(missingCapabilities(status((1n << 39n) | (1n << 12n) | (1n << 38n)))).toEqual([]);
+    expect(missingCapabilities(status((1n << 21n) | (1n << 12n)))).toEqual([]);
+    expect(missingCapabilities(status(1n << 21n))).toEqual(['CAP_NET_ADMIN']);
+  });
+});
+
+describe('degradations', () => {
+  test('the list is bounded', () => {
+    const degradations = new Degradations(quiet);
+    for (let i = 0; i < 300; i++) degradations.set(`k${i}`, { what: `w${i}`, where: 'x', action: 'y' });
+    expect(degradations.list().length).toBe(100);
+    expect(degradations.list().at(-1)?.what).toBe('201 more problems');
+    for (let i = 0; i < 300; i++) degradations.clear(`k${i}`);
+    expect(degradations.list()).toEqual([]);
+  });
+});
+
+describe('events', () => {
+  test('they reach who has to act, and the log is bounded', () => {
+    const calls: string[] = [];
+    let lines = 0;
+    const log = { ...quiet, warn: () => lines++, debug: () => lines++ };
+    const events = new Events(
+      { wantApproval: () => calls.push('want'), reset: () => calls.push('reset') },
+      log,
+      clock.now,
+    );
+    const event = (type: number): Event => ({ time: 0n, type, reason: 0, flow: key, peer: 0 });
+    events.handle(event(EventType.WANT_APPROVAL));
+    events.handle(event(EventType.RESET));
+    expect(calls).toEqual(['want', 'reset']);
+    for (let i = 0; i < 100; i++) events.handle(event(EventType.BLACK_HOLE));
+    expect(lines).toBe(7);
+    clock.seconds(1);
+    events.handle(event(EventType.BLACK_HOLE));
+    expect(lines).toBe(8);
+    expect(events.counts.get('black_hole')).toBe(101);
+  });
+});
