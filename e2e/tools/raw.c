@@ -6,6 +6,7 @@
  */
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
@@ -14,16 +15,22 @@
 #include <poll.h>
 #include "common.h"
 
+/* Since Linux 6.2; Debian 12's headers are older. */
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+
 static const char USAGE[] =
 	"usage: raw send  --dev D [--bypass] [--repeat N] [--rate PPS]      frames as hex, one per line of standard input\n"
 	"       raw sweep --dev D [--bypass] --src-mac M --dst-mac M --src A --dst A --proto udp|tcp|icmp|NUMBER\n"
 	"                 [--sport P] [--dport P] [--from ID] [--to ID] [--repeat N] [--no-df] [--mf] [--frag-offset BYTES]\n"
 	"                 [--ttl T] [--tos T] [--flags TCPFLAGS] [--seq N] [--ack N] [--size BYTES] [--payload HEX]\n"
-	"                 [--options] [--rate PPS]\n"
+	"                 [--options] [--gso-size BYTES] [--rate PPS]\n"
 	"       raw count --dev D [--seconds S] [--src A] [--dst A] [--proto P] [--sport P] [--dport P] [--payload HEX]\n"
 	"                 [--max N]\n"
 	"  sweep: IP IDs --from (default 0) to --to (default 65535); payload --payload, padded with zeros to --size;\n"
-	"         icmp: an echo request, --sport is its identifier; --options adds four NOP IP options\n"
+	"         icmp: an echo request, --sport is its identifier; --options adds four NOP IP options;\n"
+	"         --gso-size: udp and tcp are handed to the kernel as one packet to be cut into segments of that payload\n"
 	"  count: prints counts as JSON after --seconds (default 3600), SIGTERM, or --max matching frames\n"
 	"  --rate 0 (default): as fast as possible\n";
 
@@ -40,7 +47,7 @@ static struct {
 	uint32_t from, to, size, seq, ack, tcp_flags, ttl, tos;
 	uint64_t repeat, rate, max;
 	uint8_t payload[MAX_PAYLOAD];
-	uint32_t payload_length;
+	uint32_t payload_length, gso_size;
 	double seconds;
 } opt = { .proto = -1, .to = 65535, .ttl = 64, .tcp_flags = TH_ACK, .repeat = 1, .seconds = 3600 };
 
@@ -58,6 +65,8 @@ static int packet_socket(bool receive)
 		die("bind to %s: %s", opt.dev, strerror(errno));
 	if (opt.bypass)
 		set_int(fd, SOL_PACKET, PACKET_QDISC_BYPASS, 1, "PACKET_QDISC_BYPASS");
+	if (opt.gso_size)
+		set_int(fd, SOL_PACKET, PACKET_VNET_HDR, 1, "PACKET_VNET_HDR");
 	set_int(fd, SOL_SOCKET, receive ? SO_RCVBUFFORCE : SO_SNDBUFFORCE, 8 << 20, "buffer size");
 	return fd;
 }
@@ -160,6 +169,12 @@ static uint16_t fold(uint32_t sum)
 	return htons((uint16_t)~sum);
 }
 
+/* The checksum, or with --gso-size the sum of the pseudo header alone, to which the kernel adds the rest per segment. */
+static uint16_t transport_sum(const void *data, size_t length, uint32_t pseudo)
+{
+	return opt.gso_size ? (uint16_t)~fold(pseudo) : fold(sum16(data, length, pseudo));
+}
+
 /* Transport header and payload at `to`; returns their length. */
 static size_t build_transport(uint8_t *to)
 {
@@ -176,14 +191,14 @@ static size_t build_transport(uint8_t *to)
 				      .th_win = htons(65535) };
 
 		memcpy(to, &tcp, sizeof(tcp));
-		tcp.th_sum = fold(sum16(to, length, pseudo));
+		tcp.th_sum = transport_sum(to, length, pseudo);
 		memcpy(to, &tcp, sizeof(tcp));
 	} else if (opt.proto == IPPROTO_UDP) {
 		struct udphdr udp = { .uh_sport = htons(opt.sport), .uh_dport = htons(opt.dport),
 				      .uh_ulen = htons((uint16_t)length) };
 
 		memcpy(to, &udp, sizeof(udp));
-		udp.uh_sum = fold(sum16(to, length, pseudo));
+		udp.uh_sum = transport_sum(to, length, pseudo);
 		if (!udp.uh_sum)
 			udp.uh_sum = 0xffff;
 		memcpy(to, &udp, sizeof(udp));
@@ -197,12 +212,30 @@ static size_t build_transport(uint8_t *to)
 	return length;
 }
 
+/* What tells the kernel to cut the packet (struct virtio_net_hdr in the host's byte order, packet(7)). */
+static size_t build_gso_header(uint8_t *to, size_t ip_header)
+{
+	bool tcp = opt.proto == IPPROTO_TCP;
+	size_t start = sizeof(struct ethhdr) + ip_header;
+	struct virtio_net_hdr vnet = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+				       .gso_type = tcp ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_UDP_L4,
+				       .hdr_len = (uint16_t)(start + (tcp ? 20 : 8)), .gso_size = (uint16_t)opt.gso_size,
+				       .csum_start = (uint16_t)start, .csum_offset = tcp ? 16 : 6 };
+
+	if (!opt.gso_size)
+		return 0;
+	memcpy(to, &vnet, sizeof(vnet));
+	return sizeof(vnet);
+}
+
 static int sweep(void)
 {
-	static uint8_t frame[MAX_FRAME];
+	static uint8_t buffer[sizeof(struct virtio_net_hdr) + MAX_FRAME];
 	int fd = packet_socket(false);
 	struct ethhdr eth = { .h_proto = htons(ETH_P_IP) };
 	size_t header = sizeof(struct iphdr) + (opt.options ? 4 : 0);
+	size_t prefix = build_gso_header(buffer, header);
+	uint8_t *frame = buffer + prefix;
 	size_t length = header + build_transport(frame + sizeof(eth) + header);
 	struct iphdr ip = { .version = 4, .ihl = (unsigned int)(header / 4), .tos = (uint8_t)opt.tos,
 			    .tot_len = htons((uint16_t)length), .ttl = (uint8_t)opt.ttl, .protocol = (uint8_t)opt.proto,
@@ -222,7 +255,7 @@ static int sweep(void)
 			memcpy(at, &ip, sizeof(ip));
 			ip.check = fold(sum16(at, header, 0));
 			memcpy(at, &ip, sizeof(ip));
-			transmit(fd, frame, sizeof(eth) + length);
+			transmit(fd, buffer, prefix + sizeof(eth) + length);
 		}
 	}
 	return report_sent();
@@ -315,7 +348,7 @@ static void mac(const char *name, const char *text, uint8_t *to)
 int main(int argc, char **argv)
 {
 	enum { DEV = 1, BYPASS, REPEAT, RATE, SRC_MAC, DST_MAC, SRC, DST, PROTO, SPORT, DPORT, FROM, TO, NO_DF, MF, OFFSET,
-	       TTL, TOS, FLAGS, SEQ, ACK, SIZE, PAYLOAD, OPTIONS, SECONDS, MAX };
+	       TTL, TOS, FLAGS, SEQ, ACK, SIZE, PAYLOAD, OPTIONS, GSO, SECONDS, MAX };
 	static const struct option options[] = {
 		{ "dev", 1, 0, DEV }, { "bypass", 0, 0, BYPASS }, { "repeat", 1, 0, REPEAT }, { "rate", 1, 0, RATE },
 		{ "src-mac", 1, 0, SRC_MAC }, { "dst-mac", 1, 0, DST_MAC }, { "src", 1, 0, SRC }, { "dst", 1, 0, DST },
@@ -323,7 +356,7 @@ int main(int argc, char **argv)
 		{ "to", 1, 0, TO }, { "no-df", 0, 0, NO_DF }, { "mf", 0, 0, MF }, { "frag-offset", 1, 0, OFFSET },
 		{ "ttl", 1, 0, TTL }, { "tos", 1, 0, TOS }, { "flags", 1, 0, FLAGS }, { "seq", 1, 0, SEQ },
 		{ "ack", 1, 0, ACK }, { "size", 1, 0, SIZE }, { "payload", 1, 0, PAYLOAD }, { "options", 0, 0, OPTIONS },
-		{ "seconds", 1, 0, SECONDS }, { "max", 1, 0, MAX }, { 0 },
+		{ "gso-size", 1, 0, GSO }, { "seconds", 1, 0, SECONDS }, { "max", 1, 0, MAX }, { 0 },
 	};
 	const char *command = argc > 1 ? argv[1] : "";
 	bool have_macs[2] = { false, false };
@@ -358,6 +391,7 @@ int main(int argc, char **argv)
 		case SIZE: opt.size = (uint32_t)number("size", optarg, 0, MAX_PAYLOAD); break;
 		case PAYLOAD: opt.payload_length = (uint32_t)parse_hex(optarg, opt.payload, MAX_PAYLOAD); break;
 		case OPTIONS: opt.options = true; break;
+		case GSO: opt.gso_size = (uint32_t)number("gso-size", optarg, 1, 65535); break;
 		case SECONDS: opt.seconds = real("seconds", optarg, 0.001, 3600); break;
 		case MAX: opt.max = number("max", optarg, 1, UINT64_MAX); break;
 		default: die("%s", USAGE);
@@ -370,6 +404,8 @@ int main(int argc, char **argv)
 		return send_frames();
 	if (!strcmp(command, "count"))
 		return count_frames();
+	if (opt.gso_size && opt.proto != IPPROTO_TCP && opt.proto != IPPROTO_UDP)
+		die("--gso-size needs --proto tcp or udp");
 	if (!have_macs[0] || !have_macs[1] || !opt.have_src || !opt.have_dst || opt.proto < 0)
 		die("%s", USAGE);
 	return sweep();
