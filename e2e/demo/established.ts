@@ -6,7 +6,8 @@ import type { FlowFilter, LabSidecars } from '../lab/sidecar.ts';
 import type { WireFlow } from '../lab/wire.ts';
 
 /** Ports of the flows: below the ephemeral range, and of nothing else in the demo. */
-const TCP = { port: 7001, sport: 7101 } as const;
+const TCP_PORT = 7001;
+const FIRST_TCP_SPORT = 7201;
 /** The same for every measurement: a UDP flow is admitted after two seconds of traffic both ways, then stays. */
 export const UDP = { port: 7002, sport: 7102 } as const;
 
@@ -32,6 +33,9 @@ export interface Established {
  * which is not and why.
  */
 export async function establish(lab: Lab, sidecars: LabSidecars): Promise<Established> {
+  // The ports of a connection that was closed are in use for a minute.
+  const tcp = { port: TCP_PORT, sport: FIRST_TCP_SPORT + started } as const;
+  started += 1;
   const client = lab.node(0).pod(0);
   const server = lab.node(1).pod(0);
   const procs: Proc[] = [];
@@ -53,10 +57,10 @@ export async function establish(lab: Lab, sidecars: LabSidecars): Promise<Establ
     procs.push(await client.spawn([lab.tool(tool), 'client', ...common, ...to, ...pace]));
   };
   try {
-    await start('stream', 'tcp', TCP, ['--rate', String(STREAM_RATE)]);
+    await start('stream', 'tcp', tcp, ['--rate', String(STREAM_RATE)]);
     await start('rr', 'udp', UDP, ['--interval-us', String(REQUEST_INTERVAL_US)]);
     await Promise.all([
-      requireFast(sidecars, 'TCP', { proto: 'tcp', port: TCP.port }, TCP_FAST_MS),
+      requireFast(sidecars, 'TCP', { proto: 'tcp', port: tcp.sport }, TCP_FAST_MS),
       requireFast(sidecars, 'UDP', { proto: 'udp', port: UDP.port }, UDP_FAST_MS),
     ]);
   } catch (error) {
@@ -69,11 +73,14 @@ export async function establish(lab: Lab, sidecars: LabSidecars): Promise<Establ
     server: { pod: server, node: server.node, port: ports.port },
   });
   return {
-    flows: [wireFlow(IPPROTO.tcp, TCP), wireFlow(IPPROTO.udp, UDP)],
-    sample: { proto: 'tcp', port: TCP.port },
+    flows: [wireFlow(IPPROTO.tcp, tcp), wireFlow(IPPROTO.udp, UDP)],
+    sample: { proto: 'tcp', port: tcp.sport },
     stop,
   };
 }
+
+/** Calls of `establish` so far. */
+let started = 0;
 
 async function requireFast(sidecars: LabSidecars, what: string, filter: FlowFilter, timeoutMs: number): Promise<void> {
   try {

@@ -87,7 +87,9 @@ async function main(): Promise<number> {
   }
   const removal = new Removal();
   const progress = new Progress(process.stderr);
+  const interrupted = new AbortController();
   const stop = (signal: NodeJS.Signals): void => {
+    interrupted.abort();
     progress.end();
     process.stderr.write(`demo: ${signal}: removing the labs\n`);
     const late = setTimeout(() => process.exit(INTERRUPTED), REMOVAL_MS);
@@ -100,8 +102,9 @@ async function main(): Promise<number> {
     await demo(removal, progress);
     return 0;
   } catch (error) {
-    progress.end();
     // After a signal everything fails, because it is being removed.
+    if (interrupted.signal.aborted) return INTERRUPTED;
+    progress.end();
     const message = error instanceof LabError ? error.message : error instanceof Error ? error.stack : String(error);
     process.stderr.write(`demo: failed: ${message ?? ''}\n`);
     return 1;
