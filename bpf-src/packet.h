@@ -328,7 +328,7 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *p, __be1
 		else if (reserved_port(p->sport, tunnel_port) || reserved_port(p->dport, tunnel_port))
 			p->reason = XMASQ_REASON_RESERVED_PORT;
 	}
-	if (p->segments > ID_MAX_SEGMENTS)
+	if (!p->reason && p->segments > ID_MAX_SEGMENTS)
 		p->reason = XMASQ_REASON_GSO_SEGMENTS;
 	return true;
 

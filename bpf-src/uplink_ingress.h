@@ -268,7 +268,8 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 		bpf_skb_load_bytes(skb, offsetof(struct ctl_packet, ctl), &tag, 1);
 		return tag == XMASQ_CTL_TAG ? control(skb, p.saddr) : PASS;
 	}
-	if (p.reason || !p.df || !(p.id & ID_MARKER))
+	/* Receive offload may merge packets of equal IDs to more segments than a sender may: the ID is the first one's. */
+	if ((p.reason && p.reason != XMASQ_REASON_GSO_SEGMENTS) || !p.df || !(p.id & ID_MARKER))
 		return PASS;
 
 	sk.peer = p.saddr;
