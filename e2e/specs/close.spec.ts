@@ -1,0 +1,268 @@
+/** The end of a connection: FIN and RST reach the peer, conntrack follows, and nothing of it outlives its end. */
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { ANTREA, eventually, sleep } from '../lab/lab.ts';
+import type { ConntrackEntry } from '../lab/conntrack.ts';
+import type { Capture, Node, Pod } from '../lab/lab.ts';
+import { freshPort, withServer } from '../lab/measure.ts';
+import type { Pair } from '../lab/measure.ts';
+import { up } from '../lab/native/native.ts';
+import type { NativeLab } from '../lab/native/native.ts';
+import { startSidecars } from '../lab/sidecar.ts';
+import type { LabSidecars } from '../lab/sidecar.ts';
+import { watchCounters } from './support/counters.ts';
+import { serverReport, withTransfer } from './support/streams.ts';
+import { TCP, crossings } from './support/wire.ts';
+import type { Crossing } from './support/wire.ts';
+
+const GIB = 2 ** 30;
+const FIN_OR_RST = 'tcp[tcpflags] & (tcp-fin | tcp-rst) != 0';
+
+let lab: NativeLab;
+let sidecars: LabSidecars;
+
+beforeAll(async () => {
+  lab = await up();
+  sidecars = await startSidecars(lab);
+});
+afterAll(async () => {
+  await sidecars.down();
+  await lab.down();
+});
+
+/** The first pods of the two nodes, client on the given node. */
+function pairFrom(node: number): Pair & { readonly from: Pod; readonly to: Pod } {
+  return { from: lab.node(node).pod(0), to: lab.node(1 - node).pod(0) };
+}
+
+/** Options that move both ends' sequence numbers on while the connection is fast. */
+function jumped(bytes: number): string[] {
+  return bytes === 0 ? [] : ['--jump', String(bytes), '--jump-ms', '400'];
+}
+
+/** The connection's entry on every node, in their order; a node without one has undefined. */
+function entries(port: number): Promise<(ConntrackEntry | undefined)[]> {
+  return Promise.all(
+    lab.nodes.map(async (node) => (await node.conntrack.list({ zone: ANTREA.zone, proto: 'tcp', dport: port }))[0]),
+  );
+}
+
+/** Waits until no node has an entry of the connection in its flow table. */
+async function flowsGone(port: number, timeoutMs = 2000): Promise<void> {
+  for (const sidecar of sidecars.nodes) {
+    await eventually(
+      `${sidecar.node.name} has no flow of port ${port}`,
+      async () => (await sidecar.flows({ port })).every(({ admitted }) => !admitted),
+      timeoutMs,
+    );
+  }
+}
+
+/** Captures of FIN and RST in both pods, and of the whole connection on the underlay. */
+async function watchClose(
+  { from, to }: { readonly from: Pod; readonly to: Pod },
+  port: number,
+): Promise<() => Promise<{ readonly client: string[]; readonly server: string[]; readonly wire: Crossing[] }>> {
+  const filter = `tcp port ${port} and ${FIN_OR_RST}`;
+  const captures = await Promise.all([
+    from.capture({ filter }),
+    to.capture({ filter }),
+    from.node.capture({ filter: `tcp port ${port} or udp port ${ANTREA.vxlanPort}` }),
+  ]);
+  return async () => {
+    const [client, server, wire] = await Promise.all(captures.map((capture: Capture) => capture.stop()));
+    if (client === undefined || server === undefined || wire === undefined) throw new Error('no capture');
+    const closing = ({ packets }: typeof client): string[] => [
+      ...new Set(
+        packets.map(
+          ({ ip, l4 }) =>
+            `${((l4?.flags ?? 0) & TCP.rst) === 0 ? 'FIN' : 'RST'} ${ip?.src === from.address ? 'client' : 'server'}`,
+        ),
+      ),
+    ];
+    return {
+      client: closing(client).sort(),
+      server: closing(server).sort(),
+      wire: crossings(wire, { from, to, proto: 'tcp', port }),
+    };
+  };
+}
+
+/** How packets with one of these flags crossed the underlay. */
+function pathsOf(wire: readonly Crossing[], flags: number): Set<string> {
+  return new Set(wire.filter(({ l4 }) => ((l4?.flags ?? 0) & flags) !== 0).map(({ path }) => path));
+}
+
+describe.each([
+  ['after little data', 0],
+  ['after 3 GiB on the fast path', 3 * GIB],
+  ['after 5 GiB on the fast path', 5 * GIB],
+])('%s', (_, bytes) => {
+  test.each([[0], [1]])(
+    'FIN of either end arrives, on the slow path, and conntrack is in TIME_WAIT on both nodes (client on node %i)',
+    async (node) => {
+      const pair = pairFrom(node);
+      const port = freshPort();
+      const stop = await watchClose(pair, port);
+      const data = ['--up', '300k', '--down', '300k', '--rate', '1M'];
+      await withTransfer(
+        lab,
+        pair,
+        [...data, ...jumped(bytes)],
+        async ({ server, result }) => {
+          expect(await result(20_000)).toMatchObject({ complete: true, error: '' });
+          expect(await serverReport(server)).toMatchObject({ complete: true, error: '' });
+        },
+        port,
+      );
+      await eventually('TIME_WAIT on both nodes', async () =>
+        (await entries(port)).every((entry) => entry?.state === 'TIME_WAIT'),
+      );
+      await flowsGone(port);
+      const seen = await stop();
+      expect(seen).toMatchObject({ client: ['FIN client', 'FIN server'], server: ['FIN client', 'FIN server'] });
+      for (const forward of [true, false]) {
+        expect(seen.wire.some((packet) => packet.forward === forward && packet.path === 'fast')).toBe(true);
+      }
+      expect(pathsOf(seen.wire, TCP.fin)).toEqual(new Set(['slow']));
+    },
+    30_000,
+  );
+
+  test.each([[0], [1]])(
+    'RST arrives, on the fast path, and no node has a flow or a conntrack entry afterwards (client on node %i)',
+    async (node) => {
+      const pair = pairFrom(node);
+      const port = freshPort();
+      const stop = await watchClose(pair, port);
+      const data = ['--up', '300k', '--down', '300k', '--rst', '--hold-ms', '400'];
+      await withTransfer(
+        lab,
+        pair,
+        [...data, ...jumped(bytes)],
+        async ({ server, result }) => {
+          await sidecars.waitFast({ port });
+          const counters = await watchCounters(sidecars);
+          expect(await result(20_000)).toMatchObject({ complete: true, error: '' });
+          expect(await serverReport(server)).toMatchObject({ error: 'at the end: Connection reset by peer' });
+          await flowsGone(port);
+          await eventually('no entry', async () => (await entries(port)).every((entry) => entry === undefined), 15_000);
+          expect((await counters.since()).map(({ ct_killed }) => ct_killed)).toEqual([1, 1]);
+        },
+        port,
+      );
+      const seen = await stop();
+      expect(seen).toMatchObject({ client: ['RST client'], server: ['RST client'] });
+      expect(pathsOf(seen.wire, TCP.rst)).toEqual(new Set(['fast']));
+    },
+    30_000,
+  );
+});
+
+/** How the old connection ends, what happens to it right before, and when its client may use the port again (ms). */
+const ENDS: readonly {
+  readonly how: string;
+  readonly args: readonly string[];
+  readonly before: () => Promise<unknown>;
+  readonly portFree: number;
+}[] = [
+  // A second of data, because the FIN follows the last byte.
+  { how: 'FIN', args: ['--up', '100k', '--rate', '100k'], before: nothing, portFree: 1100 },
+  { how: 'RST', args: ['--up', '100k', '--rst', '--hold-ms', '700'], before: nothing, portFree: 0 },
+];
+
+function nothing(): Promise<void> {
+  return Promise.resolve();
+}
+
+function flushAll(): Promise<unknown> {
+  return Promise.all(sidecars.nodes.map((sidecar) => sidecar.admin.flush()));
+}
+
+describe.each(ENDS)('the same ports again after $how', ({ args, before, portFree }) => {
+  test.each([
+    ['the client', 0],
+    ['the server', 1],
+  ])(
+    'a new connection is denied at once and later by a policy on the node of %s',
+    async (_, where) => {
+      const { from, to } = pairFrom(0);
+      const port = freshPort();
+      const sport = 6000 + (port % 1000);
+      const enforcing: Node = lab.node(where);
+      const ports = ['--port', String(port), '--to', to.address, '--sport', String(sport)];
+      const again = [lab.tool('rr'), 'client', '--tcp', ...ports, '--count', '1', '--timeout-ms', '500', '--json'];
+      // Lets a client use the port of a connection that it closed a second ago.
+      await from.sh('echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse');
+
+      await withTransfer(
+        lab,
+        { from, to },
+        [...args, '--down', '100k', '--sport', String(sport)],
+        async ({ result }) => {
+          // Before the end already: established connections go on.
+          await sidecars.waitFast({ port });
+          await lab.policy.deny({ srcPod: from, dstPod: to, proto: 'tcp', port, nodes: [enforcing] });
+          await before();
+          expect(await result()).toMatchObject({ complete: true });
+        },
+        port,
+      );
+      const syn = await to.capture({ filter: `tcp dst port ${port} and tcp[tcpflags] & tcp-syn != 0` });
+      try {
+        await withServer(to, [lab.tool('rr'), 'server', '--tcp', '--port', String(port)], async () => {
+          for (const pause of [portFree, 0, 2500]) {
+            await sleep(pause);
+            const denied = await from.exec(again, { check: false });
+            expect(denied).toMatchObject({ code: 1 });
+            expect(denied.stderr).toMatch(/timed out/i);
+          }
+          expect((await syn.stop()).packets).toEqual([]);
+          await lab.policy.clear();
+          expect(await from.exec(again, { check: false })).toMatchObject({ code: 0 });
+        });
+      } finally {
+        await lab.policy.clear();
+      }
+    },
+    30_000,
+  );
+});
+
+test.each([[0], [1]])(
+  'half close: after the FIN of the client (node %i) the server sends on, and nothing is lost',
+  async (node) => {
+    const pair = pairFrom(node);
+    const port = freshPort();
+    const stop = await watchClose(pair, port);
+    const counters = await watchCounters(sidecars);
+    const data = ['--up', '500k', '--down', '10M', '--rate', '4M'];
+    await withTransfer(
+      lab,
+      pair,
+      data,
+      async ({ result }) => {
+        await eventually('half closed', async () =>
+          (await entries(port)).every((entry) => ['FIN_WAIT', 'CLOSE_WAIT'].includes(entry?.state ?? '')),
+        );
+        await flowsGone(port);
+        expect(await result()).toMatchObject({ complete: true, error: '', received: 10_000_000, corrupt: 0 });
+      },
+      port,
+    );
+    await eventually('TIME_WAIT on both nodes', async () =>
+      (await entries(port)).every((entry) => entry?.state === 'TIME_WAIT'),
+    );
+    // What was under way when the FIN came by was restored still.
+    expect((await counters.since()).map(({ unknown_key }) => unknown_key)).toEqual([0, 0]);
+    const { wire, client } = await stop();
+    expect(client).toEqual(['FIN client', 'FIN server']);
+    const fin = wire.findIndex((packet) => packet.forward && ((packet.l4?.flags ?? 0) & TCP.fin) !== 0);
+    const paths = (part: readonly Crossing[]): string[] =>
+      part.filter((packet) => !packet.forward && (packet.l4?.payloadLength ?? 0) > 0).map(({ path }) => path);
+    expect(paths(wire.slice(0, fin))).toContain('fast');
+    const after = paths(wire.slice(fin));
+    expect(after.length).toBeGreaterThan(50);
+    expect(after.slice(20)).not.toContain('fast');
+  },
+  30_000,
+);
