@@ -30,7 +30,9 @@ export interface Attacher {
   detach(name: ProgramName, ifindex: number): boolean;
   /** What was attached and not detached since, devices that are gone included. */
   list(): Attachment[];
-  /** Is the program attached, and before all others of its hook? */
+  /** Is a program of this name attached there, whichever build's? */
+  has(name: ProgramName, ifindex: number): boolean;
+  /** Is this very program attached, and before all others of its hook? */
   position(program: Program, ifindex: number): 'first' | 'later' | 'absent';
   /**
    * Puts an attached program before all others.
@@ -71,6 +73,16 @@ export class TcxAttacher implements Attacher {
 
   list(): Attachment[] {
     return this.#pins.list(this.#pins.links).flatMap((name) => parseName(name) ?? []);
+  }
+
+  has(name: ProgramName, ifindex: number): boolean {
+    try {
+      using link = Link.openPinned(this.#pins.link(name, ifindex));
+      return link.info().ifindex === ifindex;
+    } catch (error) {
+      if (isENOENT(error)) return false;
+      throw error;
+    }
   }
 
   position(program: Program, ifindex: number): 'first' | 'later' | 'absent' {
@@ -148,6 +160,10 @@ export class ClsactAttacher implements Attacher {
 
   list(): Attachment[] {
     return this.#notes.names('filter-').flatMap((name) => parseName(name.slice('filter-'.length)) ?? []);
+  }
+
+  has(name: ProgramName, ifindex: number): boolean {
+    return queryClsact(this.#filter(name, ifindex)) !== undefined;
   }
 
   position(program: Program, ifindex: number): 'first' | 'later' | 'absent' {

@@ -152,11 +152,8 @@ export class Uplink {
   #bring(found: UplinkDevice): void {
     const { config, attacher, programs, now, startHold, log, draining } = this.#o;
     const before = config.get();
-    const attached = attacher.list().filter(({ ifindex }) => ifindex === found.ifindex);
-    const complete =
-      attached.some(({ program }) => program === 'uplink_ingress') &&
-      attached.some(({ program }) => program === 'uplink_egress') &&
-      attacher.position(this.#egress, found.ifindex) !== 'absent';
+    // Before attaching, which puts this build's programs in place of an earlier one's.
+    const complete = attacher.has('uplink_ingress', found.ifindex) && attacher.has('uplink_egress', found.ifindex);
     const same = before.uplinkIfindex === found.ifindex && before.uplinkAddr4 === found.address;
     const continues = same && complete && (config.has(ACTIVE_FLAGS) || this.#holdUntil !== undefined || draining());
     if (!continues) config.setFlags(0, ACTIVE_FLAGS);

@@ -139,6 +139,9 @@ export class FakeAttacher implements Attacher {
       return { program, ifindex: Number(ifindex) };
     });
   }
+  has(name: ProgramName, ifindex: number): boolean {
+    return this.attached.has(`${name}-${ifindex}`);
+  }
   position(program: Program, ifindex: number): 'first' | 'later' | 'absent' {
     return this.attached.has(`${program.name}-${ifindex}`) ? this.where : 'absent';
   }
