@@ -106,10 +106,13 @@ static __noinline int control(struct __sk_buff *skb, __be32 peer_addr)
 		count(XMASQ_COUNTER_ACK_RECEIVED);
 	} else if (m.type == XMASQ_CTL_REJECT) {
 		__sync_fetch_and_and(&f->flags, ~(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE));
-		if (now - f->reject_until > 60 * XMASQ_SEC)
+		__u64 pause;
+
+		if (now > f->reject_until + XMASQ_REJECT_MAX_NS)
 			f->reject_level = 0;
+		pause = XMASQ_REJECT_MIN_NS << f->reject_level;
 		f->reject_key = m.key;
-		f->reject_until = now + (XMASQ_REJECT_MIN_NS << f->reject_level);
+		f->reject_until = now + (pause < XMASQ_REJECT_MAX_NS ? pause : XMASQ_REJECT_MAX_NS);
 		if (f->reject_level < 6)
 			f->reject_level++;
 		f->fast_since = 0;
