@@ -1,0 +1,166 @@
+/** What happened to packets between the pod that sent them and the pod that received them. */
+import type { Pod } from '../../lab/lab.ts';
+import type { CapturedPacket, CaptureResult } from '../../lab/pcap.ts';
+import { IPPROTO } from '../../lab/packet.ts';
+import { MARKER } from './wire.ts';
+
+/** One direction of one flow, in the captures of its two pods. */
+export interface Way {
+  readonly from: Pod;
+  readonly to: Pod;
+  readonly proto: keyof typeof IPPROTO;
+  /** Port of one end, whichever; for ICMP echo the identifier. */
+  readonly port: number;
+}
+
+/** The packets of one direction, compared one by one. Sets are sorted, so that two deliveries can be compared. */
+export interface Delivery {
+  /** Packets that the receiver's pod saw. */
+  readonly received: number;
+  /** Received packets whose IP payload nobody sent, byte for byte. */
+  readonly unmatched: number;
+  /** Sent packets that did not arrive. */
+  readonly lost: number;
+  /** Hexadecimal IP packets: up to three that nobody sent, and up to three that did not arrive. */
+  readonly strays: readonly string[];
+  /** Every way in which Ethernet and IP header were changed, IP ID and header checksum apart. */
+  readonly changes: readonly string[];
+  /** Every TOS byte and DF flag that arrived, e.g. `0xb8 DF`. */
+  readonly headers: readonly string[];
+  /** Received packets with a wrong IP or transport checksum. */
+  readonly wrongChecksums: number;
+  /** Received packets with the marker bit in their IP ID. */
+  readonly marked: number;
+}
+
+/**
+ * Compares what was sent with what arrived. Both captures must be of the pods' own devices and hold the whole flow; each
+ * packet must have been carried as it was sent (no segmentation or aggregation on the way).
+ */
+export function delivery(sent: CaptureResult, received: CaptureResult, way: Way): Delivery {
+  const outgoing = new Map<string, CapturedPacket[]>();
+  for (const packet of sent.packets) {
+    if (!isOnWay(packet, way)) continue;
+    const key = payloadOf(packet).toString('latin1');
+    const same = outgoing.get(key);
+    if (same === undefined) outgoing.set(key, [packet]);
+    else same.push(packet);
+  }
+  const arrived = received.packets.filter((packet) => isOnWay(packet, way));
+  const changes = new Set<string>();
+  const unmatched: CapturedPacket[] = [];
+  for (const packet of arrived) {
+    const original = outgoing.get(payloadOf(packet).toString('latin1'))?.shift();
+    if (original === undefined) unmatched.push(packet);
+    else changes.add(changeOf(original, packet));
+  }
+  const lost = [...outgoing.values()].flat();
+  return {
+    received: arrived.length,
+    unmatched: unmatched.length,
+    lost: lost.length,
+    strays: [...unmatched.slice(0, 3), ...lost.slice(0, 3)].map(({ bytes }) =>
+      bytes.subarray(ETHER_HEADER).toString('hex'),
+    ),
+    changes: [...changes].sort(),
+    headers: headersOf(arrived),
+    wrongChecksums: arrived.filter((packet) => !packet.ip?.checksumValid || packet.l4?.checksumValid === false).length,
+    marked: arrived.filter((packet) => ((packet.ip?.id ?? 0) & MARKER) !== 0).length,
+  };
+}
+
+/** One direction of a TCP connection as bytes and headers, whatever segmentation or aggregation did to it. */
+export interface StreamDelivery {
+  /** Received payload bytes, retransmissions included. */
+  readonly bytes: number;
+  /** Received payload bytes that differ from what was sent at their sequence number, or were never sent. */
+  readonly wrongBytes: number;
+  readonly changes: readonly string[];
+  readonly headers: readonly string[];
+  readonly marked: number;
+}
+
+/** As `delivery`, for a TCP connection with segmentation offloads. Exactly one connection may be on the way. */
+export function streamDelivery(sent: CaptureResult, received: CaptureResult, way: Way): StreamDelivery {
+  const outgoing = sent.packets.filter((packet) => isOnWay(packet, way));
+  const arrived = received.packets.filter((packet) => isOnWay(packet, way));
+  const syn = outgoing.find((packet) => ((packet.l4?.flags ?? 0) & 2) !== 0);
+  const start = ((syn?.l4?.seq ?? 0) + 1) >>> 0;
+  const offsetOf = (packet: CapturedPacket): number => ((packet.l4?.seq ?? 0) - start) >>> 0;
+  const data = (packet: CapturedPacket): boolean => (packet.l4?.payloadLength ?? 0) > 0;
+
+  const length = Math.max(0, ...outgoing.filter(data).map((packet) => offsetOf(packet) + tcpPayload(packet).length));
+  const stream = Buffer.alloc(length);
+  const known = Buffer.alloc(length);
+  for (const packet of outgoing.filter(data)) {
+    const payload = tcpPayload(packet);
+    payload.copy(stream, offsetOf(packet));
+    known.fill(1, offsetOf(packet), offsetOf(packet) + payload.length);
+  }
+  let bytes = 0;
+  let wrongBytes = 0;
+  const changes = new Set<string>();
+  const template = syn;
+  for (const packet of arrived) {
+    if (template !== undefined) changes.add(changeOf(template, packet, false));
+    const payload = tcpPayload(packet);
+    const offset = offsetOf(packet);
+    if (payload.length === 0) continue;
+    bytes += payload.length;
+    for (let i = 0; i < payload.length; i++) {
+      if (known[offset + i] !== 1 || stream[offset + i] !== payload[i]) wrongBytes++;
+    }
+  }
+  return {
+    bytes,
+    wrongBytes,
+    changes: [...changes].sort(),
+    headers: headersOf(arrived),
+    marked: arrived.filter((packet) => ((packet.ip?.id ?? 0) & MARKER) !== 0).length,
+  };
+}
+
+/** Is the packet of this direction? Fragments without ports are not. */
+export function isOnWay({ ip, l4 }: CapturedPacket, way: Way): boolean {
+  if (ip?.src !== way.from.address || ip.dst !== way.to.address || ip.proto !== IPPROTO[way.proto]) return false;
+  return l4 !== undefined && (l4.sport === way.port || l4.dport === way.port);
+}
+
+const ETHER_HEADER = 14;
+
+function payloadOf(packet: CapturedPacket): Buffer {
+  const { ip, bytes } = packet;
+  if (ip === undefined) return Buffer.alloc(0);
+  return bytes.subarray(ETHER_HEADER + ip.headerLength, ETHER_HEADER + ip.length);
+}
+
+function tcpPayload(packet: CapturedPacket): Buffer {
+  const segment = payloadOf(packet);
+  return segment.length < 20 ? segment.subarray(segment.length) : segment.subarray((segment.readUInt8(12) >> 4) * 4);
+}
+
+/** How the second packet differs from the first, in words; `each`: compare also what differs from packet to packet. */
+function changeOf(before: CapturedPacket, after: CapturedPacket, each = true): string {
+  const parts: string[] = [];
+  if (before.srcMac !== after.srcMac) parts.push(`from ${after.srcMac}`);
+  if (before.dstMac !== after.dstMac) parts.push(`to ${after.dstMac}`);
+  const [a, b] = [before.ip, after.ip];
+  if (a !== undefined && b !== undefined) {
+    if (a.ttl !== b.ttl) parts.push(`TTL ${b.ttl - a.ttl}`);
+    if (each) {
+      if (a.tos !== b.tos) parts.push(`TOS ${hex(a.tos)} > ${hex(b.tos)}`);
+      if (a.df !== b.df) parts.push(`DF ${a.df} > ${b.df}`);
+      if (a.length !== b.length) parts.push(`length ${a.length} > ${b.length}`);
+      if (a.headerLength !== b.headerLength) parts.push(`header ${a.headerLength} > ${b.headerLength}`);
+    }
+  }
+  return parts.join(', ');
+}
+
+function headersOf(packets: readonly CapturedPacket[]): string[] {
+  return [...new Set(packets.map(({ ip }) => `${hex(ip?.tos ?? 0)}${ip?.df === true ? ' DF' : ''}`))].sort();
+}
+
+function hex(byte: number): string {
+  return `0x${byte.toString(16).padStart(2, '0')}`;
+}

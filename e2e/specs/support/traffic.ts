@@ -1,0 +1,115 @@
+/** Traffic between two pods that is checked at its ends, and what the captures of one run of it say. */
+import type { Lab, Pod } from '../../lab/lab.ts';
+import { withServer } from '../../lab/measure.ts';
+import type { CaptureResult } from '../../lab/pcap.ts';
+import { delivery } from './delivery.ts';
+import type { Delivery } from './delivery.ts';
+import { crossings } from './wire.ts';
+import type { Crossing, WireFlow } from './wire.ts';
+
+/** Traffic of one flow. `run` throws if anything was lost or corrupted. */
+export interface Traffic {
+  readonly name: string;
+  readonly flow: WireFlow;
+  run(): Promise<void>;
+}
+
+/** What happened to one flow. */
+export interface Observation {
+  readonly name: string;
+  readonly flow: WireFlow;
+  readonly forward: Delivery;
+  readonly backward: Delivery;
+  readonly crossings: readonly Crossing[];
+}
+
+/** Captures at pods and uplinks around some traffic. */
+export interface Captured {
+  readonly atPod: ReadonlyMap<Pod, CaptureResult>;
+  /** On the uplink of the first node. */
+  readonly uplink: CaptureResult;
+}
+
+/** Captures at these pods and at the first node's uplink while `use` runs. Throws if a capture lost packets. */
+export async function captured(lab: Lab, pods: readonly Pod[], use: () => Promise<unknown>): Promise<Captured> {
+  const places = [lab.node(0), ...pods];
+  const captures = await Promise.all(places.map((place) => place.capture()));
+  let results: CaptureResult[] = [];
+  try {
+    await use();
+  } finally {
+    results = await Promise.all(captures.map((capture) => capture.stop()));
+  }
+  results.forEach(({ dropped }, i) => {
+    if (dropped > 0) throw new Error(`the capture at ${places[i]?.name ?? ''} lost ${dropped} packets`);
+  });
+  const [uplink, ...rest] = results;
+  if (uplink === undefined) throw new Error('no capture of the uplink');
+  return { uplink, atPod: new Map(pods.map((pod, i) => [pod, rest[i] ?? { packets: [], dropped: 0 }])) };
+}
+
+/** Runs all traffic at once and compares what the pods sent with what they received. */
+export async function observe(lab: Lab, traffic: readonly Traffic[]): Promise<Map<string, Observation>> {
+  const pods = [...new Set(traffic.flatMap(({ flow }) => [flow.from, flow.to]))];
+  const { atPod, uplink } = await captured(lab, pods, () => Promise.all(traffic.map((each) => each.run())));
+  const at = (pod: Pod): CaptureResult => atPod.get(pod) ?? { packets: [], dropped: 0 };
+  return new Map(
+    traffic.map(({ name, flow }) => {
+      const { from, to, proto, port } = flow;
+      return [
+        name,
+        {
+          name,
+          flow,
+          forward: delivery(at(from), at(to), { from, to, proto, port }),
+          backward: delivery(at(to), at(from), { from: to, to: from, proto, port }),
+          crossings: crossings(uplink, flow),
+        },
+      ];
+    }),
+  );
+}
+
+/** Runs a client against a server tool and returns the client's JSON report; throws on a non-zero exit code. */
+export async function exchange(
+  lab: Lab,
+  tool: 'rr' | 'stream' | 'sctp',
+  { from, to }: { readonly from: Pod; readonly to: Pod },
+  args: {
+    readonly common: readonly string[];
+    readonly server?: readonly string[];
+    readonly client?: readonly string[];
+  },
+  limitSeconds = 60,
+): Promise<Record<string, unknown>> {
+  const path = lab.tool(tool);
+  const server = [path, 'server', ...args.common, '--bind', to.address, ...(args.server ?? [])];
+  return withServer(to, server, async () => {
+    const client = [path, 'client', ...args.common, '--to', to.address, '--bind', from.address, ...(args.client ?? [])];
+    const { stdout } = await from.exec(client, { timeoutMs: limitSeconds * 1000 });
+    const line = stdout.split('\n').findLast((candidate) => candidate.startsWith('{'));
+    return JSON.parse(line ?? '{}') as Record<string, unknown>;
+  });
+}
+
+/** Pings; throws unless every request was answered. */
+export async function ping(
+  from: Pod,
+  to: Pod,
+  options: { readonly id: number; readonly count: number; readonly args?: readonly string[] },
+): Promise<void> {
+  const { id, count, args = [] } = options;
+  const argv = ['ping', '-n', '-q', '-e', String(id), '-c', String(count), '-i', '0.02', '-W', '2', ...args];
+  const { stdout } = await from.exec([...argv, to.address], { timeoutMs: count * 20 + 20_000, check: false });
+  if (!stdout.includes(` ${count} received`)) throw new Error(`ping ${from.name} > ${to.name}: ${stdout}`);
+}
+
+/** MAC address that frames of this pod to that one carry. */
+export async function nextHopMac(from: Pod, to: Pod): Promise<string> {
+  const hop = from.node === to.node ? to.address : from.node.gateway;
+  await from.exec(['ping', '-c1', '-W1', '-q', to.address], { check: false });
+  const { stdout } = await from.exec(['ip', '-j', 'neigh', 'show', hop]);
+  const [entry] = JSON.parse(stdout) as { lladdr?: string }[];
+  if (entry?.lladdr === undefined) throw new Error(`${from.name} has no neighbour ${hop}`);
+  return entry.lladdr;
+}
