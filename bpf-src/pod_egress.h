@@ -105,6 +105,19 @@ static __always_inline int send_masqueraded(struct __sk_buff *skb, const struct 
 	return bpf_redirect(ifindex, 0);
 }
 
+/*
+ * Would the packet, or a segment of it, not fit on the underlay? The size of GSO segments counts payload only, and is
+ * GSO_BY_FRAGS (0xffff) for SCTP: where the longest headers (80 bytes) decide, the kernel does.
+ */
+static __always_inline bool too_big(struct __sk_buff *skb, const struct xmasq_flow *f)
+{
+	__u32 mtu = 0;
+
+	if (!skb->gso_size)
+		return skb->len - ETH_HLEN > f->mtu;
+	return skb->gso_size + 80 > f->mtu && bpf_check_mtu(skb, f->out_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
+}
+
 static __always_inline int pod_egress_main(struct __sk_buff *skb)
 {
 	const struct xmasq_config *cfg = get_config();
@@ -112,7 +125,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 	struct xmasq_flow *f;
 	struct packet p;
 	struct ethhdr *eth;
-	__u32 reason, segment;
+	__u32 reason;
 	__u64 now;
 	bool deviates;
 
@@ -206,12 +219,8 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		    f->blocked == XMASQ_REASON_DRAINING || f->blocked == XMASQ_REASON_NO_NEIGHBOUR)
 			reason = f->blocked ? f->blocked : XMASQ_REASON_KEY_EXCHANGE;
 	}
-	segment = skb->gso_size ? skb->gso_size + 120 : skb->len - ETH_HLEN;
-	if (!reason && segment > f->mtu) {
-		/* gso_size counts payload; 120 is the longest IP and TCP header, so this errs towards the slow path. */
-		if (!skb->gso_size || skb->gso_size + 52 > f->mtu)
-			reason = XMASQ_REASON_TOO_BIG;
-	}
+	if (!reason && too_big(skb, f))
+		reason = XMASQ_REASON_TOO_BIG;
 	if (reason) {
 		f->recheck_at = 0;
 		f->slow_packets++;

@@ -54,6 +54,7 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 	struct xmasq_flow *f = NULL;
 	struct xmasq_prefix4 prefix;
 	struct xmasq_destination *from;
+	struct xmasq_peer *peer;
 	struct packet p;
 	struct iphdr *ip;
 	__u64 now;
@@ -101,6 +102,9 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 	prefix.addr = p.saddr;
 	from = bpf_map_lookup_elem(&destinations, &prefix);
 	if (!from || from->kind != XMASQ_DEST_PEER)
+		return PASS;
+	peer = bpf_map_lookup_elem(&peers, &from->peer);
+	if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
 		return PASS;
 	if (f && !(f->flags & XMASQ_FLOW_LOCAL) && from->peer == f->peer && peer_valid(f->peer, f->peer_epoch))
 		learn(skb, &p, &key, f, now);
