@@ -8,6 +8,8 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeCodec } from '../../src/bpf/codec.ts';
+import { ArrayMap } from '../../src/bpf/map.ts';
 import { BpfObject } from '../../src/bpf/object.ts';
 import { testRun, type SkBuffInput, type SkBuffOutput } from '../../src/bpf/testrun.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
@@ -263,6 +265,29 @@ export const ALLOWED: CtSpec = {
   timeoutSeconds: 100,
 };
 
+/** struct test_redirect of fixtures/instrumented.bpf.c. */
+export interface Redirected {
+  readonly kind: 'none' | 'redirect' | 'peer' | 'copy';
+  readonly ifindex: number;
+  readonly flags: number;
+  /** Of a copy. */
+  readonly cb: readonly number[];
+}
+
+const redirectedCodec = makeCodec<Redirected>(
+  'test_redirect',
+  28,
+  () => {
+    throw new Error('test_redirect is only read');
+  },
+  (from, at) => ({
+    kind: (['none', 'redirect', 'peer', 'copy'] as const)[from.readUInt32LE(at)] ?? 'none',
+    ifindex: from.readUInt32LE(at + 4),
+    flags: from.readUInt32LE(at + 8),
+    cb: [0, 1, 2, 3].map((i) => from.readUInt32LE(at + 12 + 4 * i)),
+  }),
+);
+
 const SMALL_MAP = 4096;
 
 function ip(...args: string[]): void {
@@ -452,6 +477,12 @@ export class Bench {
       counters: named(counterNames, before[0], counters.allSums()),
       reasons: named(reasonNames, before[1], reasons.allSums()),
     };
+  }
+
+  /** The last redirect (or, with `copy`, the last copy sent) of an instrumented object. */
+  redirected(copy = false): Redirected {
+    using map = new ArrayMap({ fd: this.object.mapFd('test_redirects') }, redirectedCodec);
+    return map.get(copy ? 1 : 0);
   }
 
   /** Gives the connection what admits it: a conntrack entry (TCP, UDP) or an approval. */

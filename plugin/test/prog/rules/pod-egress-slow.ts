@@ -683,8 +683,8 @@ const blocked: Rule[] = [
     const flow = bench.establish({ kind: 'tcp' });
     requireFast(bench, flow);
     const frame = flow.talk.sent({ l4: { payload: Buffer.alloc(3000) } });
-    expect(bench.run('pod_egress', frame, { gso_size: 1460, gso_segs: 3 }).reasons).toEqual({ too_big: 1 });
-    expect(bench.run('pod_egress', frame, { gso_size: 1448, gso_segs: 3 }).verdict).toBe(Verdict.redirect);
+    expect(bench.run('pod_egress', frame, { gso_size: 1461, gso_segs: 3 }).reasons).toEqual({ too_big: 1 });
+    expect(bench.run('pod_egress', frame, { gso_size: 1400, gso_segs: 3 }).verdict).toBe(Verdict.redirect);
   }),
   rule('sent fast, heard nothing for 500 ms: black hole', (bench) => {
     const flow = bench.establish({ kind: 'udp' });

@@ -1,0 +1,65 @@
+/** What only the instrumented object shows: the devices that packets are redirected to, copies, VLAN tags beside packets. */
+import { expect } from '@jest/globals';
+import { Conversation, MAGIC, masquerade, MS, NODE, now, PEER, POD2, Verdict, withId } from '../harness.ts';
+import { expectUntouched, FORGED_ID, requireFast, rule } from './rule.ts';
+import type { Rule } from './rule.ts';
+
+export const instrumentedRules: readonly Rule[] = [
+  rule('pod_egress redirects masqueraded packets to the uplink', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    expect(bench.redirected()).toMatchObject({ kind: 'redirect', ifindex: bench.node.ifindex.uplink, flags: 0 });
+  }),
+  rule('pod_egress redirects to the other pod of the node', (bench) => {
+    const remote = { id: 0, addr: NODE.addr, mac: POD2.mac, pod: POD2.addr };
+    const talk = new Conversation({ kind: 'udp', remote });
+    bench.allow(talk);
+    const sent = (): Buffer => talk.sent({ dmac: POD2.mac });
+    bench.run('pod_egress', sent());
+    expect(bench.run('pod_egress', sent()).verdict).toBe(Verdict.redirect);
+    expect(bench.redirected()).toMatchObject({ kind: 'peer', ifindex: bench.node.ifindex.pod2, flags: 0 });
+  }),
+  ...(['pod', 'pod2'] as const).map((pod) =>
+    rule(`uplink_ingress redirects into ${pod}`, (bench) => {
+      const flow = bench.establish({ kind: 'udp', ...(pod === 'pod2' ? { local: POD2 } : {}) });
+      const outcome = bench.run('uplink_ingress', flow.talk.masqueraded({ id: flow.idIn }));
+      expect(outcome.verdict).toBe(Verdict.redirect);
+      expect(bench.redirected()).toMatchObject({ kind: 'peer', ifindex: bench.node.ifindex[pod], flags: 0 });
+    }),
+  ),
+  rule('uplink_ingress sends rejections out of the device that the packet came from', (bench) => {
+    bench.heard(PEER, now());
+    const frame = new Conversation({ kind: 'udp' }).masqueraded({ id: masquerade(9) });
+    expect(bench.run('uplink_ingress', frame).verdict).toBe(Verdict.redirect);
+    expect(bench.redirected()).toMatchObject({ kind: 'redirect', ifindex: bench.node.ifindex.uplink, flags: 0 });
+  }),
+  rule('uplink_ingress sends a copy for the acknowledgement, marked as such', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    bench.patchFlow(flow.flowKey, { lastTx: now() - 200n * MS });
+    bench.run('uplink_ingress', flow.talk.masqueraded({ id: flow.idIn }));
+    const cb = [~MAGIC[0] >>> 0, MAGIC[1], MAGIC[2], MAGIC[3]];
+    expect(bench.redirected(true)).toEqual({ kind: 'copy', ifindex: bench.node.ifindex.uplink, flags: 0, cb });
+  }),
+  rule('pod_egress: a VLAN tag beside the packet: slow, marker cleared', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    const frame = flow.talk.sent({ id: FORGED_ID });
+    const outcome = bench.runAny('pod_egress_vlan', frame, { ifindex: flow.flowKey.ifindex });
+    expectUntouched(outcome, withId(frame, FORGED_ID & 0x7fff));
+    expect(outcome.reasons).toEqual({ vlan: 1 });
+  }),
+  rule('pod_ingress: a VLAN tag beside the packet: left alone', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    const frame = flow.talk.delivered({ id: masquerade(9) });
+    const outcome = bench.runAny('pod_ingress_vlan', frame, { ifindex: flow.flowKey.ifindex });
+    expectUntouched(outcome, frame);
+    expect(outcome.counters).not.toHaveProperty('key_learned');
+  }),
+  rule('uplink_ingress: a VLAN tag beside the packet: not masqueraded', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    const frame = flow.talk.masqueraded({ id: flow.idIn });
+    const outcome = bench.runAny('uplink_ingress_vlan', frame, { ifindex: bench.node.ifindex.uplink });
+    expectUntouched(outcome, frame);
+    expect(outcome.counters).toEqual({});
+  }),
+];

@@ -1,0 +1,268 @@
+/** pod_ingress: what is learned from announcements, and that no key reaches a pod. */
+import { expect } from '@jest/globals';
+import { DestKind, FlowFlag, SlotFlag, SlotState } from '../../../src/gen/layouts.ts';
+import { parseIpv4 } from '../../../src/netlink/ip.ts';
+import {
+  announcement,
+  Conversation,
+  EXCLUDED_POD,
+  GATEWAY_MAC,
+  MS,
+  now,
+  PEER,
+  PEER2,
+  PEER_GATEWAY,
+  PLAIN_NODE,
+  POD,
+  POD2,
+  SEC,
+  STRANGER_MAC,
+  Verdict,
+  withId,
+  type Bench,
+  type ConversationSpec,
+  type Established,
+} from '../harness.ts';
+import { macBytes, Proto, Tcp } from '../packets.ts';
+import { expectFast, expectUntouched, requireFast, rule } from './rule.ts';
+import type { Rule } from './rule.ts';
+
+type Overrides = NonNullable<Parameters<Conversation['sent']>[0]>;
+
+/** A flow that has announced and heard nothing yet. */
+function admitted(bench: Bench, spec: ConversationSpec): Omit<Established, 'peerKey' | 'idIn' | 'idOut'> {
+  const talk = new Conversation(spec);
+  bench.allow(talk);
+  const id = bench.run('pod_egress', talk.sent()).parsed.id;
+  const flowKey = bench.flowKeyOf(talk);
+  if (bench.flow(flowKey) === undefined) throw new Error('the flow was not admitted');
+  return { talk, flowKey, slotKey: talk.slotKey(), ownKey: (id >> 6) & 0xff };
+}
+
+/** The packet reached the pod with an ID of 0 and is otherwise what it was. */
+function expectErased(bench: Bench, input: Buffer, ifindex = bench.node.ifindex.pod): void {
+  const outcome = bench.run('pod_ingress', input, { ifindex });
+  expectUntouched(outcome, input.readUInt16BE(18) === 0 ? input : withId(input, 0));
+}
+
+const learning: Rule[] = [
+  ...(['tcp', 'udp', 'icmp', 'sctp', 'raw'] as const).map((kind) =>
+    rule(`${kind}: an announcement teaches key, MACs, TTL and DSCP; its ID is erased`, (bench) => {
+      const { talk, flowKey, slotKey } = admitted(bench, { kind });
+      const frame = talk.delivered({ id: announcement(0xa7, false), ttl: 61, tos: 0x2b });
+      const outcome = bench.run('pod_ingress', frame);
+      expectUntouched(outcome, withId(frame, 0));
+      expect(outcome.counters).toEqual({ slow_rx: 1, key_learned: 1 });
+      expect((bench.flow(flowKey)?.flags ?? 0) & ~FlowFlag.APPROVED).toBe(FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED);
+      expect(bench.flow(flowKey)).toMatchObject({ peerKey: 0xa7, fastSince: 0n, recheckAt: 0n });
+      expect(bench.slot(slotKey)).toMatchObject({
+        flags: SlotFlag.COMPLETE,
+        ttl: 61,
+        tos: 0x28,
+        learnedKey: 0xa7,
+        smac: Uint8Array.from(macBytes(GATEWAY_MAC)),
+        dmac: Uint8Array.from(macBytes(POD.mac)),
+        lock: 0,
+      });
+    }),
+  ),
+  rule('A sets PEER_COMPLETE, its absence clears it', (bench) => {
+    const { talk, flowKey } = admitted(bench, { kind: 'udp' });
+    const complete = (a: boolean): boolean => {
+      bench.run('pod_ingress', talk.delivered({ id: announcement(1, a) }));
+      return ((bench.flow(flowKey)?.flags ?? 0) & FlowFlag.PEER_COMPLETE) !== 0;
+    };
+    expect([complete(false), complete(true), complete(false)]).toEqual([false, true, false]);
+  }),
+  rule('is a sign of life of the peer', (bench) => {
+    const { talk } = admitted(bench, { kind: 'udp' });
+    bench.run('pod_ingress', talk.delivered({ id: announcement(1, false) }));
+    expect(now() - bench.tables.peerState.get(PEER.id).lastLife < 100n * MS).toBe(true);
+  }),
+  rule('another key: learned anew, with the header that comes with it', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    bench.run(
+      'pod_ingress',
+      flow.talk.delivered({ id: announcement(0x11, true), ttl: 33, tos: 0x40, smac: STRANGER_MAC }),
+    );
+    expect(bench.flow(flow.flowKey)).toMatchObject({ peerKey: 0x11, fastSince: 0n });
+    const smac = Uint8Array.from(macBytes(STRANGER_MAC));
+    expect(bench.slot(flow.slotKey)).toMatchObject({ ttl: 33, tos: 0x40, learnedKey: 0x11, smac });
+  }),
+  rule('the same key again: the header stays', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    const before = bench.slot(flow.slotKey);
+    bench.run('pod_ingress', flow.talk.delivered({ id: announcement(flow.peerKey, true), ttl: 33, tos: 0x40 }));
+    expect(bench.slot(flow.slotKey)).toEqual(before);
+  }),
+  rule('segmentation’s count in the ID does not matter', (bench) => {
+    const { talk, flowKey } = admitted(bench, { kind: 'tcp' });
+    bench.run('pod_ingress', talk.delivered({ id: announcement(0x3c, true) | 63 }));
+    expect(bench.flow(flowKey)).toMatchObject({ peerKey: 0x3c });
+  }),
+  rule('a packet without marker teaches nothing, but is heard', (bench) => {
+    const { talk, flowKey, slotKey } = admitted(bench, { kind: 'udp' });
+    const frame = talk.delivered({ id: 0x7fc0 });
+    expectUntouched(bench.run('pod_ingress', frame), frame);
+    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    expect(now() - (bench.flow(flowKey)?.lastRxSlow ?? 0n) < 100n * MS).toBe(true);
+    expect(bench.slot(slotKey)).toMatchObject({ flags: 0 });
+  }),
+  rule('a slow packet of a fast flow: conntrack is asked before the next fast one', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    bench.run('pod_ingress', flow.talk.delivered({ id: 0 }));
+    expect(bench.run('pod_egress', flow.talk.sent()).counters).toMatchObject({ ct_lookup: 1, fast_tx: 1 });
+  }),
+  ...(
+    [
+      ['a slot that is gone', (bench, { slotKey }) => bench.tables.slots.delete(slotKey)],
+      ['a tombstone', (bench, { slotKey }) => bench.patchSlot(slotKey, { state: SlotState.TOMBSTONE })],
+      ['a slot of another flow', (bench, { flowKey }) => bench.patchFlow(flowKey, { slotGen: 2 })],
+    ] as const satisfies readonly (readonly [string, (bench: Bench, flow: ReturnType<typeof admitted>) => unknown])[]
+  ).map(([name, change]) =>
+    rule(`nothing is learned into ${name}`, (bench) => {
+      const flow = admitted(bench, { kind: 'udp' });
+      change(bench, flow);
+      bench.run('pod_ingress', flow.talk.delivered({ id: announcement(9, true) }));
+      expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED, peerKey: 0 });
+      expect(bench.slot(flow.slotKey)?.flags ?? 0).toBe(0);
+    }),
+  ),
+  rule('nothing is learned while somebody else changes the slot', (bench) => {
+    const flow = admitted(bench, { kind: 'udp' });
+    bench.patchSlot(flow.slotKey, { lock: 1 });
+    bench.run('pod_ingress', flow.talk.delivered({ id: announcement(9, true) }));
+    expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    expect(bench.slot(flow.slotKey)).toMatchObject({ flags: 0 });
+  }),
+  rule('nothing is learned after the peer’s epoch has changed', (bench) => {
+    const flow = admitted(bench, { kind: 'udp' });
+    bench.tables.peers.set(PEER.id, { ...bench.tables.peers.get(PEER.id), epoch: 99 });
+    expectErased(bench, flow.talk.delivered({ id: announcement(9, true) }));
+    expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+  }),
+  rule('nothing is learned if the pod address belongs to another peer by now', (bench) => {
+    const flow = admitted(bench, { kind: 'udp' });
+    bench.tables.destinations.set(
+      { prefixlen: 32, addr: parseIpv4(PEER.pod) },
+      { kind: DestKind.PEER, peer: PEER2.id },
+    );
+    try {
+      expectErased(bench, flow.talk.delivered({ id: announcement(9, true) }));
+      expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    } finally {
+      bench.tables.destinations.delete({ prefixlen: 32, addr: parseIpv4(PEER.pod) });
+    }
+  }),
+  rule('a rejected key is not learned before its time', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    bench.patchFlow(flow.flowKey, { flags: FlowFlag.ANNOUNCED, rejectKey: flow.peerKey, rejectUntil: now() + SEC });
+    expectErased(bench, flow.talk.delivered({ id: announcement(flow.peerKey, true) }));
+    expectFast(bench, flow, false);
+  }),
+];
+
+const erasing: Rule[] = [
+  rule('a packet without DF gets a fresh ID without the marker', (bench) => {
+    const { talk } = admitted(bench, { kind: 'udp' });
+    const ids = new Set<number>();
+    for (let i = 0; i < 16; i++) {
+      const frame = talk.delivered({ id: announcement(9, true), df: false });
+      const outcome = bench.run('pod_ingress', frame);
+      expect(outcome.parsed.id).toBeLessThan(0x8000);
+      expectUntouched(outcome, withId(frame, outcome.parsed.id));
+      ids.add(outcome.parsed.id);
+    }
+    expect(ids.size).toBeGreaterThan(8);
+  }),
+  rule('without a flow, too', (bench) => {
+    const talk = new Conversation({ kind: 'udp' });
+    expectErased(bench, talk.delivered({ id: announcement(9, true) }));
+    expect([...bench.tables.flows.entries()]).toEqual([]);
+  }),
+  rule('of an excluded pod, too', (bench) => {
+    const talk = new Conversation({ kind: 'udp', local: EXCLUDED_POD });
+    expectErased(bench, talk.delivered({ id: announcement(9, true) }), bench.node.ifindex.excluded);
+  }),
+  ...(
+    [
+      ['a SYN', { flags: Tcp.syn }],
+      ['a FIN', { flags: Tcp.fin | Tcp.ack }],
+    ] as const
+  ).map(([name, l4]) =>
+    rule(`of ${name}, too`, (bench) => {
+      expectErased(bench, new Conversation({ kind: 'tcp' }).delivered({ id: announcement(9, true), l4 }));
+    }),
+  ),
+];
+
+/** Not a packet that a peer's key could be in: it reaches the pod as it came. */
+function untouched(name: string, overrides: Overrides, kind: ConversationSpec['kind'] = 'udp'): Rule {
+  return rule(`left alone: ${name}`, (bench) => {
+    const flow = bench.establish({ kind });
+    const before = bench.flow(flow.flowKey);
+    const frame = flow.talk.delivered({ id: announcement(9, true), ...overrides });
+    expectUntouched(bench.run('pod_ingress', frame), frame);
+    expect(bench.flow(flow.flowKey)).toEqual(before);
+  });
+}
+
+const foreign: Rule[] = [
+  untouched('a fragment', { mf: true, df: false }),
+  untouched('a later fragment', { fragmentOffset: 9 }),
+  untouched('IP options', { options: Buffer.alloc(4, 1) }),
+  untouched('AH', { transport: { kind: 'raw', proto: Proto.ah } }),
+  untouched('an ICMP error', { l4: { type: 3 } }, 'icmp'),
+  untouched('VLAN tag in the frame', { vlan: 3 }),
+  untouched('not IPv4', { etherType: 0x86dd }),
+  ...(
+    [
+      ['outside of the cluster', '203.0.113.7'],
+      ['a pod of the same node', POD2.addr],
+      ['a gateway', PEER_GATEWAY],
+      ['a pod on a node without XMasq', PLAIN_NODE.pod],
+    ] as const
+  ).map(([name, src]) => untouched(`the ID of packets from ${name} is their business`, { src })),
+  rule('forged keys from outside of the cluster teach nothing', (bench) => {
+    const { talk, flowKey } = admitted(bench, { kind: 'udp' });
+    bench.tables.destinations.set({ prefixlen: 32, addr: parseIpv4(PEER.pod) }, { kind: DestKind.NONE, peer: 0 });
+    try {
+      const frame = talk.delivered({ id: announcement(9, true) });
+      expectUntouched(bench.run('pod_ingress', frame), frame);
+      expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    } finally {
+      bench.tables.destinations.delete({ prefixlen: 32, addr: parseIpv4(PEER.pod) });
+    }
+  }),
+  rule('a packet on another pod’s device teaches nothing', (bench) => {
+    const { talk, flowKey } = admitted(bench, { kind: 'udp' });
+    bench.run('pod_ingress', talk.delivered({ id: announcement(9, true) }), { ifindex: bench.node.ifindex.pod2 });
+    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+  }),
+];
+
+const closing: Rule[] = (
+  [
+    ['SYN', Tcp.syn, SlotState.TOMBSTONE],
+    ['SYN+ACK', Tcp.syn | Tcp.ack, SlotState.TOMBSTONE],
+    ['FIN', Tcp.fin | Tcp.ack, SlotState.CLOSING],
+    ['RST', Tcp.rst, SlotState.TOMBSTONE],
+    ['FIN+RST', Tcp.fin | Tcp.rst, SlotState.TOMBSTONE],
+  ] as const
+).map(([name, flags, state]) =>
+  rule(`${name} on the slow path ends the flow`, (bench) => {
+    const flow = bench.establish({ kind: 'tcp' });
+    requireFast(bench, flow);
+    const frame = flow.talk.delivered({ id: 0, l4: { flags } });
+    const outcome = bench.run('pod_ingress', frame);
+    expectUntouched(outcome, frame);
+    expect(outcome.counters).toEqual({ slow_rx: 1, flow_closed: 1 });
+    expect(bench.flow(flow.flowKey)).toBeUndefined();
+    expect(bench.slot(flow.slotKey)).toMatchObject({ state });
+    expect(bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst } })).verdict).toBe(Verdict.pass);
+  }),
+);
+
+export const podIngressRules: readonly Rule[] = [...learning, ...erasing, ...foreign, ...closing];
