@@ -69,6 +69,8 @@ export interface CaptureOptions {
   readonly filter?: string;
   /** in: received by the device only; out: sent only. Default both. */
   readonly direction?: 'in' | 'out';
+  /** Bytes kept of each packet; default all. With little, bursts fit into the buffer that do not otherwise. */
+  readonly snapLength?: number;
 }
 
 /** A capture that runs. */

@@ -8,6 +8,10 @@ import { readPcap } from '../pcap.ts';
 /* The kernel hands packets over at once (immediate mode); this is for tcpdump to write what it has. */
 const SETTLE_MS = 60;
 
+/* The buffer has one place of this size for each packet, rounded up to a power of two: room for a 64 KB GSO packet. */
+const WHOLE_PACKET = 65_400;
+const BUFFER_KIB = 65_536;
+
 let serial = 0;
 
 /** Starts tcpdump in a place; resolved once it listens. Not promiscuous, so the capture changes nothing. */
@@ -17,7 +21,8 @@ export async function startCapture(place: Place, dir: string, options: CaptureOp
   const path = join(dir, `capture-${serial}-${place.name}-${device}.pcap`);
   const proc = await place.spawn(
     [
-      ...['tcpdump', '-p', '-n', '-i', device, '-s', '0', '-B', '32768', '-U', '--immediate-mode', '-Z', 'root'],
+      ...['tcpdump', '-p', '-n', '-i', device, '-s', String(options.snapLength ?? WHOLE_PACKET)],
+      ...['-B', String(BUFFER_KIB), '-U', '--immediate-mode', '-Z', 'root'],
       ...(options.direction === undefined ? [] : ['-Q', options.direction]),
       ...['-w', path],
       ...(options.filter === undefined ? [] : [options.filter]),
