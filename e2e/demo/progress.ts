@@ -40,7 +40,7 @@ export class Progress {
   #draw(): void {
     this.#tick += 1;
     const line = `demo: ${this.#seconds()} ${SPINNER.charAt(this.#tick % SPINNER.length)} ${this.#what}`;
-    this.#out.write(`\r\x1b[K${line.slice(0, Math.max(20, this.#out.columns - 1))}`);
+    this.#out.write(`\r\x1b[K${line.slice(0, (this.#out.columns || 80) - 1)}`);
   }
 
   #seconds(): string {
