@@ -19,6 +19,7 @@ import { PinLayout } from '../dataplane/pins.ts';
 import { monotonic, SECOND, type Log } from '../dataplane/ports.ts';
 import { probeKernel, type KernelProbe } from '../dataplane/probe.ts';
 import type { Program } from '../dataplane/programs.ts';
+import { Throttle } from '../dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
@@ -45,6 +46,7 @@ const REWATCH_MS = 1000;
 /** Everything that has to be ended, in reverse order of its beginning. */
 class Closers {
   readonly #closers: (() => unknown)[] = [];
+  readonly #throttle = new Throttle(monotonic);
 
   add(close: () => unknown): void {
     this.#closers.push(close);
@@ -55,7 +57,9 @@ class Closers {
     const timer = setInterval(() => {
       void Promise.resolve()
         .then(work)
-        .catch((error: unknown) => log.error({ err: error }, `${what} failed`));
+        .catch((error: unknown) => {
+          if (this.#throttle.allows(what)) log.error({ err: error }, `${what} failed; it is tried again`);
+        });
     }, ms);
     this.add(() => clearInterval(timer));
   }
@@ -258,6 +262,7 @@ function followLinks({ endpoints, uplink, config }: AgentParts, log: Log, closer
   let address: string | undefined;
   let stopped = false;
   let watch: Watch | undefined;
+  const throttle = new Throttle(monotonic);
   const refresh = (): void => {
     if (address === undefined) return;
     uplink.update(findUplink(address, config.uplink.device, rtnetlink.links(), rtnetlink.addresses()));
@@ -281,7 +286,7 @@ function followLinks({ endpoints, uplink, config }: AgentParts, log: Log, closer
         refresh();
       },
       onError: (error, ended) => {
-        log.warn({ err: error }, 'watching devices');
+        if (throttle.allows('error')) log.warn({ err: error }, 'watching devices');
         if (ended) setTimeout(begin, REWATCH_MS).unref();
       },
     });
@@ -305,6 +310,7 @@ function followLinks({ endpoints, uplink, config }: AgentParts, log: Log, closer
 function followConntrack(conntrack: Ctnetlink, { approvals, config }: AgentParts, log: Log, closers: Closers): void {
   let stopped = false;
   let watch: Watch | undefined;
+  const throttle = new Throttle(monotonic);
   const begin = (): void => {
     if (stopped) return;
     watch = conntrack.watchDestroy({
@@ -312,7 +318,7 @@ function followConntrack(conntrack: Ctnetlink, { approvals, config }: AgentParts
       onDestroy: (entry) => approvals.destroyed(entry),
       onOverrun: () => approvals.distrust(),
       onError: (error, ended) => {
-        log.warn({ err: error }, 'watching conntrack');
+        if (throttle.allows('error')) log.warn({ err: error }, 'watching conntrack');
         if (ended) setTimeout(begin, REWATCH_MS).unref();
       },
     });

@@ -8,6 +8,7 @@ import { IdPool } from '../../../src/dataplane/ids.ts';
 import { EventType, INTERPRET_NS, type Event } from '../../../src/dataplane/layout.ts';
 import { missingCapabilities, snapHz } from '../../../src/dataplane/probe.ts';
 import type { Program } from '../../../src/dataplane/programs.ts';
+import { Throttle } from '../../../src/dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../../../src/dataplane/uplink.ts';
 import { parseIpv4 } from '../../../src/netlink/ip.ts';
 import type { LinkAddress } from '../../../src/netlink/rtnetlink.ts';
@@ -292,6 +293,15 @@ describe('degradations', () => {
     expect(degradations.list().at(-1)?.what).toBe('201 more problems');
     for (let i = 0; i < 300; i++) degradations.clear(`k${i}`);
     expect(degradations.list()).toEqual([]);
+  });
+});
+
+describe('throttle', () => {
+  test('lets one of a key through per interval', () => {
+    const throttle = new Throttle(clock.now, 10);
+    expect([throttle.allows('a'), throttle.allows('a'), throttle.allows('b')]).toEqual([true, false, true]);
+    clock.seconds(10);
+    expect(throttle.allows('a')).toBe(true);
   });
 });
 

@@ -1,0 +1,57 @@
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findBpfFiles } from '../../../src/agent/bpf-files.ts';
+import { VERSION } from '../../../src/agent/version.ts';
+
+const MAIN = join(import.meta.dirname, '../../../src/agent/main.ts');
+let directory: string;
+
+function run(...args: string[]): { code: number | null; out: string; err: string } {
+  const argv = ['--experimental-strip-types', '--no-warnings', MAIN, ...args];
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, {
+    encoding: 'utf8',
+    timeout: 30_000,
+    env: { PATH: process.env['PATH'] },
+  });
+  return { code: status, out: stdout, err: stderr };
+}
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'xd-main-'));
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** Each run loads every source file of the sidecar anew. */
+jest.setTimeout(60_000);
+
+describe('xmasq-agent', () => {
+  test('shows its version', () => {
+    const { code, out } = run('version');
+    expect([code, out]).toEqual([0, `xmasq-agent ${VERSION}, protocol 1, map layout 1\n`]);
+  });
+
+  test('wrong use is exit code 2, help is 0', () => {
+    expect(run('fly').code).toBe(2);
+    expect(run('run', '--nonsense').code).toBe(2);
+    expect(run('--help')).toMatchObject({ code: 0, out: expect.stringContaining('cleanup') });
+  });
+
+  test('a missing or wrong configuration is one clear line and exit code 1', () => {
+    const missing = run('run', '--config', join(directory, 'none.yaml'));
+    expect(missing.code).toBe(1);
+    expect(missing.err).toMatch(/^xmasq-agent: .*none\.yaml/);
+    const file = join(directory, 'wrong.yaml');
+    writeFileSync(file, 'nodeName: n1\nclusterState: {file: /x}\nstartHold: never\n');
+    const wrong = run('cleanup', '--config', file);
+    expect(wrong.code).toBe(1);
+    expect(wrong.err).toContain('startHold');
+    expect(wrong.err).not.toContain('    at ');
+  });
+
+  test('missing BPF objects are told with where they were looked for', () => {
+    expect(() => findBpfFiles(directory)).toThrow(new RegExp(`${directory}.*make build`));
+  });
+});

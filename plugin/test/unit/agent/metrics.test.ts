@@ -1,0 +1,74 @@
+import { describe, expect, test } from '@jest/globals';
+import type { AgentParts } from '../../../src/agent/backend.ts';
+import { metricsRegistry, serveMetrics } from '../../../src/agent/metrics.ts';
+import { Counter, Reason } from '../../../src/dataplane/layout.ts';
+
+/** What the metrics read of the parts. */
+function parts(): AgentParts {
+  const counters = Array.from({ length: Counter.COUNT }, () => 0n);
+  const reasons = Array.from({ length: Reason.COUNT }, () => 0n);
+  counters[Counter.FAST_TX] = 12_345n;
+  reasons[Reason.TCP_SYN] = 7n;
+  const fake = {
+    tables: {
+      capacity: { flows: 1024 },
+      counters: { allSums: () => counters },
+      reasons: { allSums: () => reasons },
+    },
+    janitor: {
+      fill: () => [{ name: 'flows', entries: 3, capacity: 1024 }],
+      counts: { idleFlows: 2 },
+    },
+    endpoints: { count: 4 },
+    peers: { count: 2, alive: 1 },
+    degradations: { size: 0 },
+    approvals: { sizes: { granted: 5, wanted: 0 }, counts: { granted: 9 } },
+    events: { counts: new Map([['black_hole', 1]]) },
+    uplink: { displaced: 0 },
+  };
+  return fake as unknown as AgentParts;
+}
+
+describe('metrics', () => {
+  test('tell decisions, reasons, maps and states; reading twice does not add up', async () => {
+    const registry = metricsRegistry(parts(), () => 'ready');
+    await registry.metrics();
+    const text = await registry.metrics();
+    for (const line of [
+      'xmasq_decisions_total{decision="fast_tx"} 12345',
+      'xmasq_decisions_total{decision="restored"} 0',
+      'xmasq_slow_packets_total{reason="tcp_syn"} 7',
+      'xmasq_map_entries{map="flows"} 3',
+      'xmasq_map_capacity{map="flows"} 1024',
+      'xmasq_endpoints 4',
+      'xmasq_peers_alive 1',
+      'xmasq_state{state="ready"} 1',
+      'xmasq_state{state="drained"} 0',
+      'xmasq_swept_total{what="idle_flows"} 2',
+      'xmasq_approvals{state="granted"} 5',
+      'xmasq_events_total{event="black_hole"} 1',
+    ]) {
+      expect(text.split('\n')).toContain(line);
+    }
+    expect(text).toContain('nodejs_eventloop_lag_seconds');
+  });
+
+  test('are served on the address, and only there', async () => {
+    const registry = metricsRegistry(parts(), () => 'ready');
+    const server = await serveMetrics(registry, '127.0.0.1:0');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    try {
+      const good = await fetch(`http://127.0.0.1:${port}/metrics`);
+      expect([good.status, good.headers.get('content-type')]).toEqual([200, registry.contentType]);
+      expect(await good.text()).toContain('xmasq_endpoints 4');
+      expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(404);
+      await expect(serveMetrics(registry, `127.0.0.1:${port}`)).rejects.toThrow(
+        /cannot be served on 127.0.0.1:.*EADDRINUSE/,
+      );
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+});
