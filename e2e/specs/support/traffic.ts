@@ -7,6 +7,9 @@ import type { Delivery } from './delivery.ts';
 import { crossings } from './wire.ts';
 import type { Crossing, WireFlow } from './wire.ts';
 
+/** Bytes that hold all headers of a packet in the tunnel. */
+const HEADERS = 192;
+
 /** Traffic of one flow. `run` throws if anything was lost or corrupted. */
 export interface Traffic {
   readonly name: string;
@@ -30,10 +33,14 @@ export interface Captured {
   readonly uplink: CaptureResult;
 }
 
-/** Captures at these pods and at the first node's uplink while `use` runs. Throws if a capture lost packets. */
+/**
+ * Captures at these pods and at the first node's uplink while `use` runs; without pods only headers. Throws if a capture
+ * lost packets.
+ */
 export async function captured(lab: Lab, pods: readonly Pod[], use: () => Promise<unknown>): Promise<Captured> {
   const places = [lab.node(0), ...pods];
-  const captures = await Promise.all(places.map((place) => place.capture()));
+  const options = pods.length === 0 ? { snapLength: HEADERS } : {};
+  const captures = await Promise.all(places.map((place) => place.capture(options)));
   let results: CaptureResult[] = [];
   try {
     await use();
