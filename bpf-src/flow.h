@@ -241,6 +241,11 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 	}
 	if (!slot_try_lock(s))
 		return XMASQ_REASON_SLOT_TAKEN;
+	/* The sidecar may have deleted the slot since the lookup, and the element be another slot's by now. */
+	if (bpf_map_lookup_elem(&slots, &sk) != s) {
+		slot_unlock(s);
+		return XMASQ_REASON_SLOT_TAKEN;
+	}
 	same = s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
 	       s->endpoint_epoch == f->endpoint_epoch && s->peer_epoch == f->peer_epoch;
 	if (s->state == XMASQ_SLOT_ACTIVE && !same && endpoint_valid(s->endpoint, s->endpoint_epoch) &&
