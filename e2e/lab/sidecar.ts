@@ -144,8 +144,11 @@ export class Sidecar {
     return this.#proc;
   }
 
-  /** Starts the process and, once it serves, tells it the pods it was told before (at first the node's). */
-  async start(): Promise<void> {
+  /**
+   * Starts the process and, once it serves, tells it of pods.
+   * @param pods default: those it was told of before (at first the node's)
+   */
+  async start(pods?: readonly Endpoint[]): Promise<void> {
     if (this.#proc?.running === true) throw new LabError(`the sidecar of ${this.node.name} is running`);
     this.#proc = await this.node.spawn(
       [process.execPath, bundle('xmasq-agent.mjs'), 'run', '--config', this.configFile],
@@ -154,7 +157,8 @@ export class Sidecar {
       },
     );
     await this.#whileRunning('serves its socket', async () => (await this.#tryStatus()) !== undefined, READY_MS);
-    if (this.pods.known.length > 0) this.pods.snapshot(this.pods.known);
+    if (pods !== undefined) this.pods.snapshot(pods);
+    else if (this.pods.known.length > 0) this.pods.snapshot(this.pods.known);
     else if (this.#options.withoutPods !== true) this.pods.snapshot(this.node.pods.map((pod) => pod.endpoint));
   }
 
