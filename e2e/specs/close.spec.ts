@@ -1,21 +1,20 @@
 /** The end of a connection: FIN and RST reach the peer, conntrack follows, and nothing of it outlives its end. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { ANTREA, eventually, sleep } from '../lab/lab.ts';
-import type { ConntrackEntry } from '../lab/conntrack.ts';
-import type { Capture, Node, Pod } from '../lab/lab.ts';
+import { eventually, sleep } from '../lab/lab.ts';
+import type { Node } from '../lab/lab.ts';
 import { freshPort, withServer } from '../lab/measure.ts';
-import type { Pair } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
+import { entries, flowsGone, pathsOf, waitForState, watchClose } from './support/closing.ts';
+import type { PodPair } from './support/closing.ts';
 import { watchCounters } from './support/counters.ts';
 import { serverReport, withTransfer } from './support/streams.ts';
-import { TCP, crossings } from './support/wire.ts';
+import { TCP } from './support/wire.ts';
 import type { Crossing } from './support/wire.ts';
 
 const GIB = 2 ** 30;
-const FIN_OR_RST = 'tcp[tcpflags] & (tcp-fin | tcp-rst) != 0';
 
 let lab: NativeLab;
 let sidecars: LabSidecars;
@@ -30,66 +29,13 @@ afterAll(async () => {
 });
 
 /** The first pods of the two nodes, client on the given node. */
-function pairFrom(node: number): Pair & { readonly from: Pod; readonly to: Pod } {
+function pairFrom(node: number): PodPair {
   return { from: lab.node(node).pod(0), to: lab.node(1 - node).pod(0) };
 }
 
 /** Options that move both ends' sequence numbers on while the connection is fast. */
 function jumped(bytes: number): string[] {
   return bytes === 0 ? [] : ['--jump', String(bytes), '--jump-ms', '400'];
-}
-
-/** The connection's entry on every node, in their order; a node without one has undefined. */
-function entries(port: number): Promise<(ConntrackEntry | undefined)[]> {
-  return Promise.all(
-    lab.nodes.map(async (node) => (await node.conntrack.list({ zone: ANTREA.zone, proto: 'tcp', dport: port }))[0]),
-  );
-}
-
-/** Waits until no node has an entry of the connection in its flow table. */
-async function flowsGone(port: number, timeoutMs = 2000): Promise<void> {
-  for (const sidecar of sidecars.nodes) {
-    await eventually(
-      `${sidecar.node.name} has no flow of port ${port}`,
-      async () => (await sidecar.flows({ port })).every(({ admitted }) => !admitted),
-      timeoutMs,
-    );
-  }
-}
-
-/** Captures of FIN and RST in both pods, and of the whole connection on the underlay. */
-async function watchClose(
-  { from, to }: { readonly from: Pod; readonly to: Pod },
-  port: number,
-): Promise<() => Promise<{ readonly client: string[]; readonly server: string[]; readonly wire: Crossing[] }>> {
-  const filter = `tcp port ${port} and ${FIN_OR_RST}`;
-  const captures = await Promise.all([
-    from.capture({ filter }),
-    to.capture({ filter }),
-    from.node.capture({ filter: `tcp port ${port} or udp port ${ANTREA.vxlanPort}` }),
-  ]);
-  return async () => {
-    const [client, server, wire] = await Promise.all(captures.map((capture: Capture) => capture.stop()));
-    if (client === undefined || server === undefined || wire === undefined) throw new Error('no capture');
-    const closing = ({ packets }: typeof client): string[] => [
-      ...new Set(
-        packets.map(
-          ({ ip, l4 }) =>
-            `${((l4?.flags ?? 0) & TCP.rst) === 0 ? 'FIN' : 'RST'} ${ip?.src === from.address ? 'client' : 'server'}`,
-        ),
-      ),
-    ];
-    return {
-      client: closing(client).sort(),
-      server: closing(server).sort(),
-      wire: crossings(wire, { from, to, proto: 'tcp', port }),
-    };
-  };
-}
-
-/** How packets with one of these flags crossed the underlay. */
-function pathsOf(wire: readonly Crossing[], flags: number): Set<string> {
-  return new Set(wire.filter(({ l4 }) => ((l4?.flags ?? 0) & flags) !== 0).map(({ path }) => path));
 }
 
 describe.each([
@@ -114,10 +60,8 @@ describe.each([
         },
         port,
       );
-      await eventually('TIME_WAIT on both nodes', async () =>
-        (await entries(port)).every((entry) => entry?.state === 'TIME_WAIT'),
-      );
-      await flowsGone(port);
+      await waitForState(lab, port, ['TIME_WAIT']);
+      await flowsGone(sidecars, port);
       const seen = await stop();
       expect(seen).toMatchObject({ client: ['FIN client', 'FIN server'], server: ['FIN client', 'FIN server'] });
       for (const forward of [true, false]) {
@@ -144,8 +88,12 @@ describe.each([
           const counters = await watchCounters(sidecars);
           expect(await result(20_000)).toMatchObject({ complete: true, error: '' });
           expect(await serverReport(server)).toMatchObject({ error: 'at the end: Connection reset by peer' });
-          await flowsGone(port);
-          await eventually('no entry', async () => (await entries(port)).every((entry) => entry === undefined), 15_000);
+          await flowsGone(sidecars, port);
+          await eventually(
+            'no entry',
+            async () => (await entries(lab, port)).every((entry) => entry === undefined),
+            15_000,
+          );
           expect((await counters.since()).map(({ ct_killed }) => ct_killed)).toEqual([1, 1]);
         },
         port,
@@ -172,10 +120,6 @@ const ENDS: readonly {
 
 function nothing(): Promise<void> {
   return Promise.resolve();
-}
-
-function flushAll(): Promise<unknown> {
-  return Promise.all(sidecars.nodes.map((sidecar) => sidecar.admin.flush()));
 }
 
 describe.each(ENDS)('the same ports again after $how', ({ args, before, portFree }) => {
@@ -241,17 +185,13 @@ test.each([[0], [1]])(
       pair,
       data,
       async ({ result }) => {
-        await eventually('half closed', async () =>
-          (await entries(port)).every((entry) => ['FIN_WAIT', 'CLOSE_WAIT'].includes(entry?.state ?? '')),
-        );
-        await flowsGone(port);
+        await waitForState(lab, port, ['FIN_WAIT', 'CLOSE_WAIT']);
+        await flowsGone(sidecars, port);
         expect(await result()).toMatchObject({ complete: true, error: '', received: 10_000_000, corrupt: 0 });
       },
       port,
     );
-    await eventually('TIME_WAIT on both nodes', async () =>
-      (await entries(port)).every((entry) => entry?.state === 'TIME_WAIT'),
-    );
+    await waitForState(lab, port, ['TIME_WAIT']);
     // What was under way when the FIN came by was restored still.
     expect((await counters.since()).map(({ unknown_key }) => unknown_key)).toEqual([0, 0]);
     const { wire, client } = await stop();
