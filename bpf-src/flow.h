@@ -433,8 +433,17 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 		return 0;
 	}
 	if (f->flags & XMASQ_FLOW_LOCAL) {
-		f->blocked = 0;
-		return endpoint_valid(f->peer, f->peer_epoch) ? 0 : XMASQ_REASON_STALE;
+		f->blocked = XMASQ_REASON_NONE;
+		if (endpoint_valid(f->peer, f->peer_epoch))
+			return 0;
+		/*
+		 * The other pod is gone, and a new one may have its address. Conntrack would take the old connection for the new
+		 * pod's, so the flow is kept for as long as a freed slot: nobody admits it again.
+		 */
+		if (!f->hole_until)
+			f->hole_until = now + XMASQ_TOMBSTONE_NS;
+		f->blocked = XMASQ_REASON_STALE;
+		return now < f->hole_until ? 0 : XMASQ_REASON_STALE;
 	}
 	if (!peer_valid(f->peer, f->peer_epoch) || f->node_saddr != cfg->uplink_addr4 ||
 	    f->out_ifindex != cfg->uplink_ifindex)

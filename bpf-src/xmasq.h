@@ -163,7 +163,7 @@ struct xmasq_flow {
 	__u64 fast_since;       /* first packet sent with peer_key */
 	__u64 unanswered_since; /* sending fast, and nothing heard since then */
 	__u64 unanswered_tx;    /* tx_packets at that time */
-	__u64 hole_until;       /* black hole: slow until then */
+	__u64 hole_until;       /* black hole: slow until then; same-node flows whose other pod is gone: likewise */
 	__u64 reject_until;     /* reject_key is not learned until then */
 	__u64 deviating_since;  /* packets differ from ttl and dscp since then */
 	__u32 csum_diff;        /* pod addresses -> node addresses, for the transport checksum */

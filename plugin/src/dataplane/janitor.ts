@@ -162,9 +162,10 @@ export class Janitor {
 
   #flow(key: FlowKey, flow: Flow, now: bigint): void {
     const local = (flow.flags & FlowFlag.LOCAL) !== 0;
+    // A same-node flow whose other pod is gone is kept by the programs for a while, lest it be admitted as a new pod's.
     const valid =
       this.#endpointValid(flow.endpoint, flow.endpointEpoch) &&
-      (local ? this.#endpointValid(flow.peer, flow.peerEpoch) : this.#peerValid(flow.peer, flow.peerEpoch));
+      (local ? flow.holeUntil === 0n || now <= flow.holeUntil : this.#peerValid(flow.peer, flow.peerEpoch));
     if (!valid) {
       if (endFlow(this.#tables, key, flow, now).flow) this.#counts.staleFlows++;
       return;

@@ -76,13 +76,25 @@ describe('janitor', () => {
     expect(tables.slots.get(slotKey)?.state).toBe(SlotState.TOMBSTONE);
   });
 
-  test('a flow within the node is judged by the other pod', () => {
-    tables.flows.set(key, flow({ flags: 15, peer: 2, peerEpoch: 4, lastTx: clock.time }));
-    tables.endpoints.set(2, { ...tables.endpoints.get(1), epoch: 4 });
+  test('a flow within the node outlives the other pod for as long as the programs say', () => {
+    const local = flow({ flags: 15, peer: 2, peerEpoch: 4, lastTx: clock.time });
+    expect(FlowFlag.LOCAL & 15).toBe(1);
+    tables.flows.set(key, local);
+    tables.endpoints.set(2, { ...tables.endpoints.get(1), epoch: 5 });
     run(2);
     expect(tables.flows.get(key)?.flags).toBe(15);
-    expect(FlowFlag.LOCAL & 15).toBe(1);
-    tables.endpoints.set(2, { ...tables.endpoints.get(1), epoch: 5 });
+    tables.flows.set(key, { ...local, holeUntil: clock.time + 120_000_000_000n });
+    run(119);
+    expect(tables.flows.size).toBe(1);
+    run(3);
+    expect(tables.flows.size).toBe(0);
+    expect(janitor.counts).toMatchObject({ staleFlows: 1 });
+  });
+
+  test('a flow within the node goes with its own pod', () => {
+    tables.flows.set(key, flow({ flags: 15, peer: 2, peerEpoch: 4, lastTx: clock.time }));
+    tables.endpoints.set(2, { ...tables.endpoints.get(1), epoch: 4 });
+    tables.endpoints.set(1, { ...tables.endpoints.get(1), epoch: 2 });
     run(2);
     expect(tables.flows.size).toBe(0);
   });
