@@ -17,7 +17,6 @@ import {
   POD2,
   SEC,
   STRANGER_MAC,
-  TUNNEL_PORT,
   Verdict,
   withId,
   type Bench,
@@ -92,7 +91,7 @@ const packets: Rule[] = [
   ...slowPacket('ICMP echo with a code', 'icmp', { l4: { code: 1 } }, 'icmp_type'),
   ...slowPacket('source port 53 (UDP)', 'udp', { l4: { sport: 53 } }, 'dns_reply'),
   ...slowPacket('source port 53 (TCP)', 'tcp', { l4: { sport: 53 } }, 'dns_reply'),
-  ...[TUNNEL_PORT, 4789, 6081, 500, 4500, 51820].flatMap((port) => [
+  ...[4789, 6081, 500, 4500, 51820].flatMap((port) => [
     ...slowPacket(`to port ${port}`, 'udp', { l4: { dport: port } }, 'reserved_port'),
     ...slowPacket(`from port ${port}`, 'tcp', { l4: { sport: port } }, 'reserved_port'),
   ]),

@@ -100,7 +100,7 @@ const restored: Rule[] = [
     rule(`${kind}: every byte of the restored packet`, (bench) => expectRestored(bench, bench.establish({ kind }))),
   ),
   ...[0, 1, 2, 3].map((ecn) =>
-    rule(`ECN ${ecn} is copied, DSCP is the learned one`, (bench) =>
+    rule(`restored: ECN ${ecn} is copied, DSCP is the learned one`, (bench) =>
       expectRestored(bench, bench.establish({ kind: 'udp' }), { tos: ecn }, { tos: 0x28 | ecn }),
     ),
   ),
@@ -129,10 +129,10 @@ const restored: Rule[] = [
     const short = { l4: { payload: Buffer.from('x') }, trailer: Buffer.alloc(17) };
     expectRestored(bench, flow, short, { trailer: short.trailer });
   }),
-  rule('a UDP checksum of zero stays zero', (bench) =>
+  rule('restored: a UDP checksum of zero stays zero', (bench) =>
     expectRestored(bench, bench.establish({ kind: 'udp' }), { l4: { checksum: 0 } }),
   ),
-  rule('a UDP checksum that becomes zero is written as 0xffff', (bench) => {
+  rule('restored: a UDP checksum that becomes zero is written as 0xffff', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     const payload = Buffer.alloc(8, 0x31);
     for (let word = 0; parseFrame(flow.talk.delivered({ id: 0, l4: { payload } })).checksum !== 0xffff; word++) {
@@ -315,7 +315,7 @@ const rejections: Rule[] = [
     const frame = new Conversation({ kind: 'udp' }).masqueraded({ id: masquerade(9) });
     const seen = { sent: 0, limited: 0 };
     // With 0 the window would begin anew at the first one: begun now, it lasts for the whole test.
-    bench.tables.peerState.set(PEER.id, { lastLife: now(), rejectWindow: now(), rejectCount: 0n });
+    bench.tables.peerState.set(PEER.id, { lastLife: now(), lastConfirmed: now(), rejectWindow: now(), rejectCount: 0n });
     for (let i = 0; i < 103; i++) {
       const { counters, verdict } = bench.run('uplink_ingress', frame);
       if (counters['reject_sent'] === 1 && verdict === Verdict.redirect) seen.sent++;
@@ -324,7 +324,7 @@ const rejections: Rule[] = [
     expect(seen).toEqual({ sent: 100, limited: 3 });
     const other = new Conversation({ kind: 'udp', remote: PEER2 }).masqueraded({ id: masquerade(9) });
     expect(bench.run('uplink_ingress', other).counters).toMatchObject({ reject_sent: 1 });
-    bench.tables.peerState.set(PEER.id, { lastLife: now(), rejectWindow: now() - SEC, rejectCount: 100n });
+    bench.tables.peerState.set(PEER.id, { lastLife: now(), lastConfirmed: now(), rejectWindow: now() - SEC, rejectCount: 100n });
     expect(bench.run('uplink_ingress', frame).counters).toMatchObject({ reject_sent: 1 });
   }),
   rule('after a loss of state peers that were not heard of are interpreted, too', (bench) => {

@@ -1,0 +1,138 @@
+/** Does a test fail when its guard is taken out? Each mutant is compiled and must break the rule that proves the guard. */
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { compileBpf, INSTRUMENTED } from './compile.ts';
+import { Bench, Node, ROOT } from './harness.ts';
+import { instrumentedMutations, mutations, type Mutation } from './mutations.ts';
+import { instrumentedRules } from './rules/instrumented.ts';
+import { podEgressFastRules } from './rules/pod-egress-fast.ts';
+import { podEgressSlowRules } from './rules/pod-egress-slow.ts';
+import { podIngressRules } from './rules/pod-ingress.ts';
+import type { Rule } from './rules/rule.ts';
+import { uplinkEgressRules } from './rules/uplink-egress.ts';
+import { uplinkIngressRules } from './rules/uplink-ingress.ts';
+
+/** Compilations that run ahead of the tests. */
+const AHEAD = 2;
+
+const rules = new Map<string, Rule>();
+for (const rule of [
+  ...podEgressFastRules,
+  ...podEgressSlowRules,
+  ...podIngressRules,
+  ...uplinkIngressRules,
+  ...uplinkEgressRules,
+  ...instrumentedRules,
+]) {
+  if (rules.has(rule.name)) throw new Error(`two rules are called "${rule.name}"`);
+  rules.set(rule.name, rule);
+}
+
+function ruleOf({ guard, rule }: Mutation): Rule {
+  const found = rules.get(rule);
+  if (found === undefined) throw new Error(`guard "${guard}": there is no rule "${rule}"`);
+  return found;
+}
+
+function editsOf({ edits }: Mutation): string {
+  return JSON.stringify(edits);
+}
+
+/** Copies the sources with the guard taken out. @throws Error where a searched text is not there exactly once */
+function mutate({ guard, edits }: Mutation, target: string): void {
+  cpSync(sources, target, { recursive: true });
+  for (const { file, search, replace } of edits) {
+    const path = join(target, file);
+    const text = readFileSync(path, 'utf8');
+    const times = text.split(search).length - 1;
+    if (times !== 1)
+      throw new Error(`guard "${guard}": found ${times} times in ${file}, must be there once: ${search}`);
+    writeFileSync(
+      path,
+      text.replace(search, () => replace),
+    );
+  }
+}
+
+const all = [
+  ...mutations.map((mutation) => ({ mutation, instruments: false })),
+  ...instrumentedMutations.map((mutation) => ({ mutation, instruments: true })),
+];
+
+let directory: string;
+/** A copy, so that all mutants are of one state of the sources. */
+let sources: string;
+let node: Node;
+const originals = new Map<boolean, Bench>();
+/** Objects by editsOf: several rules may prove one guard. */
+const objects = new Map<string, Promise<string>>();
+
+async function compile(mutation: Mutation, instruments: boolean): Promise<string> {
+  const target = join(directory, `${objects.size}`);
+  mutate(mutation, target);
+  const source = instruments ? INSTRUMENTED : join(target, 'xmasq.bpf.c');
+  return compileBpf(source, join(target, 'mutant.bpf.o'), target);
+}
+
+/** The object of an entry of `all`; compiles it, and begins with the next ones. */
+function objectOf(index: number): Promise<string> | undefined {
+  for (const { mutation, instruments } of all.slice(index, index + 1 + AHEAD)) {
+    const key = editsOf(mutation);
+    if (objects.has(key)) continue;
+    const object = compile(mutation, instruments);
+    // Whoever waits for it gets the error, too.
+    object.catch(() => undefined);
+    objects.set(key, object);
+  }
+  const entry = all[index];
+  return entry === undefined ? undefined : objects.get(editsOf(entry.mutation));
+}
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'xp-mutants-'));
+  sources = join(directory, 'sources');
+  cpSync(join(ROOT, 'bpf-src'), sources, { recursive: true });
+  node = await Node.create();
+  for (const instruments of [false, true]) {
+    const object = join(directory, `original-${instruments ? 'instrumented' : 'plain'}.bpf.o`);
+    const source = instruments ? INSTRUMENTED : join(sources, 'xmasq.bpf.c');
+    originals.set(instruments, new Bench(node, await compileBpf(source, object, sources)));
+  }
+});
+
+afterAll(async () => {
+  await Promise.allSettled(objects.values());
+  for (const bench of originals.values()) bench.close();
+  node.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** The judgement of a rule: undefined if it holds. Whatever is no judgement is thrown. */
+function verdictOf(rule: Rule, bench: Bench): unknown {
+  bench.reset();
+  try {
+    rule.check(bench);
+    return undefined;
+  } catch (error) {
+    if (error instanceof Error && 'matcherResult' in error) return error;
+    throw error;
+  }
+}
+
+describe('without its guard the rule fails', () => {
+  test.each(all.map(({ mutation }, index) => [mutation.guard, index] as const))('%s', async (_guard, index) => {
+    const { mutation, instruments } = all[index] ?? {};
+    const original = originals.get(instruments === true);
+    if (mutation === undefined || original === undefined) throw new Error('not reached: the table has this entry');
+    const rule = ruleOf(mutation);
+    expect(verdictOf(rule, original)).toBeUndefined();
+    const mutant = new Bench(node, await objectOf(index));
+    try {
+      expect(verdictOf(rule, mutant)).toBeInstanceOf(Error);
+    } finally {
+      mutant.close();
+    }
+  });
+});

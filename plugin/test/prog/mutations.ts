@@ -1,0 +1,485 @@
+/**
+ * Guards of the data plane, how to take each one out, and the rule that then must fail. Searched text must occur exactly
+ * once in its file.
+ */
+
+/** One change of the sources. */
+export interface Edit {
+  /** File in bpf-src. */
+  readonly file: string;
+  readonly search: string;
+  readonly replace: string;
+}
+
+/** One guard taken out. */
+export interface Mutation {
+  readonly guard: string;
+  readonly edits: readonly Edit[];
+  /** Name of the rule that proves the guard. */
+  readonly rule: string;
+}
+
+/** @param edits pairs of searched text and replacement in `file` */
+function mutation(
+  guard: string,
+  file: string,
+  rule: string,
+  ...edits: readonly (readonly [string, string])[]
+): Mutation {
+  return { guard, rule, edits: edits.map(([search, replace]) => ({ file, search, replace })) };
+}
+
+const admission: Mutation[] = [
+  mutation(
+    'mark nibble 0 is not allowed',
+    'conntrack.h',
+    'conntrack: mark nibble 0: refused',
+    ['if (!source)', 'if (0)'],
+    ['if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD)', 'if (0)'],
+  ),
+  mutation('mark nibble 1 or 3', 'conntrack.h', 'conntrack: mark nibble 2 (gateway): refused', [
+    'if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD)',
+    'if (0)',
+  ]),
+  mutation('mark bit SNAT', 'conntrack.h', 'conntrack: mark bit 5 (SNAT): refused', [
+    'if (mark & CT_MARK_SNAT)',
+    'if (0)',
+  ]),
+  mutation('mark bit hairpin', 'conntrack.h', 'conntrack: mark bit 6 (hairpin): refused', [
+    'if (mark & CT_MARK_HAIRPIN)',
+    'if (0)',
+  ]),
+  mutation('mark bit L7', 'conntrack.h', 'conntrack at the recheck: mark bit 7 (L7): demoted', [
+    'if (mark & CT_MARK_L7)',
+    'if (0)',
+  ]),
+  mutation('mark bit Service', 'conntrack.h', 'conntrack: mark bit 4 (Service): refused', [
+    '(mark & CT_MARK_SERVICE) || ',
+    '',
+  ]),
+  mutation('translated destination', 'conntrack.h', 'conntrack: translated destination: refused', [
+    ' || (status & CT_DST_NAT)',
+    '',
+  ]),
+  mutation('forbidden status bits', 'conntrack.h', 'conntrack: translated source: refused', [
+    'if (status & CT_FORBIDDEN)',
+    'if (0)',
+  ]),
+  mutation('SEEN_REPLY', 'conntrack.h', 'conntrack: not replied: refused', [
+    'if (!(status & CT_SEEN_REPLY))',
+    'if (0)',
+  ]),
+  mutation('TCP ESTABLISHED', 'conntrack.h', 'conntrack: TCP timeWait: refused', [
+    'ct->proto.tcp.state != CT_TCP_ESTABLISHED',
+    '0',
+  ]),
+  mutation('UDP ASSURED', 'conntrack.h', 'conntrack: UDP not assured: refused', [': !(status & CT_ASSURED))', ': 0)']),
+  mutation('the zone', 'conntrack.h', 'conntrack: zone 0: refused', ['.ct_zone_id = zone,', '.ct_zone_id = 0,']),
+  mutation('an approval has an end', 'admission.h', 'icmp with an approval that has expired: refused', [
+    'a && a->expires > bpf_ktime_get_coarse_ns()',
+    'a',
+  ]),
+  mutation('the sender’s MAC at admission', 'flow.h', 'a source MAC that is not the pod’s: refused', [
+    ' || !mac_equal(ep->mac, eth.smac)',
+    '',
+  ]),
+  mutation('the sender’s address at admission', 'flow.h', 'a source address that is not the pod’s: refused', [
+    'ep->addr4 != key->saddr || ',
+    '',
+  ]),
+  mutation('excluded pods', 'flow.h', 'an excluded pod: refused', [
+    'if (ep->flags & XMASQ_EP_EXCLUDED)\n\t\treturn XMASQ_REASON_EXCLUDED;\n\tf->endpoint_epoch',
+    'f->endpoint_epoch',
+  ]),
+  mutation('gateway addresses are no pods', 'flow.h', 'a gateway address inside a peer’s pod CIDR: refused', [
+    '!dest || dest->kind != XMASQ_DEST_PEER',
+    '!dest',
+  ]),
+  mutation('the peer is capable', 'flow.h', 'a pod on a node without XMasq: refused', [
+    '!peer || !(peer->flags & XMASQ_PEER_CAPABLE))\n\t\t\treturn XMASQ_REASON_PEER_NOT_CAPABLE',
+    '!peer)\n\t\t\treturn XMASQ_REASON_PEER_NOT_CAPABLE',
+  ]),
+  mutation(
+    'a frame on the node is for the pod with this MAC',
+    'flow.h',
+    'same node: a frame for another MAC is not for that pod (new flow)',
+    ['!mac_equal(ep->mac, eth.dmac) || ', ''],
+  ),
+  mutation(
+    'a slot has one owner',
+    'flow.h',
+    'a slot of another pod pair: refused',
+    ['reason = XMASQ_REASON_SLOT_TAKEN;\n\t} else if', 'goto take;\n\t} else if'],
+    [
+      '\t\t__u32 gen = s->gen;\n\n\t\ts->gen = gen | 1;',
+      '\t\t__u32 gen;\n\ntake:\n\t\tgen = s->gen;\n\t\ts->gen = gen | 1;',
+    ],
+  ),
+  mutation('a freed slot rests', 'flow.h', 'a slot that another pod pair freed less than 120 s ago: refused', [
+    '!same && now - s->freed_at < XMASQ_TOMBSTONE_NS',
+    '0',
+  ]),
+  mutation(
+    'successive keys differ',
+    'flow.h',
+    'a slot that the same pods freed just now: taken again, with another key',
+    ['s->key = s->key + 1 + (bpf_get_prandom_u32() & 0x7f);', ''],
+  ),
+  mutation(
+    'a new owner has learned nothing',
+    'flow.h',
+    'a slot that the same pods freed just now: taken again, with another key',
+    ['s->flags = 0;', ''],
+  ),
+  mutation('refused flows pause', 'flow.h', 'a refused flow asks four times at once, then pauses', [
+    'r && now < r->until',
+    '0',
+  ]),
+];
+
+const sending: Mutation[] = [
+  mutation(
+    'the sender’s MAC in a flow',
+    'pod_egress.h',
+    'a fast flow with another source MAC: slow, does not announce',
+    ['if (!mac_equal(eth->h_source, f->pod_mac))', 'if (0)'],
+  ),
+  mutation(
+    'the receiver’s MAC on the node',
+    'pod_egress.h',
+    'same node: a frame for another MAC is not for that pod (fast flow)',
+    ['if ((f->flags & XMASQ_FLOW_LOCAL) && !mac_equal(eth->h_dest, f->dmac))', 'if (0)'],
+  ),
+  mutation('the marker is cleared', 'pod_egress.h', 'first fragment: slow, marker cleared (new flow)', [
+    'set_id(ip, id);\n\tcount(XMASQ_COUNTER_MARKER_CLEARED);',
+    'count(XMASQ_COUNTER_MARKER_CLEARED);',
+  ]),
+  mutation('segments must not count into the marker', 'packet.h', 'marker: segments that would count into the marker', [
+    'if ((__u32)id + segments > 0x8000)',
+    'if (0)',
+  ]),
+  mutation('AH is left alone', 'pod_egress.h', 'AH: slow, and its ID is left alone', [
+    'if (p->proto == IPPROTO_AH)',
+    'if (0)',
+  ]),
+  mutation('endpoint epoch', 'flow.h', 'endpoint epoch changed: stale', [
+    'if (!endpoint_valid(f->endpoint, f->endpoint_epoch))',
+    'if (0)',
+  ]),
+  mutation('peer epoch', 'flow.h', 'peer epoch changed: stale', [
+    '!peer_valid(f->peer, f->peer_epoch) || f->node_saddr',
+    'f->node_saddr',
+  ]),
+  mutation('own slot belongs to the flow', 'flow.h', 'own slot given to another pair: stale', [
+    's->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
+    's->state != XMASQ_SLOT_ACTIVE)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
+  ]),
+  mutation('own slot is active', 'flow.h', 'own slot a tombstone: stale', [
+    's->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
+    's->gen != f->slot_gen)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
+  ]),
+  mutation('conntrack is asked again', 'flow.h', 'an entry that is gone at the recheck ends the flow', [
+    'if (now >= f->recheck_at)',
+    'if (0)',
+  ]),
+  mutation('a silent peer', 'flow.h', 'peer silent for 5 s: slow and announcing', [
+    '!peer_confirmed(f->peer, now)',
+    '0',
+  ]),
+  mutation('black holes', 'flow.h', 'sent fast, heard nothing for 500 ms: black hole', [
+    'now - f->unanswered_since > XMASQ_SILENCE_NS',
+    '0',
+  ]),
+  mutation('the A bit', 'flow.h', 'not fast before the peer says that it holds our key', [
+    '(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED | XMASQ_FLOW_PEER_COMPLETE)',
+    '(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED)',
+  ]),
+  mutation('TTL and DSCP are bound', 'pod_egress.h', 'another DSCP in a fast flow: slow, does not announce', [
+    'deviates = p.ttl != f->ttl || (p.tos & ~TOS_ECN) != f->tos;',
+    'deviates = p.ttl != f->ttl;',
+  ]),
+  mutation('deviating packets do not announce', 'pod_egress.h', 'another TTL in a fast flow: slow, does not announce', [
+    'if (deviates || (f->flags & XMASQ_FLOW_LOCAL)',
+    'if ((f->flags & XMASQ_FLOW_LOCAL)',
+  ]),
+  mutation('TTL 1', 'packet.h', 'TTL 1: slow', ['if (p->ttl <= 1)', 'if (0)']),
+  mutation('Traceflow', 'packet.h', 'Traceflow DSCP (TOS 0xc): slow', [
+    'if ((p->tos & TOS_TRACEFLOW) == TOS_TRACEFLOW)',
+    'if (0)',
+  ]),
+  mutation('replies from port 53', 'packet.h', 'source port 53 (UDP): slow, marker cleared (new flow)', [
+    'if (p->sport == bpf_htons(53))',
+    'if (0)',
+  ]),
+  mutation('reserved ports', 'packet.h', 'to port 4500: slow, marker cleared (fast flow)', [
+    'else if (reserved_port(p->sport, tunnel_port) || reserved_port(p->dport, tunnel_port))',
+    'else if (0)',
+  ]),
+  mutation('fragments', 'packet.h', 'first fragment: slow, marker cleared (fast flow)', [
+    'if (frag & (IP_MF | IP_OFFSET))',
+    'if (0)',
+  ]),
+  mutation('IP options', 'packet.h', 'IP options: slow, marker cleared (fast flow)', [
+    'if (*(__u8 *)ip != IPPROTO_VERSION_IHL)',
+    'if (0)',
+  ]),
+  mutation('lengths', 'packet.h', 'bytes after the packet: slow, marker cleared (fast flow)', [
+    '(!padded && p->tot_len + (__u32)ETH_HLEN != skb->len)',
+    '0',
+  ]),
+  mutation('SYN', 'packet.h', 'SYN of a fast flow: slow, and the flow ends', ['if (p->tcp_flags & TCP_SYN)', 'if (0)']),
+  mutation('FIN', 'packet.h', 'FIN of a fast flow: slow, and the flow ends', [
+    'else if (p->tcp_flags & TCP_FIN)',
+    'else if (0)',
+  ]),
+  mutation('SCTP control chunks', 'packet.h', 'SCTP INIT: slow and announcing (fast flow)', [
+    'if (!sctp_is_data(skb))',
+    'if (0)',
+  ]),
+  mutation('ICMP other than echo', 'packet.h', 'ICMP unreachable: slow, marker cleared (new flow)', [
+    'if ((l4[0] != ICMP_ECHO && l4[0] != ICMP_ECHOREPLY) || l4[1])',
+    'if (0)',
+  ]),
+  mutation('64 segments', 'packet.h', 'more than 64 segments: slow, does not announce', [
+    'if (!p->reason && p->segments > ID_MAX_SEGMENTS)',
+    'if (0)',
+  ]),
+  mutation('the uplink’s MTU', 'pod_egress.h', 'larger than the uplink’s MTU: slow and announcing', [
+    'if (!reason && too_big(skb, f))',
+    'if (0)',
+  ]),
+  mutation(
+    'an entry taken over while it is read',
+    'pod_egress.h',
+    'a flow entry that another flow took over while it was read: slow',
+    ['if (f->gen != gen || f->gen2 != gen)\n\t\treturn leave_slow(skb, p, XMASQ_REASON_STALE);', ''],
+  ),
+  mutation(
+    'RST ends the conntrack entry',
+    'pod_egress.h',
+    'RST of a fast flow: carried fast, ends the flow, its slot and the conntrack entry',
+    ['ct_reset(skb, cfg, &key, f->peer);', ''],
+  ),
+  mutation('RST ends only what is allowed', 'admission.h', 'RST does not end an entry that is not allowed any more', [
+    '!ct_verdict(ct, key->proto) && ',
+    '',
+  ]),
+  mutation('timeouts are not shortened', 'conntrack.h', 'timeouts are never shortened', [
+    '(left < 0x80000000 && left + hz / 2 >= target)',
+    '0',
+  ]),
+  mutation('draining: nothing new', 'flow.h', 'a node that does not admit: refused', [
+    'if (!(cfg->flags & XMASQ_CFG_ADMIT))\n\t\treturn XMASQ_REASON_DRAINING;',
+    '',
+  ]),
+  mutation(
+    'draining: nothing is announced',
+    'pod_egress.h',
+    'nothing sent while the node does not send, and nothing announced while it does not admit',
+    ['||\n\t\t    !(cfg->flags & XMASQ_CFG_ADMIT))', ')'],
+  ),
+];
+
+const restoring: Mutation[] = [
+  mutation('the slot’s key', 'uplink_ingress.h', 'rejected: another key', [
+    'copy.key != (__u8)(p.id >> ID_KEY_SHIFT) ||',
+    '',
+  ]),
+  mutation('COMPLETE', 'uplink_ingress.h', 'rejected: a slot that has learned no header', [
+    'if (!(copy.flags & XMASQ_SLOT_COMPLETE))',
+    'if (0)',
+  ]),
+  mutation('a slot that changes', 'uplink_ingress.h', 'rejected: a slot that is being changed', ['(gen & 1) || ', '']),
+  mutation('tombstones', 'uplink_ingress.h', 'rejected: a tombstone', [
+    '(copy.state != XMASQ_SLOT_CLOSING || now - copy.freed_at > XMASQ_CLOSING_NS)',
+    '(copy.state == XMASQ_SLOT_CLOSING && now - copy.freed_at > XMASQ_CLOSING_NS)',
+  ]),
+  mutation('closing has an end', 'uplink_ingress.h', 'rejected: more than a second after a FIN', [
+    ' || now - copy.freed_at > XMASQ_CLOSING_NS',
+    '',
+  ]),
+  mutation('endpoint epoch at the restore', 'uplink_ingress.h', 'rejected: endpoint epoch changed', [
+    '!endpoint_valid(copy.endpoint, copy.endpoint_epoch) || ',
+    '',
+  ]),
+  mutation('peer epoch at the restore', 'uplink_ingress.h', 'rejected: peer epoch changed', [
+    ' || !peer_valid(copy.peer, copy.peer_epoch))',
+    ')',
+  ]),
+  mutation('excluded pods at the restore', 'flow.h', 'rejected: endpoint excluded', [
+    '(ep->flags & (XMASQ_EP_PRESENT | XMASQ_EP_EXCLUDED)) == XMASQ_EP_PRESENT',
+    '(ep->flags & XMASQ_EP_PRESENT)',
+  ]),
+  mutation('conntrack at the restore', 'uplink_ingress.h', 'the conntrack entry is gone: demoted and rejected', [
+    'if (now >= s->recheck_at)',
+    'if (0)',
+  ]),
+  mutation('the flow at the restore', 'uplink_ingress.h', 'the flow of the slot is gone: rejected', [
+    '\tif (!f || f->slot_gen != s->gen) {\n\t\tfree_slot',
+    '\tif (!f)\n\t\treturn XMASQ_REASON_NONE;\n\tif (0) {\n\t\tfree_slot',
+  ]),
+  mutation('DF is judged', 'uplink_ingress.h', 'not masqueraded: no DF', [' || !p.df ||', ' ||']),
+  mutation('the marker is judged', 'uplink_ingress.h', 'not masqueraded: no marker', [' || !(p.id & ID_MARKER))', ')']),
+  mutation('fragments are judged', 'packet.h', 'not masqueraded: first fragment', [
+    'if (frag & (IP_MF | IP_OFFSET))',
+    'if (0)',
+  ]),
+  mutation('FIN is judged', 'packet.h', 'not masqueraded: FIN', ['else if (p->tcp_flags & TCP_FIN)', 'else if (0)']),
+  mutation('the destination is judged', 'uplink_ingress.h', 'not masqueraded: another address of the node', [
+    'if (p.daddr != cfg->uplink_addr4)',
+    'if (0)',
+  ]),
+  mutation('pkt_type is judged', 'uplink_ingress.h', 'not masqueraded: another host’s frame (pkt_type OTHERHOST)', [
+    'skb->pkt_type != PACKET_HOST || ',
+    '',
+  ]),
+  mutation(
+    'silent peers are not interpreted',
+    'uplink_ingress.h',
+    'not masqueraded: unknown key from a peer that was not heard of for 30 s',
+    ['!id || !peer_interpreted(cfg, *id, now)', '!id'],
+  ),
+  mutation(
+    'the node’s own connections',
+    'uplink_ingress.h',
+    'a zone-0 connection of the node itself: passes, counted',
+    ['if (is_nodes_own(skb, p))', 'if (0)'],
+  ),
+  mutation('unknown keys are dropped', 'uplink_ingress.h', 'RST with an unknown key: dropped, not answered', [
+    'if ((p->tcp_flags & TCP_RST) || !may_reject(peer, now))\n\t\treturn DROP;',
+    'if ((p->tcp_flags & TCP_RST) || !may_reject(peer, now))\n\t\treturn PASS;',
+  ]),
+  mutation(
+    'rejections are limited',
+    'uplink_ingress.h',
+    'at most 100 rejections to a peer in a second, the rest is dropped',
+    ['if (ps->reject_count >= XMASQ_REJECTS_PER_SEC)', 'if (0)'],
+  ),
+  mutation('a message names the current key', 'uplink_ingress.h', 'control message ignored: another key', [
+    ' || f->peer_key != m.key ||',
+    ' ||',
+  ]),
+  mutation('a message has our version', 'uplink_ingress.h', 'control message ignored: another version', [
+    ' ||\n\t    m.version != XMASQ_PROTOCOL_VERSION)',
+    ')',
+  ]),
+  mutation(
+    'a message is about a flow that is sent fast',
+    'uplink_ingress.h',
+    'control message ignored: a flow that has not sent with this key',
+    [' || !f->fast_since)', ')'],
+  ),
+  mutation(
+    'RST at the restore ends the conntrack entry',
+    'uplink_ingress.h',
+    'RST: delivered; ends the flow, the slot and the conntrack entry',
+    ['ct_reset(skb, cfg, &key, copy.peer);', ''],
+  ),
+  mutation('the mark is cleared', 'uplink_ingress.h', 'the mark is cleared, cb is empty', ['\tskb->mark = 0;\n', '']),
+];
+
+const exchange: Mutation[] = [
+  mutation('keys do not reach pods', 'pod_ingress.h', 'without a flow, too', [
+    'set_id(ip, p.df ? 0 : fresh_id());',
+    '',
+  ]),
+  mutation(
+    'keys come from peers',
+    'pod_ingress.h',
+    'forged keys from outside of the cluster teach nothing',
+    [' || from->kind != XMASQ_DEST_PEER)', ')'],
+    ['if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))', 'if (!peer)'],
+    ['from->peer == f->peer && ', ''],
+  ),
+  mutation(
+    'only capable peers have keys',
+    'pod_ingress.h',
+    'left alone: the ID of packets from a pod on a node without XMasq is their business',
+    ['if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))', 'if (!peer)'],
+  ),
+  mutation(
+    'the peer of the flow',
+    'pod_ingress.h',
+    'nothing is learned if the pod address belongs to another peer by now',
+    ['from->peer == f->peer && ', ''],
+  ),
+  mutation('the peer’s epoch when learning', 'pod_ingress.h', 'nothing is learned after the peer’s epoch has changed', [
+    ' && peer_valid(f->peer, f->peer_epoch))',
+    ')',
+  ]),
+  mutation('rejected keys rest', 'pod_ingress.h', 'a rejected key is not learned before its time', [
+    'if (now < f->reject_until && announced == f->reject_key)',
+    'if (0)',
+  ]),
+  mutation('the absence of A counts', 'pod_ingress.h', 'A sets PEER_COMPLETE, its absence clears it', [
+    'else\n\t\t__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);',
+    '',
+  ]),
+  mutation('the slot when learning', 'pod_ingress.h', 'nothing is learned into a slot of another flow', [
+    's->gen != f->slot_gen || ',
+    '',
+  ]),
+  mutation('closing on the slow path', 'pod_ingress.h', 'RST on the slow path ends the flow', [
+    'if (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) {',
+    'if (0) {',
+  ]),
+];
+
+const uplink: Mutation[] = [
+  mutation('the node’s own marker', 'uplink_egress.h', 'marker cleared: a packet of the node to a peer', [
+    '\tset_id(ip, to);\n',
+    '',
+  ]),
+  mutation('segments of the node', 'packet.h', 'marker cleared: the marker is only in reach of the segments', [
+    'if ((__u32)id + segments > 0x8000)',
+    'if (0)',
+  ]),
+  mutation('AH of the node', 'uplink_egress.h', 'passes as it is: AH: its signature covers the ID', [
+    ' || ip->protocol == IPPROTO_AH)',
+    ')',
+  ]),
+  mutation('no DF', 'uplink_egress.h', 'passes as it is: no DF: its ID must stay unique, and nobody judges it', [
+    '!(ip->frag_off & bpf_htons(IP_DF)) || ',
+    '',
+  ]),
+  mutation('only to peers', 'uplink_egress.h', 'passes as it is: to somebody who is no peer', [
+    'if (!bpf_map_lookup_elem(&peer_by_addr, &daddr))',
+    'if (0)',
+  ]),
+  mutation('the magic needs a pod', 'uplink_egress.h', 'the magic with no device: dropped', [
+    'kind == cfg->magic[0] && pod',
+    'kind == cfg->magic[0]',
+  ]),
+  mutation(
+    'a pod’s marker needs the magic',
+    'uplink_egress.h',
+    'a pod’s packet with a marker and without the magic: dropped',
+    ['if (is_pod_veth(skb->ingress_ifindex)) {', 'if (0) {'],
+  ),
+  mutation('cb is wiped', 'uplink_egress.h', 'ours: passes as it is, cb is wiped', [
+    '\t\tstore_cb(skb, 0, 0, 0, 0);\n',
+    '',
+  ]),
+  mutation(
+    'acknowledgements come from no pod',
+    'uplink_egress.h',
+    'the magic of acknowledgements on a pod’s packet: dropped',
+    ['kind == ~cfg->magic[0] && !pod', 'kind == ~cfg->magic[0]'],
+  ),
+];
+
+const instrumented: Mutation[] = [
+  mutation('VLAN tags', 'packet.h', 'uplink_ingress: a VLAN tag beside the packet: not masqueraded', [
+    'if (skb->vlan_present)',
+    'if (0)',
+  ]),
+  mutation('the target of a restore', 'uplink_ingress.h', 'uplink_ingress redirects into pod2', [
+    'bpf_redirect_peer(copy.ifindex, 0)',
+    'bpf_redirect_peer(skb->ifindex, 0)',
+  ]),
+];
+
+/** Those that a test run of the plain object proves. */
+export const mutations: readonly Mutation[] = [...admission, ...sending, ...restoring, ...exchange, ...uplink];
+/** Those that need the instrumented object. */
+export const instrumentedMutations: readonly Mutation[] = instrumented;
