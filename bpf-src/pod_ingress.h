@@ -41,10 +41,14 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 		f->fast_since = 0;
 		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_HAVE_KEY);
 	}
-	if (p->id & ID_FLAG)
+	if (p->id & ID_FLAG) {
 		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_PEER_COMPLETE);
-	else
+	} else if ((f->flags & XMASQ_FLOW_PEER_COMPLETE) && slot_try_lock(s)) {
 		__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);
+		/* The announcement may be a late one: if so, the peer's next masqueraded packet says it. */
+		s->flags &= ~XMASQ_SLOT_PEER_FAST;
+		slot_unlock(s);
+	}
 }
 
 static __always_inline int pod_ingress_main(struct __sk_buff *skb)

@@ -225,8 +225,13 @@ static __noinline __u32 recheck_slot(struct __sk_buff *skb, const struct xmasq_c
 		return XMASQ_REASON_STALE;
 	}
 	/* Who sends with our key has seen an announcement of ours, i.e. has learned all it needs to restore. */
-	if (!(f->flags & XMASQ_FLOW_PEER_COMPLETE))
-		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_PEER_COMPLETE);
+	if (!(f->flags & XMASQ_FLOW_PEER_COMPLETE) || !(s->flags & XMASQ_SLOT_PEER_FAST)) {
+		if (slot_try_lock(s)) {
+			__sync_fetch_and_or(&f->flags, XMASQ_FLOW_PEER_COMPLETE);
+			s->flags |= XMASQ_SLOT_PEER_FAST;
+			slot_unlock(s);
+		}
+	}
 	return XMASQ_REASON_NONE;
 }
 
@@ -304,7 +309,8 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	if (!(copy.flags & XMASQ_SLOT_COMPLETE))
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, copy.peer);
 	if (copy.state == XMASQ_SLOT_ACTIVE) {
-		if (now >= copy.recheck_at || now - copy.last_rx > XMASQ_VERIFY_NS) {
+		if (now >= copy.recheck_at || now - copy.last_rx > XMASQ_VERIFY_NS ||
+		    !(copy.flags & XMASQ_SLOT_PEER_FAST)) {
 			if (recheck_slot(skb, cfg, &sk, s))
 				return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy.peer);
 		}
