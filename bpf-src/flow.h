@@ -72,37 +72,53 @@ static __always_inline bool peer_valid(__u32 id, __u32 epoch)
 	return peer && peer->epoch == epoch && (peer->flags & XMASQ_PEER_CAPABLE);
 }
 
-static __always_inline bool peer_alive(__u32 id, __u64 now, __u64 limit)
+/* Does the peer hear us? Sending fast needs a recent proof. */
+static __always_inline bool peer_confirmed(__u32 id, __u64 now)
 {
 	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
 
-	return ps && ps->last_life && now - ps->last_life < limit;
+	return ps && ps->last_confirmed && now - ps->last_confirmed < XMASQ_SEND_LIFE_NS;
+}
+
+/* Do we hear the peer? Telling it to send fast needs a recent sign of life. */
+static __always_inline bool peer_heard(__u32 id, __u64 now)
+{
+	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
+
+	return ps && ps->last_life && now - ps->last_life < XMASQ_SEND_LIFE_NS;
 }
 
 /*
  * Are packets of this node to be read as masqueraded ones? A peer that has not been heard of for long may have lost its
- * hooks, and what looks masqueraded is its own traffic. After a loss of state here the clock starts anew: peers go on
- * sending what can no longer be restored.
+ * hooks, and what looks masqueraded is its own traffic. A peer that has withdrawn its capability may still send for a
+ * while. After a loss of state here the clock starts anew: capable peers go on sending what can no longer be restored.
  */
 static __always_inline bool peer_interpreted(const struct xmasq_config *cfg, __u32 id, __u64 now)
 {
 	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
 	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &id);
+	__u64 since;
 
-	if (!ps || !peer || !(peer->flags & XMASQ_PEER_CAPABLE))
+	if (!ps || !peer || !(peer->flags & XMASQ_PEER_PRESENT))
 		return false;
+	since = ps->last_life;
+	if ((peer->flags & XMASQ_PEER_CAPABLE) && since < cfg->state_since)
+		since = cfg->state_since;
 	/* state_since is from user space's finer clock and may lie a tick ahead. */
-	return (__s64)(now - (ps->last_life > cfg->state_since ? ps->last_life : cfg->state_since)) <
-	       (__s64)XMASQ_INTERPRET_NS;
+	return since && (__s64)(now - since) < (__s64)XMASQ_INTERPRET_NS;
 }
 
-static __always_inline void peer_lives(__u32 id, __u64 now)
+static __always_inline void peer_lives(__u32 id, __u64 now, bool confirmed)
 {
 	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
 
+	if (!ps)
+		return;
 	/* Not with every packet: the line is shared by all CPUs. */
-	if (ps && now - ps->last_life > 100 * XMASQ_MS)
+	if (now - ps->last_life > 100 * XMASQ_MS)
 		ps->last_life = now;
+	if (confirmed && now - ps->last_confirmed > 100 * XMASQ_MS)
+		ps->last_confirmed = now;
 }
 
 static __always_inline bool flow_is_slow(const struct xmasq_flow *f)
@@ -207,7 +223,7 @@ static __always_inline __u32 mtu_of(struct __sk_buff *skb, __u32 ifindex)
 
 /*
  * Takes the slot for the flow's ports. A live slot of the same pods is used again with its key; a freed one gets another
- * key; other pods get it 120 s after it was freed. Returns enum xmasq_reason; gen and key through `f`.
+ * key after XMASQ_QUIET_NS; other pods get it XMASQ_TOMBSTONE_NS after it was freed. Returns enum xmasq_reason; gen and key through `f`.
  */
 static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow *f, struct xmasq_slot *fresh,
 				   __u64 now)
@@ -215,7 +231,7 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 	struct xmasq_slot_key sk;
 	struct xmasq_slot *s;
 	__u32 reason = XMASQ_REASON_NONE;
-	bool same;
+	bool same, current;
 
 	if (!key || !f || !fresh)
 		return XMASQ_REASON_STALE;
@@ -246,16 +262,17 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		slot_unlock(s);
 		return XMASQ_REASON_SLOT_TAKEN;
 	}
-	same = s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
-	       s->endpoint_epoch == f->endpoint_epoch && s->peer_epoch == f->peer_epoch;
+	same = s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex;
+	current = s->endpoint_epoch == f->endpoint_epoch && s->peer_epoch == f->peer_epoch;
 	if (s->state == XMASQ_SLOT_ACTIVE && !same && endpoint_valid(s->endpoint, s->endpoint_epoch) &&
 	    peer_valid(s->peer, s->peer_epoch)) {
 		reason = XMASQ_REASON_SLOT_TAKEN;
-	} else if (s->state == XMASQ_SLOT_ACTIVE && !same) {
-		/* Its pod or peer is gone, and nobody has freed it yet. */
+	} else if (s->state == XMASQ_SLOT_ACTIVE && (!same || !current)) {
+		/* Its pod or peer is gone or another one, and nobody has freed it yet. */
 		free_slot(s, XMASQ_SLOT_TOMBSTONE, now);
 		reason = XMASQ_REASON_SLOT_RECENT;
-	} else if (!same && now - s->freed_at < XMASQ_TOMBSTONE_NS) {
+	} else if (s->state != XMASQ_SLOT_ACTIVE &&
+		   (__s64)(now - s->freed_at) < (__s64)(same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS)) {
 		reason = XMASQ_REASON_SLOT_RECENT;
 	} else {
 		__u32 gen = s->gen;
@@ -333,6 +350,9 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		return XMASQ_REASON_SPOOF;
 	if (!(cfg->flags & XMASQ_CFG_ADMIT))
 		return XMASQ_REASON_DRAINING;
+	/* Peers still send with keys that are forgotten here; a new one might be the same by chance. */
+	if ((__s64)(now - cfg->state_since) < (__s64)XMASQ_QUIET_NS)
+		return XMASQ_REASON_SLOT_RECENT;
 
 	f->gen = f->gen2 = bpf_get_prandom_u32();
 	f->proto = key->proto;
@@ -458,7 +478,7 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 		f->unanswered_since = 0;
 	if (now < f->hole_until) {
 		blocked = XMASQ_REASON_BLACK_HOLE;
-	} else if (!peer_alive(f->peer, now, XMASQ_SEND_LIFE_NS)) {
+	} else if (!peer_confirmed(f->peer, now)) {
 		blocked = XMASQ_REASON_PEER_SILENT;
 	} else if (!flow_is_slow(f)) {
 		if (!f->unanswered_since) {

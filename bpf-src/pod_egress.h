@@ -29,7 +29,7 @@ static __always_inline int leave_slow(struct __sk_buff *skb, const struct packet
 }
 
 /* The same, but the packet carries our key to the peer. */
-static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_flow *f, __u32 reason)
+static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_flow *f, __u32 reason, __u64 now)
 {
 	struct iphdr *ip;
 	__u16 id;
@@ -40,7 +40,8 @@ static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_
 	if ((void *)(ip + 1) > packet_end(skb))
 		return PASS;
 	id = ID_MARKER | (__u16)f->own_key << ID_KEY_SHIFT;
-	if (f->flags & XMASQ_FLOW_HAVE_KEY)
+	/* "Send fast": not to a peer that we do not hear, nor while what it sends seems to be lost. */
+	if ((f->flags & XMASQ_FLOW_HAVE_KEY) && now >= f->hole_until && peer_heard(f->peer, now))
 		id |= ID_FLAG;
 	set_id(ip, id);
 	if (!(f->flags & XMASQ_FLOW_ANNOUNCED))
@@ -176,7 +177,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		f->slow_packets++;
 		if (f->flags & XMASQ_FLOW_LOCAL)
 			return leave_slow(skb, &p, XMASQ_REASON_KEY_EXCHANGE);
-		return leave_announcing(skb, f, XMASQ_REASON_KEY_EXCHANGE);
+		return leave_announcing(skb, f, XMASQ_REASON_KEY_EXCHANGE, now);
 	}
 
 	eth = packet_start(skb);
@@ -203,7 +204,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		f->deviating_since = 0;
 	}
 
-	if (now >= f->verify_at || (!f->recheck_at && !reason)) {
+	if (now >= f->verify_at || (!f->recheck_at && !reason && !flow_is_slow(f))) {
 		__u32 why = verify(skb, cfg, &key, f, now);
 
 		if (why) {
@@ -216,7 +217,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 	if (!reason && flow_is_slow(f)) {
 		/* A RST must not wait: conntrack would not let it pass (see ct_reset). */
 		if (!(p.tcp_flags & TCP_RST) || !f->fast_since || (f->flags & FLOW_READY) != FLOW_READY ||
-		    f->blocked == XMASQ_REASON_DRAINING || f->blocked == XMASQ_REASON_NO_NEIGHBOUR)
+		    f->blocked != XMASQ_REASON_BLACK_HOLE)
 			reason = f->blocked ? f->blocked : XMASQ_REASON_KEY_EXCHANGE;
 	}
 	if (!reason && too_big(skb, f))
@@ -233,7 +234,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		if (deviates || (f->flags & XMASQ_FLOW_LOCAL) || p.segments > ID_MAX_SEGMENTS ||
 		    !(cfg->flags & XMASQ_CFG_ADMIT))
 			return leave_slow(skb, &p, reason);
-		return leave_announcing(skb, f, reason);
+		return leave_announcing(skb, f, reason, now);
 	}
 
 	if (!f->fast_since)

@@ -14,7 +14,7 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 	struct ethhdr *eth;
 	bool is_new;
 
-	peer_lives(f->peer, now);
+	peer_lives(f->peer, now, p->id & ID_FLAG);
 	if (now < f->reject_until && announced == f->reject_key)
 		return;
 	count(XMASQ_COUNTER_KEY_LEARNED);
@@ -23,7 +23,8 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 	s = bpf_map_lookup_elem(&slots, &sk);
 	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
 		return;
-	if (!(s->flags & XMASQ_SLOT_COMPLETE) || s->learned_key != announced) {
+	/* Whoever announces means its present header, see pod_egress: so every announcement counts. */
+	if (!(s->flags & XMASQ_SLOT_COMPLETE) || s->ttl != p->ttl || s->tos != (p->tos & ~TOS_ECN)) {
 		eth = packet_start(skb);
 		if ((void *)(eth + 1) > packet_end(skb) || !slot_try_lock(s))
 			return;
@@ -31,7 +32,6 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 		__builtin_memcpy(s->smac, eth->h_source, 6);
 		s->ttl = p->ttl;
 		s->tos = p->tos & ~TOS_ECN;
-		s->learned_key = announced;
 		barrier();
 		s->flags |= XMASQ_SLOT_COMPLETE;
 		slot_unlock(s);
@@ -39,9 +39,12 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 	if (is_new) {
 		f->peer_key = announced;
 		f->fast_since = 0;
+		f->verify_at = 0;
 		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_HAVE_KEY);
 	}
 	if (p->id & ID_FLAG) {
+		if (flow_is_slow(f))
+			f->verify_at = 0;
 		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_PEER_COMPLETE);
 	} else if ((f->flags & XMASQ_FLOW_PEER_COMPLETE) && slot_try_lock(s)) {
 		__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);

@@ -102,7 +102,7 @@ static __noinline int control(struct __sk_buff *skb, __be32 peer_addr)
 		goto ignored;
 	if (m.type == XMASQ_CTL_ACK) {
 		s->last_rx = now;
-		peer_lives(f->peer, now);
+		peer_lives(f->peer, now, true);
 		count(XMASQ_COUNTER_ACK_RECEIVED);
 	} else if (m.type == XMASQ_CTL_REJECT) {
 		__sync_fetch_and_and(&f->flags, ~(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE));
@@ -228,6 +228,7 @@ static __noinline __u32 recheck_slot(struct __sk_buff *skb, const struct xmasq_c
 	if (!(f->flags & XMASQ_FLOW_PEER_COMPLETE) || !(s->flags & XMASQ_SLOT_PEER_FAST)) {
 		if (slot_try_lock(s)) {
 			__sync_fetch_and_or(&f->flags, XMASQ_FLOW_PEER_COMPLETE);
+			f->verify_at = 0;
 			s->flags |= XMASQ_SLOT_PEER_FAST;
 			slot_unlock(s);
 		}
@@ -235,7 +236,7 @@ static __noinline __u32 recheck_slot(struct __sk_buff *skb, const struct xmasq_c
 	return XMASQ_REASON_NONE;
 }
 
-/* Tells the peer that its packets arrive, if the local pod has not answered by itself for a while: see uplink_egress. */
+/* Tells the peer that its packets arrive, if the local pod has sent nothing fast since the last time: see uplink_egress. */
 static __always_inline void acknowledge(struct __sk_buff *skb, const struct xmasq_config *cfg,
 					struct xmasq_slot_key *sk, struct xmasq_slot *s, __u64 now)
 {
@@ -245,8 +246,13 @@ static __always_inline void acknowledge(struct __sk_buff *skb, const struct xmas
 	s->ack_at = now + XMASQ_ACK_NS;
 	flow_key_of(sk, s, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f || now - f->last_tx < XMASQ_ACK_NS || !(cfg->flags & XMASQ_CFG_ADMIT))
+	if (!f || !(cfg->flags & XMASQ_CFG_ADMIT))
 		return;
+	/* What the pod has sent fast since must count as the answer: if it is lost, the peer shall notice. */
+	if (f->tx_packets != s->acked_tx) {
+		s->acked_tx = f->tx_packets;
+		return;
+	}
 	store_cb(skb, ~cfg->magic[0], cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	if (bpf_clone_redirect(skb, skb->ifindex, 0) == 0)
 		count(XMASQ_COUNTER_ACK_SENT);
@@ -320,7 +326,7 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	s->last_rx = now;
 	__sync_fetch_and_add(&s->rx_packets, p.segments);
 	__sync_fetch_and_add(&s->rx_bytes, p.tot_len + (p.segments - 1) * 40);
-	peer_lives(copy.peer, now);
+	peer_lives(copy.peer, now, true);
 
 	if (p.tcp_flags & TCP_RST) {
 		struct xmasq_flow_key key;

@@ -36,6 +36,7 @@
 #define XMASQ_PAUSE_NS (2 * XMASQ_SEC)       /* a pod that was silent for so long does not wait for an answer */
 #define XMASQ_UNHEARD_NS (200 * XMASQ_MS)    /* the peer announces still, though we have sent fast for so long */
 #define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC) /* a freed slot is not given to other pods for so long */
+#define XMASQ_QUIET_NS (500 * XMASQ_MS)      /* nor to the same pods for so long: packets under way would meet it */
 #define XMASQ_CLOSING_NS XMASQ_SEC           /* after a FIN, packets that were under way are still restored */
 #define XMASQ_BACKOFF_MIN_NS (10 * XMASQ_MS) /* refused admission: first and longest pause */
 #define XMASQ_BACKOFF_MAX_NS XMASQ_SEC
@@ -97,9 +98,10 @@ struct xmasq_peer {
 
 /* What the programs know of a peer: an element of `peer_state`, same index. Written by the programs only. */
 struct xmasq_peer_state {
-	__u64 last_life;     /* last valid masqueraded or announcing packet of any flow */
-	__u64 reject_window; /* start of the current second of rejections */
-	__u64 reject_count;  /* rejections sent in it */
+	__u64 last_life;      /* last valid masqueraded or announcing packet, or acknowledgement, of any flow */
+	__u64 last_confirmed; /* ... that proves that the peer hears us: all but announcements with A=0 */
+	__u64 reject_window;  /* start of the current second of rejections */
+	__u64 reject_count;   /* rejections sent in it */
 };
 
 /* Key of the maps that are looked up by an address. */
@@ -226,6 +228,7 @@ struct xmasq_slot {
 	__u64 recheck_at;
 	__u64 freed_at;
 	__u64 ack_at;   /* next acknowledgement, see XMASQ_ACK_NS */
+	__u64 acked_tx; /* the flow's tx_packets at the last one */
 	__be32 saddr;   /* the peer's pod */
 	__be32 daddr;   /* the local pod */
 	__u32 ifindex;  /* host-side veth of the local pod */
@@ -237,12 +240,11 @@ struct xmasq_slot {
 	__u8 smac[6];    /* Ethernet addresses as the slow path delivers them */
 	__u8 dmac[6];
 	__u8 key;
-	__u8 state;       /* enum xmasq_slot_state */
-	__u8 flags;       /* enum xmasq_slot_flag */
-	__u8 ttl;         /* as the slow path delivers it */
-	__u8 tos;         /* DSCP << 2, likewise */
-	__u8 learned_key; /* the peer's key in the announcement that ttl and tos were learned from */
-	__u8 pad[6];
+	__u8 state; /* enum xmasq_slot_state */
+	__u8 flags; /* enum xmasq_slot_flag */
+	__u8 ttl;   /* as the slow path delivers it */
+	__u8 tos;   /* DSCP << 2, likewise */
+	__u8 pad[7];
 };
 
 /* The sidecar's word that conntrack allows a flow (key: xmasq_flow_key): value of `approvals`. */

@@ -198,8 +198,8 @@ export class Peers {
   }
 
   #isAlive(id: number, now: bigint): boolean {
-    const { lastLife } = this.#o.tables.peerState.get(id);
-    return lastLife !== 0n && now - lastLife < SEND_LIFE_NS;
+    const { lastConfirmed } = this.#o.tables.peerState.get(id);
+    return lastConfirmed !== 0n && now - lastConfirmed < SEND_LIFE_NS;
   }
 
   /** Numbers, addresses and prefixes that belong to none of the known peers. */
@@ -238,7 +238,7 @@ export class Peers {
     this.#known.set(node.name, peer);
     // Signs of life of whoever had the number before are not this one's.
     if (before === undefined) {
-      this.#o.tables.peerState.set(id, { lastLife: 0n, rejectWindow: 0n, rejectCount: 0n });
+      this.#o.tables.peerState.set(id, { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n });
       this.#o.log.info({ peer: node.name, address: node.address, id, capable: isCapable(node) }, 'peer');
     }
     return peer;

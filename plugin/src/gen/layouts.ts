@@ -2,7 +2,7 @@
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '4acff55773240ec4';
+export const LAYOUT_HASH = 'b7c3e45cebb4d49a';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -778,35 +778,42 @@ function readPeer(from: Buffer, at: number): Peer {
 /** struct xmasq_peer, 16 bytes. */
 export const peerCodec: Codec<Peer> = makeCodec('xmasq_peer', 16, writePeer, readPeer);
 
-/** struct xmasq_peer_state, 24 bytes. */
+/** struct xmasq_peer_state, 32 bytes. */
 export interface PeerState {
   /** u64, offset 0. */
   readonly lastLife: bigint;
   /** u64, offset 8. */
-  readonly rejectWindow: bigint;
+  readonly lastConfirmed: bigint;
   /** u64, offset 16. */
+  readonly rejectWindow: bigint;
+  /** u64, offset 24. */
   readonly rejectCount: bigint;
 }
 function writePeerState(to: Buffer, at: number, value: PeerState): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_peer_state.last_life', value.lastLife, 0n, 18446744073709551615n), at);
   to.writeBigUInt64LE(
-    checkBigInteger('xmasq_peer_state.reject_window', value.rejectWindow, 0n, 18446744073709551615n),
+    checkBigInteger('xmasq_peer_state.last_confirmed', value.lastConfirmed, 0n, 18446744073709551615n),
     at + 8,
   );
   to.writeBigUInt64LE(
-    checkBigInteger('xmasq_peer_state.reject_count', value.rejectCount, 0n, 18446744073709551615n),
+    checkBigInteger('xmasq_peer_state.reject_window', value.rejectWindow, 0n, 18446744073709551615n),
     at + 16,
+  );
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_peer_state.reject_count', value.rejectCount, 0n, 18446744073709551615n),
+    at + 24,
   );
 }
 function readPeerState(from: Buffer, at: number): PeerState {
   return {
     lastLife: from.readBigUInt64LE(at),
-    rejectWindow: from.readBigUInt64LE(at + 8),
-    rejectCount: from.readBigUInt64LE(at + 16),
+    lastConfirmed: from.readBigUInt64LE(at + 8),
+    rejectWindow: from.readBigUInt64LE(at + 16),
+    rejectCount: from.readBigUInt64LE(at + 24),
   };
 }
-/** struct xmasq_peer_state, 24 bytes. */
-export const peerStateCodec: Codec<PeerState> = makeCodec('xmasq_peer_state', 24, writePeerState, readPeerState);
+/** struct xmasq_peer_state, 32 bytes. */
+export const peerStateCodec: Codec<PeerState> = makeCodec('xmasq_peer_state', 32, writePeerState, readPeerState);
 
 /** struct xmasq_prefix4, 8 bytes. */
 export interface Prefix4 {
@@ -860,7 +867,7 @@ function readRefusal(from: Buffer, at: number): Refusal {
 /** struct xmasq_refusal, 32 bytes. */
 export const refusalCodec: Codec<Refusal> = makeCodec('xmasq_refusal', 32, writeRefusal, readRefusal);
 
-/** struct xmasq_slot, 112 bytes. */
+/** struct xmasq_slot, 120 bytes. */
 export interface Slot {
   /** u32, offset 0. */
   readonly gen: number;
@@ -878,38 +885,38 @@ export interface Slot {
   readonly freedAt: bigint;
   /** u64, offset 48. */
   readonly ackAt: bigint;
-  /** u32, network byte order in C, offset 56. */
+  /** u64, offset 56. */
+  readonly ackedTx: bigint;
+  /** u32, network byte order in C, offset 64. */
   readonly saddr: number;
-  /** u32, network byte order in C, offset 60. */
+  /** u32, network byte order in C, offset 68. */
   readonly daddr: number;
-  /** u32, offset 64. */
-  readonly ifindex: number;
-  /** u32, offset 68. */
-  readonly endpoint: number;
   /** u32, offset 72. */
-  readonly endpointEpoch: number;
+  readonly ifindex: number;
   /** u32, offset 76. */
-  readonly peer: number;
+  readonly endpoint: number;
   /** u32, offset 80. */
-  readonly peerEpoch: number;
+  readonly endpointEpoch: number;
   /** u32, offset 84. */
+  readonly peer: number;
+  /** u32, offset 88. */
+  readonly peerEpoch: number;
+  /** u32, offset 92. */
   readonly csumDiff: number;
-  /** 6 bytes, offset 88. */
+  /** 6 bytes, offset 96. */
   readonly smac: Uint8Array;
-  /** 6 bytes, offset 94. */
+  /** 6 bytes, offset 102. */
   readonly dmac: Uint8Array;
-  /** u8, offset 100. */
+  /** u8, offset 108. */
   readonly key: number;
-  /** u8, offset 101. */
+  /** u8, offset 109. */
   readonly state: number;
-  /** u8, offset 102. */
+  /** u8, offset 110. */
   readonly flags: number;
-  /** u8, offset 103. */
+  /** u8, offset 111. */
   readonly ttl: number;
-  /** u8, offset 104. */
+  /** u8, offset 112. */
   readonly tos: number;
-  /** u8, offset 105. */
-  readonly learnedKey: number;
 }
 function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeUInt32LE(checkInteger('xmasq_slot.gen', value.gen, 0, 4294967295), at);
@@ -920,24 +927,24 @@ function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 32);
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.freed_at', value.freedAt, 0n, 18446744073709551615n), at + 40);
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.ack_at', value.ackAt, 0n, 18446744073709551615n), at + 48);
-  to.writeUInt32BE(checkInteger('xmasq_slot.saddr', value.saddr, 0, 4294967295), at + 56);
-  to.writeUInt32BE(checkInteger('xmasq_slot.daddr', value.daddr, 0, 4294967295), at + 60);
-  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 64);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 68);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 72);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 76);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 80);
-  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 84);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.acked_tx', value.ackedTx, 0n, 18446744073709551615n), at + 56);
+  to.writeUInt32BE(checkInteger('xmasq_slot.saddr', value.saddr, 0, 4294967295), at + 64);
+  to.writeUInt32BE(checkInteger('xmasq_slot.daddr', value.daddr, 0, 4294967295), at + 68);
+  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 72);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 76);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 80);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 84);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 88);
+  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 92);
   checkLength('xmasq_slot.smac', value.smac, 6);
-  to.set(value.smac, at + 88);
+  to.set(value.smac, at + 96);
   checkLength('xmasq_slot.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 94);
-  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 100);
-  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 101);
-  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 102);
-  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 103);
-  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 104);
-  to.writeUInt8(checkInteger('xmasq_slot.learned_key', value.learnedKey, 0, 255), at + 105);
+  to.set(value.dmac, at + 102);
+  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 108);
+  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 109);
+  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 110);
+  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 111);
+  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 112);
 }
 function readSlot(from: Buffer, at: number): Slot {
   return {
@@ -949,50 +956,50 @@ function readSlot(from: Buffer, at: number): Slot {
     recheckAt: from.readBigUInt64LE(at + 32),
     freedAt: from.readBigUInt64LE(at + 40),
     ackAt: from.readBigUInt64LE(at + 48),
-    saddr: from.readUInt32BE(at + 56),
-    daddr: from.readUInt32BE(at + 60),
-    ifindex: from.readUInt32LE(at + 64),
-    endpoint: from.readUInt32LE(at + 68),
-    endpointEpoch: from.readUInt32LE(at + 72),
-    peer: from.readUInt32LE(at + 76),
-    peerEpoch: from.readUInt32LE(at + 80),
-    csumDiff: from.readUInt32LE(at + 84),
-    smac: Uint8Array.from(from.subarray(at + 88, at + 88 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 94, at + 94 + 6)),
-    key: from.readUInt8(at + 100),
-    state: from.readUInt8(at + 101),
-    flags: from.readUInt8(at + 102),
-    ttl: from.readUInt8(at + 103),
-    tos: from.readUInt8(at + 104),
-    learnedKey: from.readUInt8(at + 105),
+    ackedTx: from.readBigUInt64LE(at + 56),
+    saddr: from.readUInt32BE(at + 64),
+    daddr: from.readUInt32BE(at + 68),
+    ifindex: from.readUInt32LE(at + 72),
+    endpoint: from.readUInt32LE(at + 76),
+    endpointEpoch: from.readUInt32LE(at + 80),
+    peer: from.readUInt32LE(at + 84),
+    peerEpoch: from.readUInt32LE(at + 88),
+    csumDiff: from.readUInt32LE(at + 92),
+    smac: Uint8Array.from(from.subarray(at + 96, at + 96 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 102, at + 102 + 6)),
+    key: from.readUInt8(at + 108),
+    state: from.readUInt8(at + 109),
+    flags: from.readUInt8(at + 110),
+    ttl: from.readUInt8(at + 111),
+    tos: from.readUInt8(at + 112),
   };
 }
-/** struct xmasq_slot, 112 bytes. */
-export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 112, writeSlot, readSlot);
+/** struct xmasq_slot, 120 bytes. */
+export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 120, writeSlot, readSlot);
 
-/** struct xmasq_scratch, 392 bytes. */
+/** struct xmasq_scratch, 400 bytes. */
 export interface Scratch {
   /** struct xmasq_flow, offset 0. */
   readonly flow: Flow;
   /** struct xmasq_slot, offset 200. */
   readonly slot: Slot;
-  /** struct xmasq_named, offset 312. */
+  /** struct xmasq_named, offset 320. */
   readonly named: Named;
 }
 function writeScratch(to: Buffer, at: number, value: Scratch): void {
   writeFlow(to, at, value.flow);
   writeSlot(to, at + 200, value.slot);
-  writeNamed(to, at + 312, value.named);
+  writeNamed(to, at + 320, value.named);
 }
 function readScratch(from: Buffer, at: number): Scratch {
   return {
     flow: readFlow(from, at),
     slot: readSlot(from, at + 200),
-    named: readNamed(from, at + 312),
+    named: readNamed(from, at + 320),
   };
 }
-/** struct xmasq_scratch, 392 bytes. */
-export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 392, writeScratch, readScratch);
+/** struct xmasq_scratch, 400 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 400, writeScratch, readScratch);
 
 /** struct xmasq_slot_key, 12 bytes. */
 export interface SlotKey {

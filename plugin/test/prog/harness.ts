@@ -436,7 +436,7 @@ export class Bench {
       const flags = PeerFlag.PRESENT | (peer === PLAIN_NODE ? 0 : PeerFlag.CAPABLE);
       tables.peers.set(peer.id, { addr4, flags, epoch: peer.epoch });
       tables.peerByAddr.set(addr4, peer.id);
-      tables.peerState.set(peer.id, { lastLife: 0n, rejectWindow: 0n, rejectCount: 0n });
+      tables.peerState.set(peer.id, { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n });
       if (!('pod' in peer)) continue;
       const addr = (parseIpv4(peer.pod) & 0xffffff00) >>> 0;
       tables.destinations.set({ prefixlen: 24, addr }, { kind: DestKind.PEER, peer: peer.id });
@@ -450,7 +450,7 @@ export class Bench {
 
   /** Says when a peer was last heard of. */
   heard(peer: { readonly id: number }, at: bigint): void {
-    this.tables.peerState.set(peer.id, { lastLife: at, rejectWindow: 0n, rejectCount: 0n });
+    this.tables.peerState.set(peer.id, { lastLife: at, lastConfirmed: at, rejectWindow: 0n, rejectCount: 0n });
   }
 
   /** Runs a program on a frame, on the device that it would see it on unless `skb` says otherwise. */

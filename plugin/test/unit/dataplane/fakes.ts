@@ -67,7 +67,7 @@ export class FakeArray<V> implements ArrayTable<V> {
 
 const zeroEndpoint: Endpoint = { ifindex: 0, addr4: 0, flags: 0, epoch: 0, mac: new Uint8Array(6) };
 const zeroPeer: Peer = { addr4: 0, flags: 0, epoch: 0 };
-const zeroState: PeerState = { lastLife: 0n, rejectWindow: 0n, rejectCount: 0n };
+const zeroState: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n };
 export const zeroConfig: DataPlaneConfig = {
   layoutVersion: 0,
   flags: 0,
@@ -236,6 +236,7 @@ export function slot(over: Partial<Slot> = {}): Slot {
     recheckAt: 0n,
     freedAt: 0n,
     ackAt: 0n,
+    ackedTx: 0n,
     saddr: key.daddr,
     daddr: key.saddr,
     ifindex: key.ifindex,
@@ -251,7 +252,6 @@ export function slot(over: Partial<Slot> = {}): Slot {
     flags: 3,
     ttl: 62,
     tos: 0,
-    learnedKey: 1,
     ...over,
   };
 }

@@ -96,7 +96,7 @@ describe('peers', () => {
   test('a number goes to another node without the signs of life of the one before', () => {
     const peers = make();
     peers.update(state(node(2)));
-    tables.peerState.set(1, { lastLife: clock.time, rejectWindow: 0n, rejectCount: 0n });
+    tables.peerState.set(1, { lastLife: clock.time, lastConfirmed: clock.time, rejectWindow: 0n, rejectCount: 0n });
     expect(peers.alive).toBe(1);
     clock.seconds(6);
     expect(peers.alive).toBe(0);
@@ -104,7 +104,7 @@ describe('peers', () => {
     expect(tables.peers.get(1).flags).toBe(0);
     expect(destinations()).toEqual([]);
     expect(peers.count).toBe(0);
-    tables.peerState.set(2, { lastLife: clock.time, rejectWindow: 0n, rejectCount: 0n });
+    tables.peerState.set(2, { lastLife: clock.time, lastConfirmed: clock.time, rejectWindow: 0n, rejectCount: 0n });
     peers.update(state(node(4)));
     expect(peers.idOf('n4')).toBe(2);
     expect(tables.peerState.get(2).lastLife).toBe(0n);
