@@ -1,0 +1,48 @@
+/** A pod goes, another gets its address, and others go on sending: nothing of theirs reaches the new pod by the fast path. */
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { Pod } from '../lab/lab.ts';
+import { up } from '../lab/native/native.ts';
+import type { NativeLab } from '../lab/native/native.ts';
+import { startSidecars } from '../lab/sidecar.ts';
+import type { LabSidecars } from '../lab/sidecar.ts';
+import { atLeast } from './support/matchers.ts';
+import { PodReplacement } from './support/replacement.ts';
+import type { Learning } from './support/replacement.ts';
+
+/** Pods that are replaced at the same time. */
+const TOGETHER = 4;
+
+describe('an address that is given to a new pod', () => {
+  let lab: NativeLab;
+  let sidecars: LabSidecars;
+  let replacement: PodReplacement;
+  let pods: Pod[];
+
+  beforeAll(async () => {
+    lab = await up({ podsPerNode: 1 });
+    const node = lab.node(1);
+    pods = [];
+    for (let i = 0; i < TOGETHER; i++) pods.push(await node.addPod());
+    sidecars = await startSidecars(lab);
+    replacement = new PodReplacement(lab, sidecars, lab.node(0).pod(0), node.pod(0));
+  });
+  afterAll(async () => {
+    await sidecars.down();
+    await lab.down();
+  });
+
+  const rounds: Learning[] = ['in order', 'late', 'by a snapshot', 'after a restart', 'in order'];
+  test.each(rounds.map((learning, i) => ({ learning, round: i + 1 })))(
+    'brings it no packet of an old flow, if the sidecar learns of it $learning (round $round)',
+    async ({ learning }) => {
+      const { results, pods: next } = await replacement.replace(pods, learning);
+      pods = next;
+      expect(results).toHaveLength(TOGETHER);
+      for (const { before, arrivals } of results) {
+        expect(before).toEqual(before.map(({ flow }) => ({ flow, fast: atLeast(1), slow: 0 })));
+        expect(arrivals).toEqual(arrivals.map(({ flow }) => ({ flow, fast: 0, slow: atLeast(1) })));
+      }
+    },
+    40_000,
+  );
+});
