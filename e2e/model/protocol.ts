@@ -154,6 +154,19 @@ export const RULES: Rules = {
   quiet: true,
 };
 
+/**
+ * What the data plane does. It has not the exact proof: an announcement with A=1 may mean a key from before a loss of state.
+ * Then a pod's packet can be restored with the TTL or DSCP that its flow had before, until the next announcement; it needs a
+ * loss of state, a change of the header and a lost or overtaken announcement at once.
+ */
+export const BUILT_RULES: Rules = {
+  ...RULES,
+  exactProof: false,
+  ackAnnouncements: false,
+  ackAnnounces: false,
+  controlNeedsFast: true,
+};
+
 /** A pod's packet. */
 export interface PodPacket {
   readonly id: number;

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
-import { EARLY_RULES, FIRST_RULES, RULES, TIMES, type Rules } from '../../../../e2e/model/protocol.ts';
+import { BUILT_RULES, EARLY_RULES, FIRST_RULES, RULES, TIMES, type Rules } from '../../../../e2e/model/protocol.ts';
 import {
   anything,
   flushed,
@@ -88,6 +88,20 @@ describe('the key exchange', () => {
     60_000 + RUNS * 10,
   );
 
+  test(
+    'as it is built, never delivers to another pod or to the node, and loses the right header or the fast path only in rare cases',
+    () => {
+      const count = Math.max(RUNS, 1000);
+      const found = kinds(BUILT_RULES, count);
+      console.info(`as built, violations in ${count} runs:`, Object.fromEntries(found));
+      expect(found.get('stack') ?? 0).toBe(0);
+      expect(found.get('delivered') ?? 0).toBe(0);
+      expect(found.get('restored') ?? 0).toBeLessThanOrEqual(count / 250);
+      expect(found.get('not fast') ?? 0).toBeLessThanOrEqual(count / 500);
+    },
+    60_000 + RUNS * 10,
+  );
+
   test('is safe with keys of two bits, where every fourth guess is right', () => {
     const found = kinds({ ...RULES, keyBits: 2 }, 500);
     expect([...found]).toEqual([]);
@@ -125,7 +139,7 @@ describe('the key exchange', () => {
     test.each((['requests', 'bulk', 'both'] as const).flatMap((kind) => [0, 1].map((from) => [kind, from] as const)))(
       '%s stalls at most 1 s and a retransmission, and more and more rarely (hole from node %d)',
       (kind, from) => {
-        const outcomes = hole(kind, from, 60, RULES);
+        const outcomes = hole(kind, from, 60, BUILT_RULES);
         expect(worst(outcomes, 'longestOutage')).toBeLessThan(1700);
         // Back and forth per attempt; the pauses double up to a minute: 6 attempts in the first minute, then one a minute.
         expect(worst(outcomes, 'transitions')).toBeLessThanOrEqual(32);
