@@ -122,13 +122,13 @@ const admission: Mutation[] = [
   mutation(
     'successive keys differ',
     'flow.h',
-    'a slot that the same pods freed just now: taken again, with another key',
+    'a slot that the same pods freed 500 ms ago: taken again, with another key',
     ['s->key = s->key + 1 + (bpf_get_prandom_u32() & 0x7f);', ''],
   ),
   mutation(
     'a new owner has learned nothing',
     'flow.h',
-    'a slot that the same pods freed just now: taken again, with another key',
+    'a slot that the same pods freed 500 ms ago: taken again, with another key',
     ['s->flags = 0;', ''],
   ),
   mutation('refused flows pause', 'flow.h', 'a refused flow asks four times at once, then pauses', [

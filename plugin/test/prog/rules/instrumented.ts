@@ -1,6 +1,6 @@
 /** What only the instrumented object shows: the devices that packets are redirected to, copies, VLAN tags beside packets. */
 import { expect } from '@jest/globals';
-import { Conversation, MAGIC, masquerade, MS, NODE, now, PEER, POD2, Verdict, withId } from '../harness.ts';
+import { Conversation, MAGIC, masquerade, NODE, now, PEER, POD2, Verdict, withId } from '../harness.ts';
 import { expectUntouched, FORGED_ID, requireFast, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
@@ -35,7 +35,6 @@ export const instrumentedRules: readonly Rule[] = [
   }),
   rule('uplink_ingress sends a copy for the acknowledgement, marked as such', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
-    bench.patchFlow(flow.flowKey, { lastTx: now() - 200n * MS });
     bench.run('uplink_ingress', flow.talk.masqueraded({ id: flow.idIn }));
     const cb = [~MAGIC[0] >>> 0, MAGIC[1], MAGIC[2], MAGIC[3]];
     expect(bench.redirected(true)).toEqual({ kind: 'copy', ifindex: bench.node.ifindex.uplink, flags: 0, cb });

@@ -164,6 +164,7 @@ const life: Rule[] = [
   rule('not fast before the peer says that it holds our key', (bench) => {
     const talk = new Conversation({ kind: 'udp' });
     bench.allow(talk);
+    bench.heard(talk.remote, now());
     bench.run('pod_egress', talk.sent());
     bench.run('pod_ingress', talk.delivered({ id: masquerade(7) }));
     const { reasons, parsed } = bench.run('pod_egress', talk.sent());
@@ -246,13 +247,21 @@ const resets: Rule[] = [
     expect(bench.slot(flow.slotKey)).toMatchObject({ state: SlotState.TOMBSTONE });
     expect(bench.entry(flow.talk)).toBeUndefined();
   }),
-  rule('RST while the peer is silent: carried fast, because conntrack would not let it pass', (bench) => {
+  rule('RST in a black hole: carried fast, because conntrack would not let it pass', (bench) => {
+    const flow = bench.establish({ kind: 'tcp' });
+    requireFast(bench, flow);
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n, holeUntil: now() + SEC });
+    expectFast(bench, flow, false);
+    expect(bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst } })).verdict).toBe(Verdict.redirect);
+  }),
+  rule('RST while the peer is silent: slow', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });
     requireFast(bench, flow);
     bench.heard(flow.talk.remote, now() - 6n * SEC);
     bench.patchFlow(flow.flowKey, { verifyAt: 0n });
     expectFast(bench, flow, false);
-    expect(bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst } })).verdict).toBe(Verdict.redirect);
+    const frame = flow.talk.sent({ id: FORGED_ID, l4: { flags: Tcp.rst } });
+    expectSlow(bench.run('pod_egress', frame), frame, 'closed');
   }),
   rule('RST of a flow that never sent fast: slow', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });
@@ -361,7 +370,7 @@ const local: Rule[] = [
     for (let i = 0; i < 10; i++) expectSlow(bench.run('pod_egress', frame), frame, 'stale');
     const flow = bench.flow(bench.flowKeyOf(talk));
     expect(flow?.holeUntil).toBeGreaterThan(now() + 118n * SEC);
-    bench.patchFlow(bench.flowKeyOf(talk), { holeUntil: 1n });
+    bench.patchFlow(bench.flowKeyOf(talk), { verifyAt: 0n, holeUntil: 1n });
     expectSlow(bench.run('pod_egress', frame), frame, 'stale');
     expectSlow(bench.run('pod_egress', frame), frame, 'key_exchange');
   }),

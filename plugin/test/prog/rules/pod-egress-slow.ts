@@ -204,6 +204,7 @@ const headers: Rule[] = [
     const frame = flow.talk.sent({ id: FORGED_ID, ttl: 32 });
     expectSlow(bench.run('pod_egress', frame), frame, 'header_changed');
     expect(bench.flow(flow.flowKey)).toBeUndefined();
+    bench.patchSlot(flow.slotKey, { freedAt: now() - 500n * MS });
     const again = bench.run('pod_egress', flow.talk.sent({ ttl: 32 })).parsed.id;
     expect((again >> 6) & 0xff).not.toBe(flow.ownKey);
     expect(bench.flow(flow.flowKey)).toMatchObject({ ttl: 32 });
@@ -477,10 +478,24 @@ const slots: Rule[] = [
       expect(slot?.key).not.toBe(first.ownKey);
     },
   ),
-  rule('a slot that the same pods freed just now: taken again, with another key', (bench) => {
+  rule('a slot that the same pods freed less than 500 ms ago: refused', (bench) => {
     const first = bench.establish({ kind: 'udp' });
     bench.tables.flows.delete(first.flowKey);
-    bench.patchSlot(first.slotKey, { state: SlotState.TOMBSTONE, freedAt: now() });
+    bench.patchSlot(first.slotKey, { state: SlotState.TOMBSTONE, freedAt: now() - 400n * MS });
+    const frame = first.talk.sent({ id: FORGED_ID });
+    expectSlow(bench.run('pod_egress', frame), frame, 'slot_recent');
+  }),
+  rule('in the first 500 ms after a loss of state: nothing is admitted', (bench) => {
+    bench.configure({ stateSince: now() - 400n * MS });
+    const frame = allowed(bench, { kind: 'udp' });
+    expectSlow(bench.run('pod_egress', frame), frame, 'slot_recent');
+    bench.configure({ stateSince: now() - 500n * MS });
+    expect(bench.run('pod_egress', frame).counters).toMatchObject({ flow_admitted: 1 });
+  }),
+  rule('a slot that the same pods freed 500 ms ago: taken again, with another key', (bench) => {
+    const first = bench.establish({ kind: 'udp' });
+    bench.tables.flows.delete(first.flowKey);
+    bench.patchSlot(first.slotKey, { state: SlotState.TOMBSTONE, freedAt: now() - 500n * MS });
     bench.run('pod_egress', first.talk.sent());
     const slot = bench.slot(first.slotKey);
     expect(slot).toMatchObject({ state: SlotState.ACTIVE, flags: 0 });
@@ -635,16 +650,26 @@ const blocked: Rule[] = [
       expectSlow(bench.run('pod_egress', frame), frame, 'stale');
     }),
   ),
-  rule('peer silent for 5 s: slow and announcing', (bench) => {
+  rule('peer silent for 5 s: slow and announcing, without A', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     requireFast(bench, flow);
     bench.heard(flow.talk.remote, now() - 5n * SEC - 50n * MS);
     bench.patchFlow(flow.flowKey, { verifyAt: 0n });
     const frame = flow.talk.sent();
-    expectAnnounced(bench.run('pod_egress', frame), frame, announcement(flow.ownKey, true), 'peer_silent');
+    expectAnnounced(bench.run('pod_egress', frame), frame, announcement(flow.ownKey, false), 'peer_silent');
     bench.heard(flow.talk.remote, now());
     bench.patchFlow(flow.flowKey, { verifyAt: 0n });
     expectFast(bench, flow);
+  }),
+  rule('a peer that is heard, but has not proved for 5 s that it hears us: slow and announcing, with A', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    const state = bench.tables.peerState.get(flow.talk.remote.id);
+    const lastConfirmed = now() - 5n * SEC - 50n * MS;
+    bench.tables.peerState.set(flow.talk.remote.id, { ...state, lastLife: now(), lastConfirmed });
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n });
+    const frame = flow.talk.sent();
+    expectAnnounced(bench.run('pod_egress', frame), frame, announcement(flow.ownKey, true), 'peer_silent');
   }),
   rule('nothing sent while the node does not send, and nothing announced while it does not admit', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
@@ -693,7 +718,7 @@ const blocked: Rule[] = [
     bench.patchFlow(flow.flowKey, { verifyAt: 0n, unansweredSince: since, lastRxSlow: 0n, lastTx: now() });
     const frame = flow.talk.sent();
     const outcome = bench.run('pod_egress', frame);
-    expectAnnounced(outcome, frame, announcement(flow.ownKey, true), 'black_hole');
+    expectAnnounced(outcome, frame, announcement(flow.ownKey, false), 'black_hole');
     expect(outcome.counters).toMatchObject({ black_hole: 1 });
     bench.patchFlow(flow.flowKey, { verifyAt: 0n });
     expectFast(bench, flow, false);
@@ -703,7 +728,6 @@ const blocked: Rule[] = [
   ...(
     [
       ['one packet has no answer to come', () => ({ unansweredTx: 1n })],
-      ['something came on the slow path', () => ({ lastRxSlow: now() })],
       ['the pod itself paused', () => ({ lastTx: now() - 2n * SEC })],
     ] as const
   ).map(([name, change]) =>
@@ -716,6 +740,14 @@ const blocked: Rule[] = [
       expectFast(bench, flow);
     }),
   ),
+  rule('black hole: what comes on the slow path is no answer', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    requireFast(bench, flow);
+    const silent = { verifyAt: 0n, unansweredSince: now() - 550n * MS, lastTx: now() };
+    bench.patchFlow(flow.flowKey, { ...silent, lastRxSlow: now() });
+    expectFast(bench, flow, false);
+  }),
   rule('no black hole: masqueraded packets arrive', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     requireFast(bench, flow);
