@@ -14,6 +14,7 @@ import type { ProgramName } from '../dataplane/programs.ts';
 import { ACTIVE_FLAGS } from '../dataplane/uplink.ts';
 import { maps } from '../gen/layouts.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
+import { lockDirectory } from './lock.ts';
 import { RequirementError } from './requirements.ts';
 
 export interface CleanupOptions {
@@ -112,6 +113,22 @@ export async function cleanup(config: Config, options: CleanupOptions): Promise<
     );
   }
   const pins = new PinLayout(config.bpffs);
+  const result = existsSync(pins.root) ? await removeAll(pins, options) : { attachments: 0, pins: 0 };
+  unpin(config.socket);
+  return result;
+}
+
+async function removeAll(pins: PinLayout, options: CleanupOptions): Promise<CleanupResult> {
+  // Its socket may be another than the configured one.
+  const lock = lockDirectory(pins.root);
+  try {
+    return await removeLocked(pins, options);
+  } finally {
+    lock.release();
+  }
+}
+
+async function removeLocked(pins: PinLayout, options: CleanupOptions): Promise<CleanupResult> {
   const notes = new Notes(pins.notes);
   await requireDrained(pins, notes, options);
   const attachments = detachAll([new TcxAttacher(pins), new ClsactAttacher(notes)]);
@@ -119,6 +136,5 @@ export async function cleanup(config: Config, options: CleanupOptions): Promise<
   for (const directory of [pins.links, pins.programs, pins.maps]) removed += pins.removeAll(directory);
   notes.clear();
   if (existsSync(pins.root)) rmdirSync(pins.root);
-  unpin(config.socket);
   return { attachments, pins: removed };
 }

@@ -30,6 +30,7 @@ import { conntrackTimeout } from '../netlink/sysctl.ts';
 import { StaticCluster } from '../state/static-cluster.ts';
 import { Backend, type AgentParts } from './backend.ts';
 import type { BpfFiles } from './bpf-files.ts';
+import { lockDirectory } from './lock.ts';
 import { metricsRegistry, serveMetrics } from './metrics.ts';
 import { requireCapabilities, requireConntrack, RequirementError } from './requirements.ts';
 import { VERSION } from './version.ts';
@@ -107,22 +108,25 @@ export async function startAgent(config: Config, files: BpfFiles, log: Log): Pro
   await requireNoOther(config.socket);
   const pins = new PinLayout(config.bpffs);
   pins.prepare();
-  const probe = await probeKernel(files.probe);
-  const load: LoadOptions = { pins, objectPath: files.dataPlane, sizes: config.maps };
-  const dataPlane = loadDataPlane(load);
   const closers = new Closers();
-  closers.add(() => dataPlane.close());
-  log.info(
-    {
-      version: VERSION,
-      pins: pins.root,
-      adopted: dataPlane.adopted,
-      replaced: dataPlane.replaced,
-      ...describeProbe(probe),
-    },
-    'data plane loaded',
-  );
   try {
+    // Behind two sockets they would undo each other's work just the same.
+    const lock = lockDirectory(pins.root);
+    closers.add(() => lock.release());
+    const probe = await probeKernel(files.probe);
+    const load: LoadOptions = { pins, objectPath: files.dataPlane, sizes: config.maps };
+    const dataPlane = loadDataPlane(load);
+    closers.add(() => dataPlane.close());
+    log.info(
+      {
+        version: VERSION,
+        pins: pins.root,
+        adopted: dataPlane.adopted,
+        replaced: dataPlane.replaced,
+        ...describeProbe(probe),
+      },
+      'data plane loaded',
+    );
     await assemble({ config, load, dataPlane, probe, log, closers });
   } catch (error) {
     await closers.closeAll(log);
