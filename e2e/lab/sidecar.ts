@@ -244,6 +244,11 @@ export class Sidecar {
     return this.node.exec(argv, { timeoutMs: 60_000 });
   }
 
+  /** Runs `xmasq-agent` to its end, e.g. to see it refuse; SIGKILL after `timeoutMs`. Never throws for an exit code. */
+  agent(args: readonly string[], timeoutMs = 15_000): Promise<ExecResult> {
+    return this.node.exec([process.execPath, bundle('xmasq-agent.mjs'), ...args], { check: false, timeoutMs });
+  }
+
   /** Stops the process and closes the connections. Pins stay. May be called twice. */
   async down(): Promise<void> {
     this.release();
