@@ -4,6 +4,8 @@
 
 #include "flow.h"
 
+#define POD_MAX_TAGS 8
+
 /* Leaves the packet to the slow path, without anything in its ID that a peer could take for a key. */
 static __always_inline int leave_slow(struct __sk_buff *skb, const struct packet *p, __u32 reason)
 {
@@ -28,7 +30,52 @@ static __always_inline int leave_slow(struct __sk_buff *skb, const struct packet
 	return PASS;
 }
 
-/* The same, but the packet carries our key to the peer. */
+static __always_inline bool is_vlan(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
+/*
+ * A frame with more tags than the one that the kernel has taken off already. Behind us it takes off priority tags, however
+ * many there are, so the IP header below them must not carry a marker either. Nobody uses more than POD_MAX_TAGS.
+ */
+static __noinline int leave_tagged(struct __sk_buff *skb)
+{
+	__u32 off = ETH_HLEN;
+	__be16 protocol = skb->protocol;
+	struct {
+		__be16 tci;
+		__be16 protocol;
+	} tag;
+	struct iphdr ip;
+	__u16 id, to;
+
+	for (int i = 0; i < POD_MAX_TAGS && is_vlan(protocol); i++) {
+		if (bpf_skb_load_bytes(skb, off, &tag, sizeof(tag)))
+			return PASS;
+		protocol = tag.protocol;
+		off += sizeof(tag);
+	}
+	if (is_vlan(protocol))
+		return DROP;
+	count(XMASQ_COUNTER_SLOW_TX);
+	count_reason(XMASQ_REASON_VLAN);
+	if (protocol != bpf_htons(ETH_P_IP) || bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)))
+		return PASS;
+	if (ip.version != 4 || ip.protocol == IPPROTO_AH)
+		return PASS;
+	id = bpf_ntohs(ip.id);
+	to = cleared_id(id, segments_of(skb), !!(ip.frag_off & bpf_htons(IP_DF)));
+	if (to == id)
+		return PASS;
+	set_id(&ip, to);
+	if (bpf_skb_store_bytes(skb, off, &ip, sizeof(ip), 0))
+		return DROP;
+	count(XMASQ_COUNTER_MARKER_CLEARED);
+	return PASS;
+}
+
+/* As leave_slow, but the packet carries our key to the peer. */
 static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_flow *f, __u32 reason, __u64 now)
 {
 	struct iphdr *ip;
@@ -130,7 +177,11 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 	__u64 now;
 	bool deviates;
 
-	if (!cfg || !parse(skb, &p, cfg->tunnel_port, false))
+	if (!cfg)
+		return PASS;
+	if (is_vlan(skb->protocol))
+		return leave_tagged(skb);
+	if (!parse(skb, &p, cfg->tunnel_port, false))
 		return PASS;
 	/* Without ports there is no flow to look up. */
 	switch (p.reason) {

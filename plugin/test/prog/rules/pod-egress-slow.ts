@@ -134,11 +134,19 @@ const packets: Rule[] = [
     expectUntouched(outcome, frame);
     expect(outcome.reasons).toEqual({ protocol: 1 });
   }),
-  rule('VLAN tag in the frame: nothing is read or written', (bench) => {
-    const frame = new Conversation({ kind: 'tcp' }).sent({ id: FORGED_ID, vlan: 7 });
-    const outcome = bench.run('pod_egress', frame);
-    expectUntouched(outcome, frame);
-    expect(outcome.counters).toEqual({});
+  rule('VLAN tags in the frame: slow, the marker below them cleared, dropped if there are more than 8', (bench) => {
+    const frame = (id: number, tags: number): Buffer => {
+      const tagged = new Conversation({ kind: 'tcp' }).sent({ id, vlan: 7 });
+      const more = Array.from({ length: tags - 1 }, () => tagged.subarray(12, 16));
+      return Buffer.concat([tagged.subarray(0, 12), ...more, tagged.subarray(12)]);
+    };
+    for (const tags of [1, 2, 8]) {
+      const outcome = bench.run('pod_egress', frame(FORGED_ID, tags));
+      expectUntouched(outcome, frame(FORGED_ID & 0x7fff, tags));
+      expect(outcome.reasons).toEqual({ vlan: 1 });
+      expect(outcome.counters).toEqual({ slow_tx: 1, marker_cleared: 1 });
+    }
+    expect(bench.run('pod_egress', frame(FORGED_ID, 9)).verdict).toBe(Verdict.drop);
   }),
   rule('not IPv4 by its EtherType or its version: nothing is read or written', (bench) => {
     const talk = new Conversation({ kind: 'tcp' });
