@@ -1,0 +1,281 @@
+/** The documents say what the code does: names, tables and links. */
+import { spawn } from 'node:child_process';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, test } from '@jest/globals';
+import { z } from 'zod';
+import type { AgentParts } from '../../../src/agent/backend.ts';
+import { metricsRegistry } from '../../../src/agent/metrics.ts';
+import { ExitCode } from '../../../src/cli/exit.ts';
+import { runProgram } from '../../../src/cli/program.ts';
+import { parseConfig } from '../../../src/config/load.ts';
+import { configSchema } from '../../../src/config/schema.ts';
+import { DRAINED_NS } from '../../../src/dataplane/drain.ts';
+import { counterNames, MAX_ENDPOINTS, MAX_PEERS } from '../../../src/dataplane/layout.ts';
+import { REASONS } from '../../../src/grpc/reasons.ts';
+import { clusterFileSchema } from '../../../src/state/cluster-schema.ts';
+import { anchors, code, fencedLines, inlineCode, links, section, table } from './markdown.ts';
+
+const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
+const DOCUMENTS = globSync(['*.md', '{docs,charts,e2e,plugin,bpf-src,proto,scripts}/**/*.md'], { cwd: ROOT }).sort();
+
+function read(path: string): string {
+  return readFileSync(join(ROOT, path), 'utf8');
+}
+
+/** All sources below these patterns as one text. */
+function sources(...patterns: string[]): string {
+  return globSync(patterns, { cwd: ROOT }).sort().map(read).join('\n');
+}
+
+const admin = read('docs/admin.md');
+const design = read('docs/design.md');
+const configuration = read('docs/configuration.md');
+
+describe('docs/admin.md has every', () => {
+  test('reason', () => {
+    const documented = table(section(admin, '## Reasons'), 'Reason').map(([name]) => code(name));
+    expect(documented).toEqual(REASONS.map(({ name }) => name));
+  });
+
+  test('counter', () => {
+    const documented = table(section(admin, '## Counters'), 'Counter').map(([name]) => code(name));
+    expect(documented).toEqual(Object.values(counterNames).map((name) => name.replaceAll('_', '-')));
+  });
+
+  test('metric with its type and label', () => {
+    const registry = metricsRegistry({} as AgentParts, () => 'ready');
+    const metrics = registry.getMetricsAsArray() as unknown as { name: string; type: string; labelNames: string[] }[];
+    const expected = metrics
+      .filter(({ name }) => name.startsWith('xmasq_'))
+      .map(({ name, type, labelNames }) => [name, type, labelNames.join(',')]);
+    const documented = table(section(admin, '## Metrics'), 'Metric');
+    expect(documented.map(([name, type, label]) => [code(name), type, code(label)])).toEqual(expected);
+  });
+
+  test('exit code', () => {
+    const documented = table(admin, 'Exit code').map(([value]) => Number(value));
+    expect(documented).toEqual(Object.values(ExitCode));
+  });
+
+  test('field of a pod event', () => {
+    const message = /^message Pod \{\n([\s\S]*?)^\}/m.exec(read('proto/xmasq/v1/pod_events.proto'))?.[1] ?? '';
+    const fields = [...message.matchAll(/^ {2}(?:repeated )?string (\w+) = /gm)].map((match) => match[1]);
+    expect(table(section(admin, '## Pod events'), 'Field').map(([name]) => code(name))).toEqual(fields);
+  });
+
+  test('degradation as the code words it', () => {
+    const said = sources('plugin/src/{agent,dataplane,state}/*.ts');
+    const documented = table(section(admin, '## Degradations'), 'Text').map(([text]) => code(text));
+    const unknown = documented.flatMap((text) => text.split('...')).filter((part) => !said.includes(part.trim()));
+    expect(unknown).toEqual([]);
+    const worded = [...said.matchAll(/\bwhat: *\n? *(?:`(?:\$\{[^}]*\})?([^`$]+)|["']([^"']+))/g)]
+      .map(([, template, plain]) => (template ?? plain ?? '').trim().slice(0, 20))
+      .filter((text) => text.includes(' ') && !text.includes('more problems'));
+    const all = documented.join('\n');
+    expect(worded.length).toBeGreaterThan(5);
+    expect(worded.filter((text) => !all.includes(text))).toEqual([]);
+  });
+
+  test('limit and time', () => {
+    const limits = section(admin, '## Limits');
+    expect(limits).toMatch(new RegExp(`^\\| pods per node +\\| ${MAX_ENDPOINTS - 1} `, 'm'));
+    expect(limits).toMatch(new RegExp(`^\\| other nodes +\\| ${MAX_PEERS - 1} `, 'm'));
+    const drain = table(section(admin, '## Drain and cleanup'), 'Time');
+    expect(drain.find(([, what]) => what === '`drained`')?.[0]).toBe(`${DRAINED_NS / 1_000_000_000n} s`);
+  });
+});
+
+describe('docs/configuration.md', () => {
+  /** Keys of a schema as the documents write them, in its order. */
+  function keys(schema: z.core.$ZodType, prefix = ''): string[] {
+    if (schema instanceof z.ZodObject) {
+      const shape = schema.shape as Readonly<Record<string, z.core.$ZodType>>;
+      return Object.entries(shape).flatMap(([name, value]) => keys(value, prefix === '' ? name : `${prefix}.${name}`));
+    }
+    if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) {
+      return keys(schema.unwrap(), prefix);
+    }
+    if (schema instanceof z.ZodArray && schema.element instanceof z.ZodObject) {
+      return keys(schema.element, `${prefix}[]`);
+    }
+    return [prefix];
+  }
+
+  const [main, cluster] = configuration.split('## Static cluster state') as [string, string];
+
+  test('has every key', () => {
+    expect(table(main, 'Key').map(([key]) => code(key))).toEqual(keys(configSchema));
+    expect(table(cluster, 'Key').map(([key]) => code(key))).toEqual(keys(clusterFileSchema));
+  });
+
+  test('has the defaults', () => {
+    const config = parseConfig('x', 'nodeName: n1\nclusterState: {file: /x}');
+    for (const [key, cell] of table(main, 'Key')) {
+      if (!/^(`.*`|[0-9.]+)$/.test(cell ?? '')) continue;
+      const value = code(key)
+        .split('.')
+        .reduce<unknown>((parent, name) => (parent as Record<string, unknown>)[name], config);
+      expect({ key, value: String(value) }).toEqual({ key, value: code(cell) });
+    }
+  });
+
+  test('its keys are meant wherever one is named', () => {
+    const known = keys(configSchema);
+    const sections = [...new Set(known.filter((key) => key.includes('.')).map((key) => key.split('.')[0]))].join('|');
+    const named = DOCUMENTS.flatMap((path) => inlineCode(read(path))).filter((text) =>
+      new RegExp(`^(${sections})\\.[A-Za-z]+$`).test(text),
+    );
+    expect(named.filter((key) => !known.includes(key))).toEqual([]);
+  });
+});
+
+describe('commands', () => {
+  /** Options of each command; `''`: the options of all. */
+  const options = new Map<string, string[]>();
+  const agentOptions = new Map<string, string[]>();
+  const targets = [...read('Makefile').matchAll(/^([a-z-]+):.*## /gm)].map((match) => match[1] ?? '');
+
+  function optionsIn(help: string): string[] {
+    return [...help.matchAll(/^ {2}(?:(-\w), )?(--[a-z-]+)/gm)].flatMap(([, short, long]) => [short ?? '', long ?? '']);
+  }
+
+  async function help(...args: string[]): Promise<string> {
+    let text = '';
+    const io = { out: () => Promise.resolve(), terminal: false, env: {}, stopped: new AbortController().signal };
+    await runProgram([...args, '--help'], io, { out: (part) => (text += part), error: (part) => (text += part) });
+    return text;
+  }
+
+  async function agentHelp(...args: string[]): Promise<string> {
+    const main = join(ROOT, 'plugin/src/agent/main.ts');
+    const child = spawn(process.execPath, ['--no-warnings', main, ...args, '--help'], {
+      env: { PATH: process.env.PATH ?? '' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let text = '';
+    for await (const part of child.stdout) text += String(part);
+    return text;
+  }
+
+  function commandsIn(text: string): string[] {
+    const list = /^Commands:\n((?: {2}.*\n)+)/m.exec(text)?.[1] ?? '';
+    return [...list.matchAll(/^ {2}(\w+)/gm)].map((match) => match[1] ?? '').filter((name) => name !== 'help');
+  }
+
+  beforeAll(async () => {
+    const all = await help();
+    options.set('', optionsIn(all));
+    for (const name of commandsIn(all)) {
+      options.set(name, optionsIn((await help(name)).split('Global Options:')[0] ?? ''));
+    }
+    const agent = commandsIn(await agentHelp());
+    await Promise.all(agent.map(async (name) => agentOptions.set(name, optionsIn(await agentHelp(name)))));
+  }, 60_000);
+
+  /** What stands in shell fences and inline code of the documents, with the document for messages. */
+  function snippets(): { path: string; text: string }[] {
+    return DOCUMENTS.flatMap((path) => {
+      const markdown = read(path);
+      return [...fencedLines(markdown, 'sh'), ...inlineCode(markdown)].map((text) => ({ path, text }));
+    });
+  }
+
+  test('the options of xmasq are in docs/admin.md, and no others', () => {
+    const documented = table(section(admin, '## The xmasq command'), 'Option').map(([option, of]) => {
+      const names = [...code(option).matchAll(/--?[a-zA-Z-]+/g)].map(([name]) => name);
+      return `${code(of).replace('xmasq ', '')} ${names.join(' ')}`;
+    });
+    const expected = [...options].flatMap(([command, names]) =>
+      pairs(names)
+        .filter(([, long]) => command === '' || long !== '--help')
+        .map((names) => `${command === '' ? 'all' : command} ${names.filter((name) => name !== '').join(' ')}`),
+    );
+    expect(documented.toSorted()).toEqual(expected.toSorted());
+  });
+
+  test('every command of xmasq has its part in docs/admin.md', () => {
+    const headings = [...admin.matchAll(/^### xmasq (\w+)$/gm)].map((match) => match[1]);
+    expect(headings).toEqual([...options.keys()].filter((name) => name !== ''));
+  });
+
+  test('what is called xmasq ... or xmasq-agent ... anywhere exists', () => {
+    const wrong = snippets().flatMap(({ path, text }) => {
+      const [, program, command, rest] = /^(xmasq|xmasq-agent) ([a-z]+)\b(.*)$/.exec(text.trim()) ?? [];
+      if (program === undefined || command === undefined) return [];
+      const known = program === 'xmasq' ? options : agentOptions;
+      const allowed = [...(known.get(command) ?? []), ...(program === 'xmasq' ? (options.get('') ?? []) : [])];
+      const used = [...(rest ?? '').replace(/#.*/, '').matchAll(/(?<=^|\s)--?[a-zA-Z][a-z-]*/g)].map(([name]) => name);
+      const good = known.has(command) && used.every((name) => allowed.includes(name));
+      return good ? [] : [`${path}: ${text}`];
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test('make targets: README has all of them, and documents name no others', () => {
+    expect(
+      table(section(read('README.md'), '## Make targets'), 'Target')
+        .map(([name]) => code(name))
+        .toSorted(),
+    ).toEqual(targets.toSorted());
+    const wrong = snippets().flatMap(({ path, text }) => {
+      const target = /^make ([a-z][a-z-]*)/.exec(text.trim())?.[1];
+      return target === undefined || targets.includes(target) ? [] : [`${path}: ${text}`];
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  function pairs(names: readonly string[]): string[][] {
+    return names.flatMap((name, i) => (i % 2 === 0 ? [[name, names[i + 1] ?? '']] : []));
+  }
+});
+
+describe('docs/design.md and docs/packet-walk.md', () => {
+  const headers = sources('bpf-src/*.{h,c}');
+
+  test('have the times of bpf-src/xmasq.h', () => {
+    const UNITS: Readonly<Record<string, number>> = { XMASQ_MS: 1, XMASQ_SEC: 1000 };
+    const inHeader = [...headers.matchAll(/^#define (XMASQ_\w+_NS) \(?(?:(\d+) \* )?(XMASQ_MS|XMASQ_SEC)\)?/gm)]
+      // Those that nothing uses are not worth a word.
+      .filter(([, name]) => headers.split(new RegExp(`\\b${name ?? ''}\\b`)).length > 2)
+      .map(([, name, count, unit]) => [name, Number(count ?? 1) * (UNITS[unit ?? ''] ?? NaN)]);
+    const documented = table(section(design, '## 10. Times'), 'constant').map(([name, value]) => {
+      const [, count, unit] = /^(\d+) (ms|s)$/.exec(value ?? '') ?? [];
+      return [code(name), Number(count) * (unit === 's' ? 1000 : 1)];
+    });
+    expect(Object.fromEntries(documented)).toEqual(Object.fromEntries(inHeader));
+  });
+
+  test.each(['docs/design.md', 'docs/packet-walk.md'])('%s names nothing that does not exist', (path) => {
+    const markdown = read(path);
+    const italics = [...markdown.matchAll(/(?<![\w`])_([a-z_]+)_(?![\w`])/g)].map((match) => match[1] ?? '');
+    const names = [...inlineCode(markdown), ...italics]
+      .map((text) => text.replace(/\(\)$/, ''))
+      .filter((text) => /^[a-z][a-z0-9]*(_[a-z0-9]+)+$/.test(text));
+    // Names of enums are in lower case here, as people see them.
+    const known = headers.toLowerCase().replaceAll(/xmasq_(reason|counter|event)_/g, '');
+    const unknown = [...new Set(names)].filter((name) => !new RegExp(`\\b${name}\\b`).test(known));
+    expect(unknown).toEqual([]);
+  });
+
+  test('their files exist', () => {
+    const files = DOCUMENTS.flatMap((path) => inlineCode(read(path)))
+      .filter((text) => /^(bpf-src|docs|e2e|plugin|proto|scripts|charts)\/[\w./-]*$/.test(text))
+      .filter((text) => !text.includes('NAME'));
+    expect([...new Set(files)].filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
+  });
+});
+
+describe('links', () => {
+  test.each(DOCUMENTS)('of %s lead somewhere', (path) => {
+    const broken = links(read(path)).filter((target) => {
+      if (/^[a-z]+:/.test(target)) return false;
+      const [file = '', anchor] = target.split('#');
+      const document = file === '' ? path : join(dirname(path), file);
+      if (!existsSync(join(ROOT, document))) return true;
+      return anchor !== undefined && !anchors(read(document)).includes(anchor);
+    });
+    expect(broken).toEqual([]);
+  });
+});

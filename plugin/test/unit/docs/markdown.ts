@@ -1,0 +1,71 @@
+/** Just enough of Markdown to compare documents with the code. */
+
+/** A table: its cells row by row, without the heading. */
+export type Rows = readonly (readonly string[])[];
+
+/** What stands between a heading and the next one of the same or a higher level. @throws Error there is no such heading */
+export function section(markdown: string, heading: string): string {
+  const lines = markdown.split('\n');
+  const start = lines.indexOf(heading);
+  if (start < 0) throw new Error(`no heading "${heading}"`);
+  const level = /^#+/.exec(heading)?.[0].length ?? 0;
+  const length = lines.slice(start + 1).findIndex((line) => {
+    const next = /^(#+) /.exec(line)?.[1];
+    return next !== undefined && next.length <= level;
+  });
+  return lines.slice(start + 1, length < 0 ? undefined : start + 1 + length).join('\n');
+}
+
+/** The table whose first heading cell is this. @throws Error there is none */
+export function table(markdown: string, firstHeading: string): Rows {
+  const rows = markdown.split('\n').map(cells);
+  const start = rows.findIndex((row) => row?.[0] === firstHeading);
+  if (start < 0) throw new Error(`no table that begins with "${firstHeading}"`);
+  const rest = rows.slice(start + 2);
+  const end = rest.findIndex((row) => row === undefined);
+  return rest.slice(0, end < 0 ? undefined : end).flatMap((row) => (row === undefined ? [] : [row]));
+}
+
+/** Cells of a table's line; `\|` is a bar inside a cell. */
+function cells(line: string): readonly string[] | undefined {
+  if (!line.startsWith('|')) return undefined;
+  return line
+    .slice(1, line.lastIndexOf('|'))
+    .split(/(?<!\\)\|/)
+    .map((cell) => cell.trim());
+}
+
+/** The text of a cell that holds one piece of inline code; any other cell as it is. */
+export function code(cell: string | undefined): string {
+  return /^`([^`]*)`$/.exec(cell ?? '')?.[1] ?? cell ?? '';
+}
+
+/** Every piece of inline code, outside of fences. */
+export function inlineCode(markdown: string): string[] {
+  return [...withoutFences(markdown).matchAll(/`([^`\n]+)`/g)].map((match) => match[1] ?? '');
+}
+
+/** The lines of all fences of a language, comments and continued lines included. */
+export function fencedLines(markdown: string, language: string): string[] {
+  const fences = markdown.matchAll(new RegExp(`^ *\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\`$`, 'gm'));
+  return [...fences].flatMap((match) => (match[1] ?? '').split('\n'));
+}
+
+/** Targets of links, outside of fences. */
+export function links(markdown: string): string[] {
+  return [...withoutFences(markdown).matchAll(/\]\(([^()\s]+)\)/g)].map((match) => match[1] ?? '');
+}
+
+/** What `#...` can lead to: the headings as GitHub writes them. */
+export function anchors(markdown: string): string[] {
+  return [...withoutFences(markdown).matchAll(/^#+ (.+)$/gm)].map((match) =>
+    (match[1] ?? '')
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+function withoutFences(markdown: string): string {
+  return markdown.replace(/^ *```[\s\S]*?^ *```$/gm, '');
+}
