@@ -1,0 +1,548 @@
+/** Nothing is on the fast path that conntrack does not allow, and nothing for longer than conntrack allows it. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { ANTREA, eventually, sleep } from '../lab/lab.ts';
+import type { ConntrackEntry } from '../lab/conntrack.ts';
+import type { Lab, Node, Pod } from '../lab/lab.ts';
+import type { ReasonName } from '../lab/admin.ts';
+import { freshPort } from '../lab/measure.ts';
+import { up } from '../lab/native/native.ts';
+import { describeFlow, startSidecars } from '../lab/sidecar.ts';
+import type { LabSidecars, Reasons, SidecarFlow } from '../lab/sidecar.ts';
+import { rawInput, udpFrame } from './support/frames.ts';
+import type { UdpFrame } from './support/frames.ts';
+import { atLeast } from './support/matchers.ts';
+import { captured, exchange, nextHopMac, ping } from './support/traffic.ts';
+import { beforeClose, crossings, direction } from './support/wire.ts';
+import type { WireFlow } from './support/wire.ts';
+
+/** How long conntrack and admission take at most with the traffic of these tests. UDP: assured after two seconds. */
+const ADMITTED_SECONDS = 3.5;
+const LEASE_SECONDS = 3;
+/** The programs look at each flow's conntrack entry or approval so often. */
+const RECHECK_SECONDS = 1;
+
+let lab: Lab;
+let sidecars: LabSidecars;
+let a: Pod;
+let b: Pod;
+let neighbour: Pod;
+
+beforeAll(async () => {
+  lab = await up();
+  a = lab.node(0).pod(0);
+  neighbour = lab.node(0).pod(1);
+  b = lab.node(1).pod(0);
+  // What a TCP server sends has the DSCP of what it is sent, from the first packet on.
+  await b.sh('echo 1 >/proc/sys/net/ipv4/tcp_reflect_tos');
+  sidecars = await startSidecars(lab, { approvals: { lease: LEASE_SECONDS } });
+});
+afterAll(async () => {
+  await sidecars.down();
+  await lab.down();
+});
+beforeEach(async () => {
+  await Promise.all([lab.policy.clear(), lab.policy.clearMarks(), lab.policy.clearZones()]);
+});
+
+describe('never admitted', () => {
+  const MARKS: readonly (readonly [number, ReasonName])[] = [
+    [0x00, 'ct_not_allowed'],
+    [0x10, 'ct_not_allowed'],
+    [0x80, 'ct_not_allowed'],
+    [0x23, 'ct_snat'],
+    [0x21, 'ct_snat'],
+    [0x43, 'ct_hairpin'],
+    [0x83, 'ct_l7'],
+    [0x13, 'ct_service'],
+    [0x02, 'ct_source'],
+    [0x04, 'ct_source'],
+  ];
+
+  test('connections whose mark says anything but "allowed, pod to pod"', async () => {
+    const cases: Case[] = [];
+    for (const [mark, reason] of MARKS) {
+      for (const proto of ['tcp', 'udp'] as const) {
+        const each = requests(`${proto} with mark 0x${mark.toString(16)}`, proto);
+        await lab.policy.markPort(each.flow.port, mark);
+        cases.push({ ...each, reasons: [reason, reason] });
+      }
+    }
+    const allowed = [
+      [0x01, 'tcp'],
+      [0x03, 'udp'],
+    ] as const;
+    for (const [mark, proto] of allowed) {
+      const each = requests(`${proto} with mark 0x${mark.toString(16)}`, proto);
+      await lab.policy.markPort(each.flow.port, mark);
+      cases.push({ ...each, reasons: 'fast' });
+    }
+    await judge(cases);
+  }, 30_000);
+
+  test('pings and SCTP whose mark says so: they get no approval', async () => {
+    const cases: Case[] = [];
+    const started: Promise<void>[] = [];
+    await captureAndJudge(cases, async () => {
+      for (const [mark] of MARKS) {
+        await lab.policy.markProtocol('icmp', mark);
+        const each = pings(`ICMP with mark 0x${mark.toString(16)}`, 100);
+        cases.push({ ...each, reasons: ['no_approval', 'no_approval'] });
+        started.push(each.run());
+        // The mark is given with the first packet.
+        const entry = { proto: 'icmp', sport: each.flow.port } as const;
+        await eventually(each.name, async () =>
+          (await Promise.all(lab.nodes.map((node) => node.conntrack.list(entry)))).every((found) => found.length === 1),
+        );
+      }
+      await lab.policy.markProtocol('icmp', ANTREA.markFromPod);
+      const allowed = pings('ICMP with mark 0x3', 100);
+      cases.push({ ...allowed, reasons: 'fast' });
+      await lab.policy.markProtocol('sctp', 0x23);
+      const sctp = associations('SCTP with mark 0x23', 60);
+      cases.push({ ...sctp, reasons: ['no_approval', 'no_approval'] });
+      await Promise.all([...started, allowed.run(), sctp.run(), reasonsSeen(cases)]);
+    });
+  }, 30_000);
+
+  test('connections in another zone, and connections that conntrack does not know', async () => {
+    const zones = [requests('TCP in zone 77', 'tcp'), requests('UDP in zone 77', 'udp')];
+    for (const { flow } of zones) await lab.policy.zonePort(flow.port, 77);
+    const denied = { ...requests('UDP that is denied', 'udp'), oneWay: true, packets: 2 };
+    await lab.policy.deny({ proto: 'udp', port: denied.flow.port, nodes: [lab.node(1)] });
+    await judge([
+      ...zones.map((each): Case => ({ ...each, reasons: ['ct_missing', 'ct_missing'] })),
+      { ...denied, reasons: ['ct_unreplied', undefined] },
+    ]);
+    expect(await lab.node(1).conntrack.list({ dport: denied.flow.port })).toEqual([]);
+
+    const unknown = { ...requests('UDP that nobody tracks', 'udp'), oneWay: true, packets: 2 };
+    await lab.policy.deny({ proto: 'udp', port: unknown.flow.port });
+    await judge([{ ...unknown, packets: 0, reasons: ['ct_missing', undefined] }]);
+    expect(await lab.node(0).conntrack.list({ dport: unknown.flow.port })).toEqual([]);
+  }, 30_000);
+
+  test('one-way UDP', async () => {
+    const flow = { from: a, to: b, proto: 'udp', port: freshPort() } as const;
+    const run = async (): Promise<void> => {
+      const client = ['--rate', '100', '--seconds', String(ADMITTED_SECONDS)];
+      await exchange(lab, 'stream', flow, { common: ['--udp', '--port', String(flow.port)], client });
+    };
+    await judge([{ name: 'one-way UDP', flow, run, oneWay: true, reasons: ['ct_unreplied', undefined] }]);
+  }, 20_000);
+
+  test('DNS: what comes from port 53 goes slow, and so does what is sent there', async () => {
+    const before = await reasonCounts();
+    const cases = (['tcp', 'udp'] as const).map((proto) => requests(`${proto} to port 53`, proto, 53));
+    await judge([
+      ...cases.map((each): Case => ({ ...each, reasons: ['key_exchange', undefined] })),
+      // A sign of life of the peer: without it the others would wait for that.
+      { ...requests('TCP to another port', 'tcp'), reasons: 'fast' },
+    ]);
+    const [, there] = await reasonCounts(before);
+    expect(there?.dns_reply).toEqual(atLeast(200));
+  }, 20_000);
+
+  test('Traceflow, fragments, and TTL 1 on a node: the packets say no', async () => {
+    const before = await reasonCounts();
+    const udp = (name: string, args: readonly string[], to = b): Omit<Case, 'reasons'> => {
+      const flow = { from: a, to, proto: 'udp', port: freshPort() } as const;
+      const common = ['--udp', '--port', String(flow.port)];
+      const client = ['--reply', '--rate', '100', '--seconds', String(ADMITTED_SECONDS), ...args];
+      const run = async (): Promise<void> => {
+        const report = await exchange(lab, 'stream', flow, { common, client, server: args.slice(0, 2) });
+        expect(report).toMatchObject({ peer: { lost: 0, corrupt: 0 }, echo: { lost: 0, corrupt: 0 } });
+      };
+      return { name, flow, run };
+    };
+    const tracing = { from: a, to: b, proto: 'tcp', port: freshPort() } as const;
+    const traced = async (): Promise<void> => {
+      const common = ['--tcp', '--port', String(tracing.port)];
+      const client = ['--up', '200k', '--down', '200k', '--rate', '100k', '--send-size', '1000', '--tos', '0x1c'];
+      expect(await exchange(lab, 'stream', tracing, { common, client })).toMatchObject({ complete: true });
+    };
+    const none = [undefined, undefined] as const;
+    await judge([
+      { name: 'TCP with DSCP 7', flow: tracing, run: traced, reasons: none },
+      { ...udp('UDP with DSCP 59', ['--tos', '0xec']), reasons: none },
+      { ...udp('UDP in fragments', ['--df', 'dont', '--size', '3000']), reasons: none, packets: 0 },
+      { ...udp('UDP with TTL 1', ['--ttl', '1'], neighbour), reasons: none, packets: 0 },
+    ]);
+    const [here, there] = await reasonCounts(before);
+    expect(here).toMatchObject({ traceflow: atLeast(500), fragment: atLeast(1000), ttl: atLeast(600) });
+    expect(there).toMatchObject({ traceflow: atLeast(400), fragment: atLeast(1000), ttl: 0 });
+    expect(await sidecars.node(0).flows({ ip: neighbour.address, proto: 'udp' })).toEqual([]);
+  }, 30_000);
+
+  test('single packets of a fast flow: fragments, IP options, Traceflow, TTL 1 and 0', async () => {
+    const fast = requests('UDP', 'udp', freshPort(), 9300);
+    const hop = await nextHopMac(a, b);
+    const N = 5;
+    const kinds: readonly (readonly [ReasonName, number, Partial<UdpFrame>])[] = [
+      ['fragment', 301, { df: false, fragment: 0x2000 }],
+      ['fragment', 302, { df: false, fragment: 100 }],
+      ['ip_options', 303, { options: Buffer.from([1, 1, 1, 0]) }],
+      ['traceflow', 304, { tos: 0x1c }],
+      ['ttl', 305, { ttl: 1 }],
+      ['ttl', 306, { ttl: 0 }],
+    ];
+    const frames = kinds.flatMap(([, size, header]) =>
+      Array.from({ length: N }, () =>
+        udpFrame({ ...addressing(fast.flow, hop), ...header, payload: Buffer.alloc(size) }),
+      ),
+    );
+    let before = await reasonCounts();
+    let after = before;
+    const { uplink } = await captured(lab, [], async () => {
+      const traffic = fast.run();
+      await sidecars.waitFast({ port: fast.flow.port });
+      before = await reasonCounts();
+      await a.exec([lab.tool('raw'), 'send', '--dev', a.device, '--rate', '500'], { input: rawInput(frames) });
+      after = await reasonCounts(before);
+      expect(await sidecars.node(0).flows({ port: fast.flow.port })).toMatchObject([{ path: 'fast', reason: 'none' }]);
+      await traffic;
+    });
+    expect(after[0]).toMatchObject({ fragment: 2 * N, ip_options: N, traceflow: N, ttl: 2 * N });
+    const sizes = new Set(kinds.map(([, size]) => size + 28));
+    const odd = crossings(uplink, fast.flow).filter((packet) => packet.forward && sizes.has(packet.ip.length));
+    expect(new Set(odd.map(({ path }) => path))).toEqual(new Set(['slow']));
+    expect(uplink.packets.filter(({ ip, vni }) => vni === undefined && ip?.headerLength === 24)).toEqual([]);
+    // What the flow itself sent stayed fast: only the odd packets are in the tunnel.
+    const { slowAfter } = direction(crossings(uplink, fast.flow), true);
+    expect(slowAfter).toBeLessThanOrEqual(frames.length);
+  }, 20_000);
+});
+
+describe('no longer admitted', () => {
+  test('connections removed from conntrack of either node leave the fast path within 1.5 s', async () => {
+    for (const node of lab.nodes) {
+      // A packet or two of the other node may still meet the slot that this one has given up.
+      const tcp = requests('TCP', 'tcp', freshPort(), 9600 + node.index);
+      const udp = requests('UDP', 'udp', freshPort(), 9610 + node.index);
+      await withoutEntries([tcp, udp, pings('ICMP', 260, 3)], node);
+    }
+  }, 40_000);
+
+  test('policy denies new connections while an old one is fast', async () => {
+    const port = freshPort();
+    const client = (proto: string, sport: number, seconds: number, check: boolean): Promise<Record<string, unknown>> =>
+      exchange(
+        lab,
+        'rr',
+        { from: a, to: b },
+        {
+          common: [`--${proto}`, '--port', String(sport === 9400 ? port : port + 5000)],
+          client: [
+            ...['--seconds', String(seconds), '--interval-us', '10000', '--sport', String(sport)],
+            ...['--timeout-ms', '500', '--json'],
+          ],
+        },
+        check,
+      );
+    const old = { from: a, to: b, proto: 'tcp', port } as const;
+    const { uplink } = await captured(lab, [], async () => {
+      const running = client('tcp', 9400, 3, true);
+      await sidecars.waitFast({ port });
+      await lab.policy.deny({ srcPod: a, dstPod: b });
+      const denied = await Promise.all([client('tcp', 9401, 1, false), client('udp', 9402, 1, false)]);
+      for (const report of denied) expect(report['transactions'] ?? 0).toBe(0);
+      expect(await running).toMatchObject({ errors: 0, timeouts: 0, corrupt: 0 });
+    });
+    expect(direction(beforeClose(crossings(uplink, old)), true)).toMatchObject({ slowAfter: 0, fast: atLeast(200) });
+    for (const proto of ['tcp', 'udp'] as const) {
+      const denied = crossings(uplink, { from: a, to: b, proto, port: port + 5000 });
+      expect(denied.filter(({ path }) => path === 'fast')).toEqual([]);
+    }
+    await lab.policy.clear();
+    expect(await client('tcp', 9403, 0.5, true)).toMatchObject({ errors: 0 });
+  }, 20_000);
+
+  test('conntrack entries live while their packets are fast, and expire as usual afterwards', async () => {
+    const timeouts = { udp: 3, udpStream: 3, tcpEstablished: 4, icmp: 3 };
+    await Promise.all(lab.nodes.map((node) => node.conntrack.setTimeouts(timeouts)));
+    try {
+      const idle = { from: a, to: b, proto: 'tcp', port: freshPort() } as const;
+      const idling = ['--up', '2M', '--rate', '100k', '--pause-after', '900k', '--pause-ms', '30000', '--down', '0'];
+      const tool = lab.tool('stream');
+      const server = await b.spawn([tool, 'server', '--tcp', '--port', String(idle.port)]);
+      await server.waitFor(/^ready/);
+      const connection = [tool, 'client', '--tcp', '--to', b.address, '--port', String(idle.port), ...idling];
+      const client = await a.spawn([...connection, '--send-size', '2000']);
+
+      const flows = [requests('UDP', 'udp'), pings('ICMP', 400)];
+      const silent = requests('UDP, one way', 'udp', freshPort(), 9500);
+      const entries = [idle, ...flows.map(({ flow }) => flow), silent.flow];
+      const { uplink } = await captured(lab, [], async () => {
+        const traffic = [...flows, silent].map((each) => each.run(9, ['--timeout-ms', '50']));
+        await Promise.all(entries.map((flow) => waitFast({ name: flow.proto, flow })));
+        await b.exec(['nft', '-f', '-'], {
+          input: `table ip xmasqspec { chain out { type filter hook output priority 0; udp sport ${silent.flow.port} drop; }; }\n`,
+        });
+        const ids = await entryIds(entries);
+        const end = Date.now() + 5500;
+        while (Date.now() < end) {
+          expect(await entryIds(entries)).toEqual(ids);
+          await sleep(250);
+        }
+        await Promise.all(traffic);
+        await b.exec(['nft', 'delete', 'table', 'ip', 'xmasqspec']);
+      });
+      for (const flow of entries) {
+        const all = crossings(uplink, flow);
+        expect(direction(beforeClose(all), true)).toMatchObject({ slowAfter: 0, fast: atLeast(90) });
+      }
+      // The connection is open and idle, the others have ended: all entries go in their time.
+      expect(client.running).toBe(true);
+      for (const flow of entries) {
+        await eventually(
+          `${flow.proto} entries of port ${flow.port} expire`,
+          async () => (await entriesOf(flow)).every((found) => found.length === 0),
+          6000,
+        );
+      }
+      await client.stop();
+      await server.stop();
+    } finally {
+      const usual = { udp: 30, udpStream: 120, tcpEstablished: 86400, icmp: 30 };
+      await Promise.all(lab.nodes.map((node) => node.conntrack.setTimeouts(usual)));
+    }
+  }, 40_000);
+
+  test('without sidecars: removed connections leave, approvals end with their lease, the rest stays fast', async () => {
+    const removed = [
+      requests('TCP, removed', 'tcp', freshPort(), 9701),
+      requests('UDP, removed', 'udp', freshPort(), 9702),
+    ];
+    const kept = [requests('TCP', 'tcp'), requests('UDP', 'udp')];
+    const approved = [pings('ICMP', 400, 3), associations('SCTP', 350)];
+    let deletedAt = 0;
+    let killedAt = 0;
+    const { uplink } = await captured(lab, [], async () => {
+      const traffic = [...removed, ...kept, ...approved].map((each) => each.run(9));
+      await Promise.all([...removed, ...kept, ...approved].map(waitFast));
+      await Promise.all(sidecars.nodes.map((sidecar) => sidecar.kill9()));
+      killedAt = Date.now() / 1000;
+      deletedAt = await deleteEntries(removed, lab.node(0));
+      await Promise.all(traffic);
+    });
+    await Promise.all(sidecars.nodes.map((sidecar) => sidecar.start()));
+    await sidecars.waitReady();
+
+    const lastFast = ({ flow }: Omit<Case, 'reasons'>): number =>
+      Math.max(...[true, false].map((forward) => direction(crossings(uplink, flow), forward).lastFast ?? NaN));
+    for (const each of removed) expect([each.name, lastFast(each) - deletedAt < 1.5]).toEqual([each.name, true]);
+    for (const each of approved) {
+      const seconds = lastFast(each) - killedAt;
+      const inTime = seconds > 1 && seconds < LEASE_SECONDS + RECHECK_SECONDS + 0.2;
+      expect([each.name, inTime, seconds]).toEqual([each.name, true, seconds]);
+      const later = crossings(uplink, each.flow).filter(({ time }) => time > killedAt + seconds);
+      expect(later.length).toBeGreaterThan(50);
+    }
+    for (const each of kept) {
+      for (const forward of [true, false]) {
+        const way = direction(beforeClose(crossings(uplink, each.flow)), forward);
+        expect({ name: each.name, ...way }).toMatchObject({ name: each.name, slowAfter: 0, fast: atLeast(500) });
+        expect(way.lastFast).toBeGreaterThan(killedAt + LEASE_SECONDS + 2 * RECHECK_SECONDS);
+      }
+    }
+    // And with them the approvals come again.
+    const again = [pings('ICMP', 60), associations('SCTP', 40)];
+    const traffic = again.map((each) => each.run());
+    await Promise.all(again.map(waitFast));
+    await Promise.all(traffic);
+  }, 60_000);
+});
+
+/* ---- traffic ---- */
+
+/** Traffic, and what becomes of it. */
+interface Case {
+  readonly name: string;
+  readonly flow: WireFlow;
+  /** Nothing comes back. */
+  readonly oneWay?: boolean;
+  /** Least number of packets in each direction that cross the underlay. Default 50. */
+  readonly packets?: number;
+  /** Why it is slow on each node's list of flows (undefined: not in it); `fast`: it is not. */
+  readonly reasons: 'fast' | readonly [ReasonName | undefined, ReasonName | undefined];
+  run(seconds?: number, args?: readonly string[]): Promise<void>;
+}
+
+/** Requests and responses, 100 per second. */
+function requests(name: string, proto: 'tcp' | 'udp', port = freshPort(), sport?: number): Omit<Case, 'reasons'> {
+  const flow = { from: a, to: b, proto, port, ...(sport === undefined ? {} : { sport }) };
+  return {
+    name,
+    flow,
+    run: async (seconds = ADMITTED_SECONDS, args = []) => {
+      const common = [`--${proto}`, '--port', String(port)];
+      const client = ['--seconds', String(seconds), '--interval-us', '10000', '--json', ...args];
+      const from = sport === undefined ? [] : ['--sport', String(sport)];
+      await exchange(lab, 'rr', flow, { common, client: [...client, ...from] }, false);
+    },
+  };
+}
+
+let icmpId = 6000;
+
+/** Pings, about 45 per second. */
+function pings(name: string, count: number, lost = 0): Omit<Case, 'reasons'> {
+  icmpId += 1;
+  const flow = { from: a, to: b, proto: 'icmp', port: icmpId } as const;
+  return { name, flow, run: () => ping(a, b, { id: flow.port, count, lost }) };
+}
+
+/** One SCTP association, up to 50 messages per second. One at a time in each pod. */
+function associations(name: string, count: number): Omit<Case, 'reasons'> {
+  const flow = { from: a, to: b, proto: 'sctp', port: freshPort() } as const;
+  return {
+    name,
+    flow,
+    run: async () => {
+      const common = ['--port', String(flow.port)];
+      const client = ['--count', String(count), '--interval-ms', '20'];
+      expect(await exchange(lab, 'sctp', flow, { common, client })).toMatchObject({ corrupt: 0, error: '' });
+    },
+  };
+}
+
+/** What a frame of the flow's client carries. */
+function addressing(
+  { from, to, port, sport }: WireFlow,
+  hop: string,
+): Pick<UdpFrame, 'srcMac' | 'dstMac' | 'src' | 'dst' | 'sport' | 'dport'> {
+  return { srcMac: from.mac, dstMac: hop, src: from.address, dst: to.address, sport: sport ?? 0, dport: port };
+}
+
+/* ---- judgement ---- */
+
+/** Runs all traffic at once and judges each case by its packets and by the lists of flows. */
+function judge(cases: readonly Case[]): Promise<void> {
+  return captureAndJudge(cases, () => Promise.all([...cases.map((each) => each.run()), reasonsSeen(cases)]));
+}
+
+async function captureAndJudge(cases: readonly Case[], use: () => Promise<unknown>): Promise<void> {
+  const { uplink } = await captured(lab, [], use);
+  for (const { name, flow, oneWay, packets = 50, reasons } of cases) {
+    for (const forward of oneWay === true ? [true] : [true, false]) {
+      const { slow, fast } = direction(crossings(uplink, flow), forward);
+      if (reasons === 'fast') expect({ name, forward, fast }).toEqual({ name, forward, fast: atLeast(20) });
+      else expect({ name, forward, slow, fast }).toEqual({ name, forward, slow: atLeast(packets), fast: 0 });
+    }
+  }
+}
+
+/** Waits until each case's reason was seen on both nodes while its traffic ran. */
+async function reasonsSeen(cases: readonly Case[]): Promise<void> {
+  await Promise.all(
+    cases.map(async ({ name, flow, reasons }) => {
+      const expected = reasons === 'fast' ? (['none', 'none'] as const) : reasons;
+      await Promise.all(expected.flatMap((reason, i) => (reason === undefined ? [] : [shows(name, flow, i, reason)])));
+    }),
+  );
+}
+
+/** Waits until a node's list of flows has the flow with this reason. */
+async function shows(name: string, flow: WireFlow, node: number, reason: ReasonName): Promise<void> {
+  let seen: SidecarFlow[] = [];
+  const path = reason === 'none' ? 'fast' : 'slow';
+  try {
+    await eventually(
+      reason,
+      async () => {
+        seen = await flowsOf(flow, node);
+        return seen.some((each) => each.reason === reason && each.path === path);
+      },
+      (ADMITTED_SECONDS + 0.5) * 1000,
+      200,
+    );
+  } catch {
+    const flows = seen.map(describeFlow).join('; ');
+    throw new Error(`${name} on ${lab.node(node).name}: not ${path} (${reason}): ${flows || 'no flow'}`);
+  }
+}
+
+/** Waits until the flow is fast on both nodes. */
+async function waitFast({ name, flow }: Pick<Case, 'name' | 'flow'>): Promise<void> {
+  await Promise.all(lab.nodes.map((_, i) => shows(name, flow, i, 'none')));
+}
+
+/** The flow on a node's list. */
+async function flowsOf({ proto, port, from, to }: WireFlow, node: number): Promise<SidecarFlow[]> {
+  const flows = await sidecars.node(node).flows(proto === 'icmp' ? { proto, ip: to.address } : { proto, port });
+  return flows.filter(
+    (each) =>
+      (proto !== 'icmp' || each.icmpId === port) &&
+      [each.sourceIp, each.destinationIp].includes(from.address) &&
+      [each.sourceIp, each.destinationIp].includes(to.address),
+  );
+}
+
+/** Packets left to the slow path by reason, on each node; with `before`: since then. */
+async function reasonCounts(before?: readonly Reasons[]): Promise<Reasons[]> {
+  const all = await Promise.all(sidecars.nodes.map(async (sidecar) => (await sidecar.status()).reasons));
+  return all.map((reasons, i) => {
+    const names = Object.keys(reasons) as ReasonName[];
+    return Object.fromEntries(names.map((name) => [name, reasons[name] - (before?.[i]?.[name] ?? 0)])) as Reasons;
+  });
+}
+
+/* ---- conntrack ---- */
+
+/** Deletes the entries of the flows on a node; what is tracked anew is not allowed. Says when, seconds since the epoch. */
+async function deleteEntries(cases: readonly Omit<Case, 'reasons'>[], node: Node): Promise<number> {
+  for (const { flow } of cases) {
+    if (flow.proto === 'icmp') await lab.policy.markProtocol('icmp', 0);
+    else await lab.policy.markPort(flow.port, 0);
+    // Conntrack may take up a connection again by a packet of its server.
+    if (flow.sport !== undefined) await lab.policy.markPort(flow.sport, 0);
+  }
+  const deletedAt = Date.now() / 1000;
+  for (const { flow } of cases) {
+    const { proto, port, from, to } = flow;
+    // conntrack(8) deletes no single ping: all between the two pods.
+    const entry = proto === 'icmp' ? { src: from.address, dst: to.address } : { dport: port };
+    expect(await node.conntrack.delete({ zone: ANTREA.zone, proto, ...entry })).toEqual(atLeast(1));
+  }
+  return deletedAt;
+}
+
+/** Runs traffic, deletes its conntrack entries on one node and demands that it is slow 1.5 s later, both ways. */
+async function withoutEntries(cases: readonly Omit<Case, 'reasons'>[], node: Node): Promise<void> {
+  let deletedAt = 0;
+  const { uplink } = await captured(lab, [], async () => {
+    const traffic = cases.map((each) => each.run(6));
+    await Promise.all(cases.map(waitFast));
+    deletedAt = await deleteEntries(cases, node);
+    const i = lab.nodes.indexOf(node);
+    for (const { name, flow } of cases) {
+      const reason = flow.proto === 'icmp' ? 'no_approval' : 'ct_not_allowed';
+      await eventually(`${name} on ${node.name}: ${reason}`, async () =>
+        (await flowsOf(flow, i)).some((each) => !each.admitted && each.reason === reason),
+      );
+    }
+    await Promise.all(traffic);
+  });
+  for (const { name, flow } of cases) {
+    for (const forward of [true, false]) {
+      const packets = crossings(uplink, flow).filter((packet) => packet.forward === forward);
+      const late = packets.filter(({ path, time }) => path === 'fast' && time > deletedAt + 1.5);
+      const before = packets.filter(({ path, time }) => path === 'fast' && time < deletedAt);
+      const slow = packets.filter(({ path, time }) => path === 'slow' && time > deletedAt);
+      const counts = { late: late.length, before: before.length, slow: slow.length };
+      expect({ name, forward, ...counts }).toEqual({ name, forward, late: 0, before: atLeast(5), slow: atLeast(50) });
+    }
+  }
+  await lab.policy.clearMarks();
+}
+
+/** The flow's entries on each node. */
+function entriesOf(flow: WireFlow): Promise<ConntrackEntry[][]> {
+  const entry = flow.proto === 'icmp' ? { sport: flow.port } : { dport: flow.port };
+  return Promise.all(lab.nodes.map((node) => node.conntrack.list({ zone: ANTREA.zone, proto: flow.proto, ...entry })));
+}
+
+/** Ids of the entries of these flows, by node. */
+async function entryIds(flows: readonly WireFlow[]): Promise<(number | undefined)[][]> {
+  const found = await Promise.all(flows.map(entriesOf));
+  return found.map((nodes) => nodes.map(([entry]) => entry?.id));
+}
