@@ -1,0 +1,335 @@
+/** The data plane outlives its sidecar: killed, stopped, restarted, refused, drained and cleaned up, with pods at work. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Counter } from '../../plugin/src/gen/layouts.ts';
+import { eventually, sleep } from '../lab/lab.ts';
+import type { ExecResult, Pod } from '../lab/lab.ts';
+import { up } from '../lab/native/native.ts';
+import type { NativeLab } from '../lab/native/native.ts';
+import { startSidecars } from '../lab/sidecar.ts';
+import type { LabSidecars, Sidecar } from '../lab/sidecar.ts';
+import { attachments, footprintOf, pins, processes, qdiscs, remaining } from './support/footprint.ts';
+import { readCounter, underLoad } from './support/load.ts';
+import type { LoadReport } from './support/load.ts';
+import { withDatagrams, withTransfer } from './support/streams.ts';
+
+/** 10,000 UDP packets per second, both directions together, and TCP besides. */
+const LOAD = { datagrams: 5000, bytes: 4_000_000, seconds: 7 } as const;
+/** Runs of the load that the machine may spoil: a busy one makes TCP send again, whatever we do. */
+const TRIES = 3;
+
+describe('the life of a sidecar', () => {
+  let lab: NativeLab;
+  let sidecars: LabSidecars;
+  let first: Sidecar;
+  let a: Pod;
+  let b: Pod;
+  let devicesBefore: string[];
+
+  beforeAll(async () => {
+    lab = await up();
+    devicesBefore = await qdiscs(lab.node(0));
+    sidecars = await startSidecars(lab);
+    first = sidecars.node(0);
+    a = lab.node(0).pod(0);
+    b = lab.node(1).pod(0);
+  });
+  afterAll(async () => {
+    await sidecars.down();
+    await lab.down();
+  });
+
+  /** Nothing was lost between the pods' sockets, and nothing went slow. */
+  function expectUndisturbed(report: LoadReport): void {
+    const { udp, tcp, overruns, ways, slow } = report;
+    expect(slow).toBe(0);
+    for (const { sent, restored } of ways) {
+      expect(sent).toBeGreaterThan(1000);
+      expect(restored).toBe(sent);
+    }
+    expect(udp).toMatchObject({ answered: true, foreign: 0, peer: { corrupt: 0, duplicates: 0 } });
+    // `echo.lost` has those that the server never got.
+    expect(udp.echo?.lost).toBe(overruns);
+    expect(tcp).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0, error: '' });
+  }
+
+  const pair = (): { from: Pod; to: Pod } => ({ from: a, to: b });
+
+  test('killed under load and started again: nothing is lost, everything stays fast', async () => {
+    const runs: { control: number; killed: number }[] = [];
+    do {
+      const control = await underLoad(lab, sidecars, pair(), LOAD, () => sleep(500));
+      expectUndisturbed(control);
+      const killed = await underLoad(lab, sidecars, pair(), LOAD, async () => {
+        await Promise.all(sidecars.nodes.map((sidecar) => sidecar.kill9()));
+        await sleep(1000);
+        await Promise.all(sidecars.nodes.map((sidecar) => sidecar.start()));
+        await sidecars.waitReady();
+      });
+      expectUndisturbed(killed);
+      runs.push({ control: control.retransmits, killed: killed.retransmits });
+    } while (runs.length < TRIES && !runs.some(({ control, killed }) => killed <= control));
+    expect(Math.min(...runs.map(({ control, killed }) => killed - control))).toBeLessThanOrEqual(0);
+  }, 90_000);
+
+  /** Waits until echo requests with this identifier are fast; unlike TCP they need the sidecar's approval. */
+  function waitEchoFast(id: number, timeoutMs: number): Promise<unknown> {
+    return eventually(
+      `echo requests ${id} fast`,
+      async () => (await first.flows({ proto: 'icmp' })).some(({ icmpId, path }) => icmpId === id && path === 'fast'),
+      timeoutMs,
+    );
+  }
+
+  /** Everything that a restart has to find again. */
+  async function adopted(sidecar: Sidecar): Promise<unknown> {
+    const { programs, maps } = await footprintOf(sidecar.node);
+    return {
+      programs,
+      maps,
+      attachments: await attachments(sidecar.node),
+      pins: await pins(sidecar.node),
+      endpoints: (await sidecar.admin.endpoints()).map(({ pod, id, epoch, attached }) => ({
+        pod,
+        id,
+        epoch,
+        attached,
+      })),
+      peers: (await sidecar.admin.peers()).map(({ nodeName, id, epoch, capable }) => ({
+        nodeName,
+        id,
+        epoch,
+        capable,
+      })),
+      flows: sidecar.maps.flows().map(([key, { gen, endpoint, peer, ownKey, peerKey, admittedAt }]) => ({
+        ...{ sport: key.sport, dport: key.dport, proto: key.proto },
+        ...{ gen, endpoint, peer, ownKey, peerKey, admittedAt },
+      })),
+      slots: sidecar.maps.slots().map(([key, { gen, key: restoreKey, state, endpoint, peer }]) => ({
+        ...{ sport: key.sport, dport: key.dport, proto: key.proto },
+        ...{ gen, restoreKey, state, endpoint, peer },
+      })),
+    };
+  }
+
+  test.each([
+    ['killed', (sidecar: Sidecar) => sidecar.kill9()],
+    ['stopped', (sidecar: Sidecar) => sidecar.stop()],
+  ])(
+    '%s, the data plane goes on alone; started again, it takes over what is there',
+    async (_, end) => {
+      await withTransfer(lab, pair(), ['--seconds', '15', '--rate', '200000', '--send-size', '2000'], async (old) => {
+        const icmp = await a.spawn(['ping', '-n', '-i', '0.1', '-e', '777', b.address]);
+        await sidecars.waitFast({ port: old.port });
+        await waitEchoFast(777, 10_000);
+        const before = await adopted(first);
+        const sent = readCounter(first, Counter.FAST_TX);
+        await end(first);
+        expect(first.proc.running).toBe(false);
+        const slow = readCounter(first, Counter.SLOW_TX);
+        await sleep(700);
+        expect(readCounter(first, Counter.SLOW_TX)).toBe(slow);
+        // What needs nobody's approval is accelerated all the same.
+        await withTransfer(
+          lab,
+          pair(),
+          ['--seconds', '3', '--rate', '200000', '--send-size', '2000'],
+          async ({ port }) => {
+            await sidecars.node(1).waitFast({ port });
+            expect(first.maps.flows().find(([key]) => key.dport === port)?.[1].txPackets).toBeDefined();
+          },
+        );
+
+        // A node that has taken part does not hold back again.
+        const config = readFileSync(first.configFile, 'utf8');
+        writeFileSync(first.configFile, config.replace(/startHold: .*/, 'startHold: 60'));
+        await first.start();
+        const served = Date.now();
+        const late = await a.spawn(['ping', '-n', '-i', '0.05', '-e', '778', b.address]);
+        await withTransfer(
+          lab,
+          pair(),
+          ['--seconds', '4', '--rate', '200000', '--send-size', '2000'],
+          async ({ port }) => {
+            await first.waitFast({ port }, 2000);
+            await waitEchoFast(778, 2000);
+            expect(Date.now() - served).toBeLessThan(2500);
+          },
+        );
+        writeFileSync(first.configFile, config);
+        await late.stop();
+        await first.waitReady();
+        const after = (await adopted(first)) as { flows: { dport: number }[]; slots: unknown[] };
+        const ours = before as { flows: { dport: number }[]; slots: unknown[] };
+        expect({ ...after, flows: undefined, slots: undefined }).toEqual({
+          ...ours,
+          flows: undefined,
+          slots: undefined,
+        });
+        expect(after.flows).toEqual(expect.arrayContaining(ours.flows));
+        expect(after.slots).toEqual(expect.arrayContaining(ours.slots));
+        expect(readCounter(first, Counter.FAST_TX)).toBeGreaterThan(sent);
+        await icmp.stop();
+      });
+    },
+    60_000,
+  );
+
+  const run = (sidecar: Sidecar): Promise<ExecResult> => sidecar.agent(['run', '--config', sidecar.configFile]);
+
+  /** A change of something that a start must not take over; `undo` brings back what was there. */
+  interface Foreign {
+    readonly what: string;
+    readonly error: RegExp;
+    readonly change: () => Promise<() => Promise<void>>;
+  }
+
+  /** Renames the pin of a map, lets `put` put another one in its place, and undoes both. */
+  async function inPlaceOf(map: string, ...create: readonly string[]): Promise<() => Promise<void>> {
+    const path = `${first.node.pinDir}/maps/${map}`;
+    await first.node.exec(['mv', path, `${first.node.pinDir}/aside`]);
+    await first.node.exec(['bpftool', 'map', 'create', path, ...create]);
+    return async () => {
+      await first.node.exec(['rm', path]);
+      await first.node.exec(['mv', `${first.node.pinDir}/aside`, path]);
+    };
+  }
+
+  const foreign: Foreign[] = [
+    {
+      what: 'maps of another layout version',
+      error: /layout version 4711, this build has \d+/,
+      change: () => {
+        const version = (layoutVersion: number): number =>
+          first.maps.use(({ config }) => {
+            const before = config.get(0);
+            config.set(0, { ...before, layoutVersion });
+            return before.layoutVersion;
+          });
+        const before = version(4711);
+        return Promise.resolve(() => Promise.resolve(version(before)).then(() => undefined));
+      },
+    },
+    {
+      what: 'a map with another value',
+      error: /map refusals has value_size 8, this build and configuration want \d+/,
+      change: () =>
+        inPlaceOf(
+          'refusals',
+          ...['type', 'lru_hash', 'key', '20', 'value', '8', 'entries', '65536', 'name', 'refusals'],
+        ),
+    },
+    {
+      what: 'a map of another size than configured',
+      error: /map flows has max_entries 65536, this build and configuration want 2048/,
+      change: () => {
+        const config = readFileSync(first.configFile, 'utf8');
+        writeFileSync(first.configFile, `${config}maps:\n  flows: 2048\n`);
+        return Promise.resolve(() => {
+          writeFileSync(first.configFile, config);
+          return Promise.resolve();
+        });
+      },
+    },
+  ];
+
+  test('it refuses politely to take over what it does not understand, and touches nothing', async () => {
+    await withTransfer(lab, pair(), ['--seconds', '20', '--rate', '200000', '--send-size', '2000'], async (running) => {
+      await sidecars.waitFast({ port: running.port });
+      const before = await adopted(first);
+      await first.stop();
+      const slow = readCounter(first, Counter.SLOW_TX);
+      for (const { what, error, change } of foreign) {
+        const undo = await change();
+        const { programs, maps } = await footprintOf(first.node);
+        try {
+          const refused = await run(first);
+          expect({ what, code: refused.code }).toEqual({ what, code: 1 });
+          expect(refused.stderr).toMatch(error);
+          expect(refused.stderr).toContain(first.node.pinDir);
+          expect(refused.stderr).toMatch(/left running as it is.*xmasq drain.*xmasq-agent cleanup/);
+          expect(refused.stderr).not.toMatch(/\n {4}at /);
+          expect(await footprintOf(first.node)).toEqual({ programs, maps });
+        } finally {
+          await undo();
+        }
+      }
+      expect(readCounter(first, Counter.SLOW_TX)).toBe(slow);
+      await first.start();
+      await first.waitReady();
+      expect(await adopted(first)).toEqual(before);
+    });
+  }, 40_000);
+
+  test('a second one on the same node is refused, and changes nothing', async () => {
+    const before = await footprintOf(first.node);
+    const again = await run(first);
+    expect(again).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`another xmasq-agent serves ${first.socket}`),
+    });
+    // Another socket does not make it another node.
+    const other = `${first.configFile}.other`;
+    writeFileSync(other, readFileSync(first.configFile, 'utf8').replace(/^socket: .*/m, `socket: ${first.socket}2`));
+    const aside = await first.agent(['run', '--config', other]);
+    expect(aside).toMatchObject({ code: 1, stderr: expect.stringContaining(first.node.pinDir) });
+    expect(aside.stderr).toMatch(/another xmasq-agent/);
+    expect(await footprintOf(first.node)).toEqual(before);
+    expect(await first.status()).toMatchObject({ state: 'ready', degradations: [] });
+  }, 40_000);
+
+  test('drained and cleaned up, it leaves nothing behind and no connection broken', async () => {
+    const footprints = await Promise.all(lab.nodes.map(footprintOf));
+    const transfer = ['--seconds', '48', '--down', '4800000', '--rate', '100000', '--send-size', '1000'];
+    const datagrams = ['--seconds', '48', '--reply', '--rate', '200'];
+    await withDatagrams(lab, pair(), datagrams, (udp) =>
+      withTransfer(lab, pair(), transfer, async (tcp) => {
+        await sidecars.waitFast({ proto: 'tcp', port: tcp.port });
+        await sidecars.waitFast({ proto: 'udp', port: udp.port }, 10_000);
+
+        // Not while it runs, and not before it is drained.
+        const cleanup = ['cleanup', '--config', first.configFile];
+        expect(await first.agent(cleanup)).toMatchObject({
+          code: 1,
+          stderr: expect.stringMatching(/is running.*stop it first/),
+        });
+        await first.stop();
+        expect(await first.agent(cleanup)).toMatchObject({ code: 1, stderr: expect.stringMatching(/is not drained/) });
+        expect(await footprintOf(first.node)).toEqual(footprints[0]);
+        await first.start();
+        await first.waitReady();
+
+        await sidecars.drain();
+        for (const sidecar of sidecars.nodes) {
+          expect(await sidecar.status()).toMatchObject({ state: 'drained' });
+          const flows = await Promise.all([tcp.port, udp.port].map((port) => sidecar.flows({ port })));
+          expect(flows.map((list) => list.map(({ path, reason }) => ({ path, reason })))).toEqual([
+            [{ path: 'slow', reason: 'draining' }],
+            [{ path: 'slow', reason: 'draining' }],
+          ]);
+          expect(await sidecar.stop()).toEqual({ code: 0, signal: null });
+          expect((await sidecar.cleanup()).stdout).toMatch(/removed \d+ attachments and \d+ pins/);
+        }
+        expect(await udp.result()).toMatchObject({ answered: true, peer: { lost: 0, corrupt: 0 }, echo: { lost: 0 } });
+        expect(await tcp.result()).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0, error: '' });
+      }),
+    );
+    for (const [i, node] of lab.nodes.entries()) {
+      expect(footprints[i]?.programs).toHaveLength(4);
+      // The kernel frees them a moment after their last user is gone.
+      await eventually(
+        'programs and maps gone',
+        async () => {
+          const left = await remaining(node, footprints[i] ?? { programs: [], maps: [] });
+          return left.programs.length + left.maps.length === 0;
+        },
+        5000,
+      );
+      expect(await attachments(node)).toEqual([]);
+      expect(await pins(node)).toEqual([]);
+      expect(await processes(node, sidecars.node(i).configFile)).toEqual([]);
+    }
+    expect(await qdiscs(lab.node(0))).toEqual(devicesBefore);
+    expect((await first.agent(['cleanup', '--config', first.configFile])).stdout).toContain('nothing to remove');
+  }, 100_000);
+});

@@ -1,0 +1,78 @@
+/** What one node's sidecar has in the kernel: programs, maps, attachments, pins, qdiscs, processes. */
+import type { Node, Place } from '../../lab/lab.ts';
+
+/** Identifiers of objects; the kernel gives none of them twice while the machine runs. */
+export interface Footprint {
+  readonly programs: readonly number[];
+  readonly maps: readonly number[];
+}
+
+interface ProgramInfo {
+  readonly id: number;
+  readonly map_ids?: readonly number[];
+}
+
+/** The pinned programs and all maps that are pinned or that they use. */
+export async function footprintOf(node: Node): Promise<Footprint> {
+  const programs: ProgramInfo[] = [];
+  const maps = new Set<number>();
+  for (const path of await listPins(node, 'programs')) {
+    const program = (await bpftool(node, ['prog', 'show', 'pinned', path])) as ProgramInfo;
+    programs.push(program);
+    for (const id of program.map_ids ?? []) maps.add(id);
+  }
+  for (const path of await listPins(node, 'maps')) {
+    maps.add(((await bpftool(node, ['map', 'show', 'pinned', path])) as { id: number }).id);
+  }
+  const ascending = (ids: Iterable<number>): number[] => [...ids].sort((a, b) => a - b);
+  return { programs: ascending(programs.map(({ id }) => id)), maps: ascending(maps) };
+}
+
+/** Which of these objects are still there; empty lists: none. */
+export async function remaining(node: Node, { programs, maps }: Footprint): Promise<Footprint> {
+  const ids = async (what: 'prog' | 'map'): Promise<Set<number>> =>
+    new Set(((await bpftool(node, [what, 'show'])) as { id: number }[]).map(({ id }) => id));
+  const [livePrograms, liveMaps] = [await ids('prog'), await ids('map')];
+  return { programs: programs.filter((id) => livePrograms.has(id)), maps: maps.filter((id) => liveMaps.has(id)) };
+}
+
+/** tc programs and their devices, `PROGRAM HOOK DEVICE`, sorted; of every kind of attachment. */
+export async function attachments(node: Node): Promise<string[]> {
+  const [found] = (await bpftool(node, ['net', 'show'])) as {
+    readonly tc: readonly { readonly devname: string; readonly kind: string; readonly name: string }[];
+  }[];
+  return (found?.tc ?? []).map(({ name, kind, devname }) => `${name} ${kind} ${devname}`).sort();
+}
+
+/** Kinds of the qdiscs of all devices, `KIND DEVICE`, sorted. */
+export async function qdiscs(place: Place): Promise<string[]> {
+  const { stdout } = await place.exec(['tc', '-j', 'qdisc', 'show']);
+  return (JSON.parse(stdout) as { kind: string; dev: string }[]).map(({ kind, dev }) => `${kind} ${dev}`).sort();
+}
+
+/** Everything below the node's pin directory, sorted; empty if there is none. */
+export async function pins(node: Node): Promise<string[]> {
+  const { stdout } = await node.exec(['find', node.pinDir], { check: false });
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .sort();
+}
+
+/** Command lines of processes that name this text. */
+export async function processes(node: Node, text: string): Promise<string[]> {
+  const { stdout } = await node.exec(['ps', '-eo', 'args', '--no-headers'], { check: false });
+  return stdout.split('\n').filter((line) => line.includes(text));
+}
+
+async function listPins(node: Node, directory: string): Promise<string[]> {
+  const { stdout } = await node.exec(['ls', `${node.pinDir}/${directory}`]);
+  return stdout
+    .split('\n')
+    .filter((name) => name !== '')
+    .map((name) => `${node.pinDir}/${directory}/${name}`);
+}
+
+async function bpftool(node: Node, args: readonly string[]): Promise<unknown> {
+  return JSON.parse((await node.exec(['bpftool', '-j', ...args])).stdout) as unknown;
+}
