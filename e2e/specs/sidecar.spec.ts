@@ -83,10 +83,8 @@ describe('the life of a sidecar', () => {
 
   /** Everything that a restart has to find again. */
   async function adopted(sidecar: Sidecar): Promise<unknown> {
-    const { programs, maps } = await footprintOf(sidecar.node);
     return {
-      programs,
-      maps,
+      footprint: await footprintOf(sidecar.node),
       attachments: await attachments(sidecar.node),
       pins: await pins(sidecar.node),
       endpoints: (await sidecar.admin.endpoints()).map(({ pod, id, epoch, attached }) => ({
@@ -241,7 +239,7 @@ describe('the life of a sidecar', () => {
       const slow = readCounter(first, Counter.SLOW_TX);
       for (const { what, error, change } of foreign) {
         const undo = await change();
-        const { programs, maps } = await footprintOf(first.node);
+        const footprint = await footprintOf(first.node);
         try {
           const refused = await run(first);
           expect({ what, code: refused.code }).toEqual({ what, code: 1 });
@@ -249,7 +247,7 @@ describe('the life of a sidecar', () => {
           expect(refused.stderr).toContain(first.node.pinDir);
           expect(refused.stderr).toMatch(/left running as it is.*xmasq drain.*xmasq-agent cleanup/);
           expect(refused.stderr).not.toMatch(/\n {4}at /);
-          expect(await footprintOf(first.node)).toEqual({ programs, maps });
+          expect(await footprintOf(first.node)).toEqual(footprint);
         } finally {
           await undo();
         }
@@ -316,12 +314,14 @@ describe('the life of a sidecar', () => {
     );
     for (const [i, node] of lab.nodes.entries()) {
       expect(footprints[i]?.programs).toHaveLength(4);
+      // Two on the uplink, two for each of two pods.
+      expect(footprints[i]?.links).toHaveLength(6);
       // The kernel frees them a moment after their last user is gone.
       await eventually(
-        'programs and maps gone',
+        'programs, maps and links gone',
         async () => {
-          const left = await remaining(node, footprints[i] ?? { programs: [], maps: [] });
-          return left.programs.length + left.maps.length === 0;
+          const left = await remaining(node, footprints[i] ?? { programs: [], maps: [], links: [] });
+          return left.programs.length + left.maps.length + left.links.length === 0;
         },
         5000,
       );

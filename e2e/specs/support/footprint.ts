@@ -1,10 +1,13 @@
 /** What one node's sidecar has in the kernel: programs, maps, attachments, pins, qdiscs, processes. */
+import { LabError } from '../../lab/lab.ts';
 import type { Node, Place } from '../../lab/lab.ts';
 
 /** Identifiers of objects; the kernel gives none of them twice while the machine runs. */
 export interface Footprint {
   readonly programs: readonly number[];
   readonly maps: readonly number[];
+  /** Attachments by TCX; one that is gone from here is detached. */
+  readonly links: readonly number[];
 }
 
 interface ProgramInfo {
@@ -12,7 +15,7 @@ interface ProgramInfo {
   readonly map_ids?: readonly number[];
 }
 
-/** The pinned programs and all maps that are pinned or that they use. */
+/** The pinned programs and links, and all maps that are pinned or that the programs use. */
 export async function footprintOf(node: Node): Promise<Footprint> {
   const programs: ProgramInfo[] = [];
   const maps = new Set<number>();
@@ -25,23 +28,56 @@ export async function footprintOf(node: Node): Promise<Footprint> {
     maps.add(((await bpftool(node, ['map', 'show', 'pinned', path])) as { id: number }).id);
   }
   const ascending = (ids: Iterable<number>): number[] => [...ids].sort((a, b) => a - b);
-  return { programs: ascending(programs.map(({ id }) => id)), maps: ascending(maps) };
+  return {
+    programs: ascending(programs.map(({ id }) => id)),
+    maps: ascending(maps),
+    links: ascending((await pinnedLinks(node)).map(({ id }) => id)),
+  };
 }
 
 /** Which of these objects are still there; empty lists: none. */
-export async function remaining(node: Node, { programs, maps }: Footprint): Promise<Footprint> {
-  const ids = async (what: 'prog' | 'map'): Promise<Set<number>> =>
-    new Set(((await bpftool(node, [what, 'show'])) as { id: number }[]).map(({ id }) => id));
-  const [livePrograms, liveMaps] = [await ids('prog'), await ids('map')];
-  return { programs: programs.filter((id) => livePrograms.has(id)), maps: maps.filter((id) => liveMaps.has(id)) };
+export async function remaining(node: Node, footprint: Footprint): Promise<Footprint> {
+  const living = async (what: 'prog' | 'map' | 'link', ids: readonly number[]): Promise<number[]> => {
+    const live = new Set(((await bpftool(node, [what, 'show'])) as { id: number }[]).map(({ id }) => id));
+    return ids.filter((id) => live.has(id));
+  };
+  return {
+    programs: await living('prog', footprint.programs),
+    maps: await living('map', footprint.maps),
+    links: await living('link', footprint.links),
+  };
 }
 
-/** tc programs and their devices, `PROGRAM HOOK DEVICE`, sorted; of every kind of attachment. */
+/** What is attached where, `PROGRAM-IFINDEX link ID program ID`, and clsact filters, `PROGRAM KIND DEVICE`; sorted. */
 export async function attachments(node: Node): Promise<string[]> {
   const [found] = (await bpftool(node, ['net', 'show'])) as {
     readonly tc: readonly { readonly devname: string; readonly kind: string; readonly name: string }[];
   }[];
-  return (found?.tc ?? []).map(({ name, kind, devname }) => `${name} ${kind} ${devname}`).sort();
+  const links = await pinnedLinks(node);
+  return [
+    ...(found?.tc ?? []).map(({ name, kind, devname }) => `${name} ${kind} ${devname}`),
+    ...links.map(({ name, id, program }) => `${name} link ${id} program ${program}`),
+  ].sort();
+}
+
+/** Number of a device. */
+export async function ifindexOf(node: Node, device: string): Promise<number> {
+  const { stdout } = await node.exec(['ip', '-j', 'link', 'show', 'dev', device]);
+  const [link] = JSON.parse(stdout) as { ifindex: number }[];
+  if (link === undefined) throw new LabError(`${node.name} has no device ${device}`);
+  return link.ifindex;
+}
+
+async function pinnedLinks(node: Node): Promise<{ name: string; id: number; program: number }[]> {
+  return Promise.all(
+    (await listPins(node, 'links')).map(async (path) => {
+      const { id, prog_id: program } = (await bpftool(node, ['link', 'show', 'pinned', path])) as {
+        id: number;
+        prog_id: number;
+      };
+      return { name: path.slice(path.lastIndexOf('/') + 1), id, program };
+    }),
+  );
 }
 
 /** Kinds of the qdiscs of all devices, `KIND DEVICE`, sorted. */
@@ -66,7 +102,7 @@ export async function processes(node: Node, text: string): Promise<string[]> {
 }
 
 async function listPins(node: Node, directory: string): Promise<string[]> {
-  const { stdout } = await node.exec(['ls', `${node.pinDir}/${directory}`]);
+  const { stdout } = await node.exec(['ls', `${node.pinDir}/${directory}`], { check: false });
   return stdout
     .split('\n')
     .filter((name) => name !== '')
