@@ -30,7 +30,7 @@ export interface Config {
     /** Antrea's main zone. */
     readonly zone: number;
   };
-  /** Most entries of each map. A pinned map of another size is replaced at the next start with an empty state. */
+  /** Most entries of each map. With pinned maps of another size the sidecar refuses to start. */
   readonly maps: {
     readonly flows: number;
     readonly slots: number;
