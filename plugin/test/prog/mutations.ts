@@ -116,9 +116,21 @@ const admission: Mutation[] = [
     ],
   ),
   mutation('a freed slot rests', 'flow.h', 'a slot that another pod pair freed less than 120 s ago: refused', [
-    '!same && now - s->freed_at < XMASQ_TOMBSTONE_NS',
-    '0',
+    '(same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS)',
+    'XMASQ_QUIET_NS',
   ]),
+  mutation(
+    'a freed slot is quiet at first',
+    'flow.h',
+    'a slot that the same pods freed less than 500 ms ago: refused',
+    ['(same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS)', '(same ? 0 : XMASQ_TOMBSTONE_NS)'],
+  ),
+  mutation(
+    'fresh state is quiet at first',
+    'flow.h',
+    'in the first 500 ms after a loss of state: nothing is admitted',
+    ['if ((__s64)(now - cfg->state_since) < (__s64)XMASQ_QUIET_NS)', 'if (0)'],
+  ),
   mutation(
     'successive keys differ',
     'flow.h',
@@ -171,20 +183,34 @@ const sending: Mutation[] = [
     'f->node_saddr',
   ]),
   mutation('own slot belongs to the flow', 'flow.h', 'own slot given to another pair: stale', [
-    's->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
-    's->state != XMASQ_SLOT_ACTIVE)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
+    '!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE',
+    '!s || s->state != XMASQ_SLOT_ACTIVE',
   ]),
   mutation('own slot is active', 'flow.h', 'own slot a tombstone: stale', [
-    's->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
-    's->gen != f->slot_gen)\n\t\treturn XMASQ_REASON_STALE;\n\n\theard',
+    '!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE',
+    '!s || s->gen != f->slot_gen',
   ]),
   mutation('conntrack is asked again', 'flow.h', 'an entry that is gone at the recheck ends the flow', [
     'if (now >= f->recheck_at)',
     'if (0)',
   ]),
-  mutation('a silent peer', 'flow.h', 'peer silent for 5 s: slow and announcing', [
-    '!peer_confirmed(f->peer, now)',
-    '0',
+  mutation(
+    'a peer that does not prove that it hears us',
+    'flow.h',
+    'a peer that is heard, but has not proved for 5 s that it hears us: slow and announcing, with A',
+    ['!peer_confirmed(f->peer, now)', '0'],
+  ),
+  mutation('A only to a peer that is heard', 'pod_egress.h', 'peer silent for 5 s: slow and announcing, without A', [
+    ' && peer_heard(f->peer, now))',
+    ')',
+  ]),
+  mutation('A not from within a black hole', 'pod_egress.h', 'sent fast, heard nothing for 500 ms: black hole', [
+    ' && now >= f->hole_until && ',
+    ' && ',
+  ]),
+  mutation('a same-node flow stays as a tombstone', 'flow.h', 'same node: the other pod’s epoch changed: stale', [
+    'return now < f->hole_until ? 0 : XMASQ_REASON_STALE;',
+    'return XMASQ_REASON_STALE;',
   ]),
   mutation('black holes', 'flow.h', 'sent fast, heard nothing for 500 ms: black hole', [
     'now - f->unanswered_since > XMASQ_SILENCE_NS',
@@ -412,7 +438,7 @@ const exchange: Mutation[] = [
     'if (0)',
   ]),
   mutation('the absence of A counts', 'pod_ingress.h', 'A sets PEER_COMPLETE, its absence clears it', [
-    'else\n\t\t__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);',
+    '__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);',
     '',
   ]),
   mutation('the slot when learning', 'pod_ingress.h', 'nothing is learned into a slot of another flow', [
