@@ -10,9 +10,13 @@
 #include <sys/ioctl.h>
 #include "common.h"
 
-static const char USAGE[] = "usage: delay --tun NAME --ms N    (0 to 10000; 8192 packets wait at most, more are dropped)\n";
+static const char USAGE[] =
+	"usage: delay --tun NAME --ms N    (0 to 10000; 8192 packets wait at most, more are dropped)\n";
 
-enum { QUEUE = 8192, MAX_PACKET = 65536 };
+enum {
+	QUEUE = 8192,
+	MAX_PACKET = 65536
+};
 
 static struct {
 	uint64_t due;

@@ -34,7 +34,10 @@ static const char USAGE[] =
 	"  count: prints counts as JSON after --seconds (default 3600), SIGTERM, or --max matching frames\n"
 	"  --rate 0 (default): as fast as possible\n";
 
-enum { MAX_FRAME = 65549, MAX_PAYLOAD = 65000 };
+enum {
+	MAX_FRAME = 65549,
+	MAX_PAYLOAD = 65000
+};
 
 static struct {
 	const char *dev;
@@ -95,8 +98,8 @@ static void transmit(int fd, const uint8_t *frame, size_t length)
 
 static int report_sent(void)
 {
-	printf("{\"sent\":%llu,\"errors\":%llu,\"seconds\":%.6f}\n", (unsigned long long)sent, (unsigned long long)errors,
-	       (double)(now_ns() - started) / 1e9);
+	printf("{\"sent\":%llu,\"errors\":%llu,\"seconds\":%.6f}\n", (unsigned long long)sent,
+	       (unsigned long long)errors, (double)(now_ns() - started) / 1e9);
 	return errors ? 1 : 0;
 }
 
@@ -186,15 +189,20 @@ static size_t build_transport(uint8_t *to)
 	memset(to, 0, length);
 	memcpy(to + header, opt.payload, opt.payload_length);
 	if (opt.proto == IPPROTO_TCP) {
-		struct tcphdr tcp = { .th_sport = htons(opt.sport), .th_dport = htons(opt.dport), .th_seq = htonl(opt.seq),
-				      .th_ack = htonl(opt.ack), .th_off = 5, .th_flags = (uint8_t)opt.tcp_flags,
+		struct tcphdr tcp = { .th_sport = htons(opt.sport),
+				      .th_dport = htons(opt.dport),
+				      .th_seq = htonl(opt.seq),
+				      .th_ack = htonl(opt.ack),
+				      .th_off = 5,
+				      .th_flags = (uint8_t)opt.tcp_flags,
 				      .th_win = htons(65535) };
 
 		memcpy(to, &tcp, sizeof(tcp));
 		tcp.th_sum = transport_sum(to, length, pseudo);
 		memcpy(to, &tcp, sizeof(tcp));
 	} else if (opt.proto == IPPROTO_UDP) {
-		struct udphdr udp = { .uh_sport = htons(opt.sport), .uh_dport = htons(opt.dport),
+		struct udphdr udp = { .uh_sport = htons(opt.sport),
+				      .uh_dport = htons(opt.dport),
 				      .uh_ulen = htons((uint16_t)length) };
 
 		memcpy(to, &udp, sizeof(udp));
@@ -203,7 +211,9 @@ static size_t build_transport(uint8_t *to)
 			udp.uh_sum = 0xffff;
 		memcpy(to, &udp, sizeof(udp));
 	} else if (opt.proto == IPPROTO_ICMP) {
-		struct icmphdr icmp = { .type = ICMP_ECHO, .un.echo.id = htons(opt.sport), .un.echo.sequence = htons(1) };
+		struct icmphdr icmp = { .type = ICMP_ECHO,
+					.un.echo.id = htons(opt.sport),
+					.un.echo.sequence = htons(1) };
 
 		memcpy(to, &icmp, sizeof(icmp));
 		icmp.checksum = fold(sum16(to, length, 0));
@@ -219,8 +229,10 @@ static size_t build_gso_header(uint8_t *to, size_t ip_header)
 	size_t start = sizeof(struct ethhdr) + ip_header;
 	struct virtio_net_hdr vnet = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
 				       .gso_type = tcp ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_UDP_L4,
-				       .hdr_len = (uint16_t)(start + (tcp ? 20 : 8)), .gso_size = (uint16_t)opt.gso_size,
-				       .csum_start = (uint16_t)start, .csum_offset = tcp ? 16 : 6 };
+				       .hdr_len = (uint16_t)(start + (tcp ? 20 : 8)),
+				       .gso_size = (uint16_t)opt.gso_size,
+				       .csum_start = (uint16_t)start,
+				       .csum_offset = tcp ? 16 : 6 };
 
 	if (!opt.gso_size)
 		return 0;
@@ -237,9 +249,14 @@ static int sweep(void)
 	size_t prefix = build_gso_header(buffer, header);
 	uint8_t *frame = buffer + prefix;
 	size_t length = header + build_transport(frame + sizeof(eth) + header);
-	struct iphdr ip = { .version = 4, .ihl = (unsigned int)(header / 4), .tos = (uint8_t)opt.tos,
-			    .tot_len = htons((uint16_t)length), .ttl = (uint8_t)opt.ttl, .protocol = (uint8_t)opt.proto,
-			    .saddr = opt.src.s_addr, .daddr = opt.dst.s_addr };
+	struct iphdr ip = { .version = 4,
+			    .ihl = (unsigned int)(header / 4),
+			    .tos = (uint8_t)opt.tos,
+			    .tot_len = htons((uint16_t)length),
+			    .ttl = (uint8_t)opt.ttl,
+			    .protocol = (uint8_t)opt.proto,
+			    .saddr = opt.src.s_addr,
+			    .daddr = opt.dst.s_addr };
 	uint8_t *at = frame + sizeof(eth);
 
 	memcpy(eth.h_source, opt.src_mac, 6);
@@ -279,14 +296,16 @@ static bool frame_matches(const uint8_t *frame, size_t length)
 	if ((opt.have_src && ip.saddr != opt.src.s_addr) || (opt.have_dst && ip.daddr != opt.dst.s_addr) ||
 	    (opt.proto >= 0 && ip.protocol != opt.proto))
 		return false;
-	ports = (ip.protocol == IPPROTO_TCP || ip.protocol == IPPROTO_UDP || ip.protocol == IPPROTO_SCTP) && left >= 4 &&
-		!(ntohs(ip.frag_off) & IP_OFFMASK);
+	ports = (ip.protocol == IPPROTO_TCP || ip.protocol == IPPROTO_UDP || ip.protocol == IPPROTO_SCTP) &&
+		left >= 4 && !(ntohs(ip.frag_off) & IP_OFFMASK);
 	if ((opt.have_sport || opt.have_dport) && !ports)
 		return false;
-	if ((opt.have_sport && (l4[0] << 8 | l4[1]) != opt.sport) || (opt.have_dport && (l4[2] << 8 | l4[3]) != opt.dport))
+	if ((opt.have_sport && (l4[0] << 8 | l4[1]) != opt.sport) ||
+	    (opt.have_dport && (l4[2] << 8 | l4[3]) != opt.dport))
 		return false;
-	header = ip.protocol == IPPROTO_TCP && left >= 20 ? (size_t)(l4[12] >> 4) * 4
-	       : ip.protocol == IPPROTO_UDP || ip.protocol == IPPROTO_ICMP ? 8 : 0;
+	header = ip.protocol == IPPROTO_TCP && left >= 20                  ? (size_t)(l4[12] >> 4) * 4 :
+		 ip.protocol == IPPROTO_UDP || ip.protocol == IPPROTO_ICMP ? 8 :
+									     0;
 	return !opt.payload_length ||
 	       (left >= header + opt.payload_length && !memcmp(l4 + header, opt.payload, opt.payload_length));
 }
@@ -347,16 +366,50 @@ static void mac(const char *name, const char *text, uint8_t *to)
 
 int main(int argc, char **argv)
 {
-	enum { DEV = 1, BYPASS, REPEAT, RATE, SRC_MAC, DST_MAC, SRC, DST, PROTO, SPORT, DPORT, FROM, TO, NO_DF, MF, OFFSET,
-	       TTL, TOS, FLAGS, SEQ, ACK, SIZE, PAYLOAD, OPTIONS, GSO, SECONDS, MAX };
+	enum {
+		DEV = 1,
+		BYPASS,
+		REPEAT,
+		RATE,
+		SRC_MAC,
+		DST_MAC,
+		SRC,
+		DST,
+		PROTO,
+		SPORT,
+		DPORT,
+		FROM,
+		TO,
+		NO_DF,
+		MF,
+		OFFSET,
+		TTL,
+		TOS,
+		FLAGS,
+		SEQ,
+		ACK,
+		SIZE,
+		PAYLOAD,
+		OPTIONS,
+		GSO,
+		SECONDS,
+		MAX
+	};
 	static const struct option options[] = {
-		{ "dev", 1, 0, DEV }, { "bypass", 0, 0, BYPASS }, { "repeat", 1, 0, REPEAT }, { "rate", 1, 0, RATE },
-		{ "src-mac", 1, 0, SRC_MAC }, { "dst-mac", 1, 0, DST_MAC }, { "src", 1, 0, SRC }, { "dst", 1, 0, DST },
-		{ "proto", 1, 0, PROTO }, { "sport", 1, 0, SPORT }, { "dport", 1, 0, DPORT }, { "from", 1, 0, FROM },
-		{ "to", 1, 0, TO }, { "no-df", 0, 0, NO_DF }, { "mf", 0, 0, MF }, { "frag-offset", 1, 0, OFFSET },
-		{ "ttl", 1, 0, TTL }, { "tos", 1, 0, TOS }, { "flags", 1, 0, FLAGS }, { "seq", 1, 0, SEQ },
-		{ "ack", 1, 0, ACK }, { "size", 1, 0, SIZE }, { "payload", 1, 0, PAYLOAD }, { "options", 0, 0, OPTIONS },
-		{ "gso-size", 1, 0, GSO }, { "seconds", 1, 0, SECONDS }, { "max", 1, 0, MAX }, { 0 },
+		{ "dev", 1, 0, DEV },         { "bypass", 0, 0, BYPASS },
+		{ "repeat", 1, 0, REPEAT },   { "rate", 1, 0, RATE },
+		{ "src-mac", 1, 0, SRC_MAC }, { "dst-mac", 1, 0, DST_MAC },
+		{ "src", 1, 0, SRC },         { "dst", 1, 0, DST },
+		{ "proto", 1, 0, PROTO },     { "sport", 1, 0, SPORT },
+		{ "dport", 1, 0, DPORT },     { "from", 1, 0, FROM },
+		{ "to", 1, 0, TO },           { "no-df", 0, 0, NO_DF },
+		{ "mf", 0, 0, MF },           { "frag-offset", 1, 0, OFFSET },
+		{ "ttl", 1, 0, TTL },         { "tos", 1, 0, TOS },
+		{ "flags", 1, 0, FLAGS },     { "seq", 1, 0, SEQ },
+		{ "ack", 1, 0, ACK },         { "size", 1, 0, SIZE },
+		{ "payload", 1, 0, PAYLOAD }, { "options", 0, 0, OPTIONS },
+		{ "gso-size", 1, 0, GSO },    { "seconds", 1, 0, SECONDS },
+		{ "max", 1, 0, MAX },         { 0 },
 	};
 	const char *command = argc > 1 ? argv[1] : "";
 	bool have_macs[2] = { false, false };
@@ -367,34 +420,95 @@ int main(int argc, char **argv)
 	optind = 2;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
-		case DEV: opt.dev = optarg; break;
-		case BYPASS: opt.bypass = true; break;
-		case REPEAT: opt.repeat = number("repeat", optarg, 1, 1000000000); break;
-		case RATE: opt.rate = number("rate", optarg, 0, 10000000); break;
-		case SRC_MAC: mac("src-mac", optarg, opt.src_mac); have_macs[0] = true; break;
-		case DST_MAC: mac("dst-mac", optarg, opt.dst_mac); have_macs[1] = true; break;
-		case SRC: opt.src = address("src", optarg); opt.have_src = true; break;
-		case DST: opt.dst = address("dst", optarg); opt.have_dst = true; break;
-		case PROTO: opt.proto = protocol(optarg); break;
-		case SPORT: opt.sport = (uint16_t)number("sport", optarg, 0, 65535); opt.have_sport = true; break;
-		case DPORT: opt.dport = (uint16_t)number("dport", optarg, 0, 65535); opt.have_dport = true; break;
-		case FROM: opt.from = (uint32_t)number("from", optarg, 0, 65535); break;
-		case TO: opt.to = (uint32_t)number("to", optarg, 0, 65535); break;
-		case NO_DF: opt.no_df = true; break;
-		case MF: opt.more = true; break;
-		case OFFSET: opt.fragment_offset = (uint16_t)number("frag-offset", optarg, 0, 65528); break;
-		case TTL: opt.ttl = (uint32_t)number("ttl", optarg, 0, 255); break;
-		case TOS: opt.tos = (uint32_t)number("tos", optarg, 0, 255); break;
-		case FLAGS: opt.tcp_flags = (uint32_t)number("flags", optarg, 0, 255); break;
-		case SEQ: opt.seq = (uint32_t)number("seq", optarg, 0, UINT32_MAX); break;
-		case ACK: opt.ack = (uint32_t)number("ack", optarg, 0, UINT32_MAX); break;
-		case SIZE: opt.size = (uint32_t)number("size", optarg, 0, MAX_PAYLOAD); break;
-		case PAYLOAD: opt.payload_length = (uint32_t)parse_hex(optarg, opt.payload, MAX_PAYLOAD); break;
-		case OPTIONS: opt.options = true; break;
-		case GSO: opt.gso_size = (uint32_t)number("gso-size", optarg, 1, 65535); break;
-		case SECONDS: opt.seconds = real("seconds", optarg, 0.001, 3600); break;
-		case MAX: opt.max = number("max", optarg, 1, UINT64_MAX); break;
-		default: die("%s", USAGE);
+		case DEV:
+			opt.dev = optarg;
+			break;
+		case BYPASS:
+			opt.bypass = true;
+			break;
+		case REPEAT:
+			opt.repeat = number("repeat", optarg, 1, 1000000000);
+			break;
+		case RATE:
+			opt.rate = number("rate", optarg, 0, 10000000);
+			break;
+		case SRC_MAC:
+			mac("src-mac", optarg, opt.src_mac);
+			have_macs[0] = true;
+			break;
+		case DST_MAC:
+			mac("dst-mac", optarg, opt.dst_mac);
+			have_macs[1] = true;
+			break;
+		case SRC:
+			opt.src = address("src", optarg);
+			opt.have_src = true;
+			break;
+		case DST:
+			opt.dst = address("dst", optarg);
+			opt.have_dst = true;
+			break;
+		case PROTO:
+			opt.proto = protocol(optarg);
+			break;
+		case SPORT:
+			opt.sport = (uint16_t)number("sport", optarg, 0, 65535);
+			opt.have_sport = true;
+			break;
+		case DPORT:
+			opt.dport = (uint16_t)number("dport", optarg, 0, 65535);
+			opt.have_dport = true;
+			break;
+		case FROM:
+			opt.from = (uint32_t)number("from", optarg, 0, 65535);
+			break;
+		case TO:
+			opt.to = (uint32_t)number("to", optarg, 0, 65535);
+			break;
+		case NO_DF:
+			opt.no_df = true;
+			break;
+		case MF:
+			opt.more = true;
+			break;
+		case OFFSET:
+			opt.fragment_offset = (uint16_t)number("frag-offset", optarg, 0, 65528);
+			break;
+		case TTL:
+			opt.ttl = (uint32_t)number("ttl", optarg, 0, 255);
+			break;
+		case TOS:
+			opt.tos = (uint32_t)number("tos", optarg, 0, 255);
+			break;
+		case FLAGS:
+			opt.tcp_flags = (uint32_t)number("flags", optarg, 0, 255);
+			break;
+		case SEQ:
+			opt.seq = (uint32_t)number("seq", optarg, 0, UINT32_MAX);
+			break;
+		case ACK:
+			opt.ack = (uint32_t)number("ack", optarg, 0, UINT32_MAX);
+			break;
+		case SIZE:
+			opt.size = (uint32_t)number("size", optarg, 0, MAX_PAYLOAD);
+			break;
+		case PAYLOAD:
+			opt.payload_length = (uint32_t)parse_hex(optarg, opt.payload, MAX_PAYLOAD);
+			break;
+		case OPTIONS:
+			opt.options = true;
+			break;
+		case GSO:
+			opt.gso_size = (uint32_t)number("gso-size", optarg, 1, 65535);
+			break;
+		case SECONDS:
+			opt.seconds = real("seconds", optarg, 0.001, 3600);
+			break;
+		case MAX:
+			opt.max = number("max", optarg, 1, UINT64_MAX);
+			break;
+		default:
+			die("%s", USAGE);
 		}
 	}
 	if (!opt.dev || optind != argc)

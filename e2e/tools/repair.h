@@ -60,16 +60,19 @@ static inline int tcp_jump(int fd, uint64_t bytes)
 		set_tcp(fresh, TCP_REPAIR_QUEUE, &queue[i], sizeof(queue[i]), "TCP_REPAIR_QUEUE");
 		set_tcp(fresh, TCP_QUEUE_SEQ, &sequence[i], sizeof(sequence[i]), "TCP_QUEUE_SEQ");
 	}
-	if (bind(fresh, (struct sockaddr *)&local, sizeof(local)) || connect(fresh, (struct sockaddr *)&remote, sizeof(remote)))
+	if (bind(fresh, (struct sockaddr *)&local, sizeof(local)) ||
+	    connect(fresh, (struct sockaddr *)&remote, sizeof(remote)))
 		die("jump: bind or connect: %s", strerror(errno));
 	options[count++] = (struct tcp_repair_opt){ TCPOPT_MAXSEG, mss };
 	if (info.tcpi_options & TCPI_OPT_WSCALE)
-		options[count++] = (struct tcp_repair_opt){ TCPOPT_WINDOW, info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 16 };
+		options[count++] =
+			(struct tcp_repair_opt){ TCPOPT_WINDOW, info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 16 };
 	if (info.tcpi_options & TCPI_OPT_SACK)
 		options[count++] = (struct tcp_repair_opt){ TCPOPT_SACK_PERMITTED, 0 };
 	if (info.tcpi_options & TCPI_OPT_TIMESTAMPS)
 		options[count++] = (struct tcp_repair_opt){ TCPOPT_TIMESTAMP, 0 };
-	set_tcp(fresh, TCP_REPAIR_OPTIONS, options, (socklen_t)(sizeof(options[0]) * (size_t)count), "TCP_REPAIR_OPTIONS");
+	set_tcp(fresh, TCP_REPAIR_OPTIONS, options, (socklen_t)(sizeof(options[0]) * (size_t)count),
+		"TCP_REPAIR_OPTIONS");
 	set_tcp(fresh, TCP_TIMESTAMP, &stamp, sizeof(stamp), "TCP_TIMESTAMP");
 	set_tcp(fresh, TCP_REPAIR_WINDOW, &window, sizeof(window), "TCP_REPAIR_WINDOW");
 	set_tcp(fresh, TCP_REPAIR, &off, sizeof(off), "TCP_REPAIR");

@@ -23,7 +23,11 @@ static const char USAGE[] =
 	"  --warmup S: the first S seconds do not count\n"
 	"  exit code 1 if no transaction was completed\n";
 
-enum { MAX_SIZE = 65000, MAX_FLOWS = 20000, SUB_BITS = 8 };
+enum {
+	MAX_SIZE = 65000,
+	MAX_FLOWS = 20000,
+	SUB_BITS = 8
+};
 
 static struct {
 	bool udp, crr, json;
@@ -281,7 +285,8 @@ static int client(void)
 			warm = 0;
 		}
 
-		if (now >= end || (opt.count && !warm && stats.transactions + stats.timeouts + stats.errors >= opt.count))
+		if (now >= end ||
+		    (opt.count && !warm && stats.transactions + stats.timeouts + stats.errors >= opt.count))
 			break;
 		for (uint32_t i = 0; i < opt.flows; i++) {
 			struct flow *f = &flows[i];
@@ -358,7 +363,9 @@ static bool serve_stream(int fd, uint8_t *buffer)
 
 static int server(void)
 {
-	enum { MAX_FD = 65536 };
+	enum {
+		MAX_FD = 65536
+	};
 	static uint8_t buffer[MAX_SIZE];
 	struct epoll_event events[64];
 	int poller = epoll_create1(EPOLL_CLOEXEC);
@@ -404,15 +411,46 @@ static int server(void)
 
 int main(int argc, char **argv)
 {
-	enum { TCP = 1, UDP, PORT, BIND, TO, COUNT, SECONDS, SIZE, FLOWS, CRR, SPORT, SPORTS, TAG, EXPECT, INTERVAL,
-	       TIMEOUT, WARMUP, JSON };
+	enum {
+		TCP = 1,
+		UDP,
+		PORT,
+		BIND,
+		TO,
+		COUNT,
+		SECONDS,
+		SIZE,
+		FLOWS,
+		CRR,
+		SPORT,
+		SPORTS,
+		TAG,
+		EXPECT,
+		INTERVAL,
+		TIMEOUT,
+		WARMUP,
+		JSON
+	};
 	static const struct option options[] = {
-		{ "tcp", 0, 0, TCP }, { "udp", 0, 0, UDP }, { "port", 1, 0, PORT }, { "bind", 1, 0, BIND },
-		{ "to", 1, 0, TO }, { "count", 1, 0, COUNT }, { "seconds", 1, 0, SECONDS }, { "size", 1, 0, SIZE },
-		{ "flows", 1, 0, FLOWS }, { "crr", 0, 0, CRR }, { "sport", 1, 0, SPORT }, { "sports", 1, 0, SPORTS },
-		{ "tag", 1, 0, TAG }, { "expect", 1, 0, EXPECT }, { "interval-us", 1, 0, INTERVAL },
-		{ "timeout-ms", 1, 0, TIMEOUT }, { "warmup", 1, 0, WARMUP },
-		{ "json", 0, 0, JSON }, { 0 },
+		{ "tcp", 0, 0, TCP },
+		{ "udp", 0, 0, UDP },
+		{ "port", 1, 0, PORT },
+		{ "bind", 1, 0, BIND },
+		{ "to", 1, 0, TO },
+		{ "count", 1, 0, COUNT },
+		{ "seconds", 1, 0, SECONDS },
+		{ "size", 1, 0, SIZE },
+		{ "flows", 1, 0, FLOWS },
+		{ "crr", 0, 0, CRR },
+		{ "sport", 1, 0, SPORT },
+		{ "sports", 1, 0, SPORTS },
+		{ "tag", 1, 0, TAG },
+		{ "expect", 1, 0, EXPECT },
+		{ "interval-us", 1, 0, INTERVAL },
+		{ "timeout-ms", 1, 0, TIMEOUT },
+		{ "warmup", 1, 0, WARMUP },
+		{ "json", 0, 0, JSON },
+		{ 0 },
 	};
 	bool is_server = argc > 1 && !strcmp(argv[1], "server"), is_client = argc > 1 && !strcmp(argv[1], "client");
 	bool tcp = false;
@@ -423,28 +461,64 @@ int main(int argc, char **argv)
 	optind = 2;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
-		case TCP: tcp = true; break;
-		case UDP: opt.udp = true; break;
-		case PORT: opt.port = (uint16_t)number("port", optarg, 1, 65535); break;
-		case BIND: opt.bind = address("bind", optarg); break;
-		case TO: opt.to = address("to", optarg); break;
-		case COUNT: opt.count = number("count", optarg, 1, UINT64_MAX); break;
-		case SECONDS: opt.seconds = real("seconds", optarg, 0.001, 3600); break;
-		case SIZE: opt.size = (uint32_t)number("size", optarg, 1, MAX_SIZE); break;
-		case FLOWS: opt.flows = (uint32_t)number("flows", optarg, 1, MAX_FLOWS); break;
-		case CRR: opt.crr = true; break;
-		case SPORT: opt.sport = (uint16_t)number("sport", optarg, 1, 65535); break;
-		case SPORTS: opt.sports = (uint32_t)number("sports", optarg, 1, 64000); break;
+		case TCP:
+			tcp = true;
+			break;
+		case UDP:
+			opt.udp = true;
+			break;
+		case PORT:
+			opt.port = (uint16_t)number("port", optarg, 1, 65535);
+			break;
+		case BIND:
+			opt.bind = address("bind", optarg);
+			break;
+		case TO:
+			opt.to = address("to", optarg);
+			break;
+		case COUNT:
+			opt.count = number("count", optarg, 1, UINT64_MAX);
+			break;
+		case SECONDS:
+			opt.seconds = real("seconds", optarg, 0.001, 3600);
+			break;
+		case SIZE:
+			opt.size = (uint32_t)number("size", optarg, 1, MAX_SIZE);
+			break;
+		case FLOWS:
+			opt.flows = (uint32_t)number("flows", optarg, 1, MAX_FLOWS);
+			break;
+		case CRR:
+			opt.crr = true;
+			break;
+		case SPORT:
+			opt.sport = (uint16_t)number("sport", optarg, 1, 65535);
+			break;
+		case SPORTS:
+			opt.sports = (uint32_t)number("sports", optarg, 1, 64000);
+			break;
 		case TAG:
-		case EXPECT: opt.tag = (uint8_t)optarg[0]; break;
-		case INTERVAL: opt.interval_ns = number("interval-us", optarg, 0, 3600000000ull) * 1000; break;
-		case TIMEOUT: opt.timeout_ns = number("timeout-ms", optarg, 1, 3600000) * 1000000; break;
-		case WARMUP: opt.warmup = real("warmup", optarg, 0, 3600); break;
-		case JSON: opt.json = true; break;
-		default: die("%s", USAGE);
+		case EXPECT:
+			opt.tag = (uint8_t)optarg[0];
+			break;
+		case INTERVAL:
+			opt.interval_ns = number("interval-us", optarg, 0, 3600000000ull) * 1000;
+			break;
+		case TIMEOUT:
+			opt.timeout_ns = number("timeout-ms", optarg, 1, 3600000) * 1000000;
+			break;
+		case WARMUP:
+			opt.warmup = real("warmup", optarg, 0, 3600);
+			break;
+		case JSON:
+			opt.json = true;
+			break;
+		default:
+			die("%s", USAGE);
 		}
 	}
-	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.s_addr) || (opt.crr && (opt.udp || opt.flows > 1)))
+	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.s_addr) ||
+	    (opt.crr && (opt.udp || opt.flows > 1)))
 		die("%s", USAGE);
 	if (!opt.seconds)
 		opt.seconds = is_server || opt.count ? 3600 : 1;

@@ -14,7 +14,10 @@ static const char USAGE[] =
 	"  client: --count messages (default 10) of --size bytes (default 100), one at a time, each answer checked;\n"
 	"          an answer not there after --timeout-ms (default 5000) ends it. --abort: ABORT instead of SHUTDOWN\n";
 
-enum { MAX_SIZE = 60000, PACKET_SIZE = 1280 };
+enum {
+	MAX_SIZE = 60000,
+	PACKET_SIZE = 1280
+};
 
 static struct {
 	struct in_addr bind, to;
@@ -157,18 +160,37 @@ static int client(void)
 	}
 	usrsctp_close(sock);
 	usleep(300000); /* The stack lives in this process: give SHUTDOWN or ABORT time to leave. */
-	printf("{\"sent\":%u,\"received\":%u,\"corrupt\":%u,\"seconds\":%.6f,\"error\":\"%s\"}\n", sent, received, corrupt,
-	       (double)(now_ns() - start) / 1e9, error);
+	printf("{\"sent\":%u,\"received\":%u,\"corrupt\":%u,\"seconds\":%.6f,\"error\":\"%s\"}\n", sent, received,
+	       corrupt, (double)(now_ns() - start) / 1e9, error);
 	return received == opt.count && !corrupt ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
-	enum { BIND = 1, TO, PORT, SPORT, COUNT, SIZE, INTERVAL, TIMEOUT, ABORT, SECONDS };
+	enum {
+		BIND = 1,
+		TO,
+		PORT,
+		SPORT,
+		COUNT,
+		SIZE,
+		INTERVAL,
+		TIMEOUT,
+		ABORT,
+		SECONDS
+	};
 	static const struct option options[] = {
-		{ "bind", 1, 0, BIND }, { "to", 1, 0, TO }, { "port", 1, 0, PORT }, { "sport", 1, 0, SPORT },
-		{ "count", 1, 0, COUNT }, { "size", 1, 0, SIZE }, { "interval-ms", 1, 0, INTERVAL },
-		{ "timeout-ms", 1, 0, TIMEOUT }, { "abort", 0, 0, ABORT }, { "seconds", 1, 0, SECONDS }, { 0 },
+		{ "bind", 1, 0, BIND },
+		{ "to", 1, 0, TO },
+		{ "port", 1, 0, PORT },
+		{ "sport", 1, 0, SPORT },
+		{ "count", 1, 0, COUNT },
+		{ "size", 1, 0, SIZE },
+		{ "interval-ms", 1, 0, INTERVAL },
+		{ "timeout-ms", 1, 0, TIMEOUT },
+		{ "abort", 0, 0, ABORT },
+		{ "seconds", 1, 0, SECONDS },
+		{ 0 },
 	};
 	bool is_server = argc > 1 && !strcmp(argv[1], "server"), is_client = argc > 1 && !strcmp(argv[1], "client");
 	int option, result;
@@ -178,17 +200,38 @@ int main(int argc, char **argv)
 	optind = 2;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
-		case BIND: opt.bind = address("bind", optarg); break;
-		case TO: opt.to = address("to", optarg); break;
-		case PORT: opt.port = (uint16_t)number("port", optarg, 1, 65535); break;
-		case SPORT: opt.sport = (uint16_t)number("sport", optarg, 1, 65535); break;
-		case COUNT: opt.count = (uint32_t)number("count", optarg, 1, 1000000); break;
-		case SIZE: opt.size = (uint32_t)number("size", optarg, 1, MAX_SIZE); break;
-		case INTERVAL: opt.interval_ms = (uint32_t)number("interval-ms", optarg, 0, 3600000); break;
-		case TIMEOUT: opt.timeout_ms = (uint32_t)number("timeout-ms", optarg, 1, 3600000); break;
-		case ABORT: opt.abort = true; break;
-		case SECONDS: opt.seconds = real("seconds", optarg, 0.001, 3600); break;
-		default: die("%s", USAGE);
+		case BIND:
+			opt.bind = address("bind", optarg);
+			break;
+		case TO:
+			opt.to = address("to", optarg);
+			break;
+		case PORT:
+			opt.port = (uint16_t)number("port", optarg, 1, 65535);
+			break;
+		case SPORT:
+			opt.sport = (uint16_t)number("sport", optarg, 1, 65535);
+			break;
+		case COUNT:
+			opt.count = (uint32_t)number("count", optarg, 1, 1000000);
+			break;
+		case SIZE:
+			opt.size = (uint32_t)number("size", optarg, 1, MAX_SIZE);
+			break;
+		case INTERVAL:
+			opt.interval_ms = (uint32_t)number("interval-ms", optarg, 0, 3600000);
+			break;
+		case TIMEOUT:
+			opt.timeout_ms = (uint32_t)number("timeout-ms", optarg, 1, 3600000);
+			break;
+		case ABORT:
+			opt.abort = true;
+			break;
+		case SECONDS:
+			opt.seconds = real("seconds", optarg, 0.001, 3600);
+			break;
+		default:
+			die("%s", USAGE);
 		}
 	}
 	if (!opt.port || !opt.bind.s_addr || optind != argc || (is_client && !opt.to.s_addr))

@@ -32,7 +32,12 @@ static const char USAGE[] =
 	"  --stall-s S: give up after S seconds without progress (default 20)\n"
 	"  exit code 0: everything arrived and was right (UDP: nothing corrupt and something arrived)\n";
 
-enum { MAX_SEND = 1 << 20, MAX_CHILDREN = 256, MAX_SESSIONS = 1024, MAX_DATAGRAM = 65507 };
+enum {
+	MAX_SEND = 1 << 20,
+	MAX_CHILDREN = 256,
+	MAX_SESSIONS = 1024,
+	MAX_DATAGRAM = 65507
+};
 #define MAX_SEQUENCE (1ull << 26)
 #define TCP_MAGIC 0x786c747374726d31ull
 #define UDP_MAGIC 0x786c7564
@@ -47,8 +52,16 @@ static struct {
 	uint32_t send_size, size, pause_ms, hold_ms, gso, jump_ms;
 	int tos, ttl, df, mss;
 	double seconds;
-} opt = { .up = NO_END, .send_size = 65536, .size = 100, .rate = NO_END, .tos = -1, .ttl = -1, .df = -1,
-	  .stall_ns = 20 * NS_PER_S, .pause_after = NO_END, .jump_ms = 500 };
+} opt = { .up = NO_END,
+	  .send_size = 65536,
+	  .size = 100,
+	  .rate = NO_END,
+	  .tos = -1,
+	  .ttl = -1,
+	  .df = -1,
+	  .stall_ns = 20 * NS_PER_S,
+	  .pause_after = NO_END,
+	  .jump_ms = 500 };
 
 /* What the client tells the server at the start of a connection. Both ends have the same byte order. */
 struct hello {
@@ -78,14 +91,14 @@ static void apply_ip_options(int fd, int tos, int ttl)
 struct transfer {
 	int fd;
 	uint64_t seed_out, seed_in;
-	uint64_t out_total, sent;     /* out_total NO_END: until `end` */
-	uint64_t in_total, received;  /* in_total NO_END: until the peer half-closes */
+	uint64_t out_total, sent;    /* out_total NO_END: until `end` */
+	uint64_t in_total, received; /* in_total NO_END: until the peer half-closes */
 	uint64_t corrupt, last_arrival, max_gap_ns;
 	uint64_t rate, start, end;
 	uint32_t send_size;
 	uint64_t pause_after, pause_until;
 	uint32_t pause_ms;
-	struct findings peer;         /* appended by the server to what it sends */
+	struct findings peer; /* appended by the server to what it sends */
 	size_t peer_bytes;
 	bool is_client, out_done, in_done;
 	char error[96];
@@ -166,8 +179,9 @@ static bool receive_some(struct transfer *t, uint8_t *buffer, uint64_t now)
 	if (t->last_arrival && now - t->last_arrival > t->max_gap_ns)
 		t->max_gap_ns = now - t->last_arrival;
 	t->last_arrival = now;
-	content = t->in_total != NO_END && (uint64_t)n > t->in_total - t->received ? (size_t)(t->in_total - t->received)
-										  : (size_t)n;
+	content = t->in_total != NO_END && (uint64_t)n > t->in_total - t->received ?
+			  (size_t)(t->in_total - t->received) :
+			  (size_t)n;
 	t->corrupt += content_check(t->seed_in, t->received, buffer, content);
 	t->received += content;
 	for (size_t i = content; i < (size_t)n && t->peer_bytes < sizeof(t->peer); i++)
@@ -370,11 +384,19 @@ static int tcp_client(void)
 {
 	int fd = connect_to_server();
 	uint64_t seed = now_ns() ^ ((uint64_t)getpid() << 40);
-	struct hello hello = { TCP_MAGIC, seed, opt.up, opt.down, opt.rate, opt.jump, opt.send_size, opt.tos, opt.ttl,
-			       opt.hold_ms + opt.pause_ms, opt.rst };
-	struct transfer t = { .fd = fd, .seed_out = seed, .seed_in = ~seed, .out_total = opt.up, .in_total = opt.down,
-			      .rate = opt.rate, .send_size = opt.send_size, .pause_after = opt.pause_after,
-			      .pause_ms = opt.pause_ms, .is_client = true };
+	struct hello hello = { TCP_MAGIC, seed,          opt.up,  opt.down, opt.rate,
+			       opt.jump,  opt.send_size, opt.tos, opt.ttl,  opt.hold_ms + opt.pause_ms,
+			       opt.rst };
+	struct transfer t = { .fd = fd,
+			      .seed_out = seed,
+			      .seed_in = ~seed,
+			      .out_total = opt.up,
+			      .in_total = opt.down,
+			      .rate = opt.rate,
+			      .send_size = opt.send_size,
+			      .pause_after = opt.pause_after,
+			      .pause_ms = opt.pause_ms,
+			      .is_client = true };
 	struct tcp_info info;
 	uint64_t start = now_ns(), retransmits;
 	double seconds;
@@ -416,7 +438,13 @@ static int tcp_client(void)
 
 /* ---- UDP ---- */
 
-enum kind { DATA = 1, DATA_REPLY, ECHO, ASK, ANSWER };
+enum kind {
+	DATA = 1,
+	DATA_REPLY,
+	ECHO,
+	ASK,
+	ANSWER
+};
 
 struct datagram {
 	uint32_t magic;
@@ -627,8 +655,9 @@ static int udp_client(void)
 	printf("{\"role\":\"client\",\"sent\":%llu,\"sendErrors\":%llu,\"seconds\":%.6f,\"answered\":%s,"
 	       "\"peer\":{\"received\":%llu,\"lost\":%lld,\"duplicates\":%llu,\"reordered\":%llu,\"corrupt\":%llu,\"maxGapMs\":%.1f}",
 	       (unsigned long long)sent, (unsigned long long)errors, seconds, answered ? "true" : "false",
-	       (unsigned long long)peer.received, (long long)(sent - peer.received), (unsigned long long)peer.duplicates,
-	       (unsigned long long)peer.reordered, (unsigned long long)peer.corrupt, (double)peer.max_gap_ns / 1e6);
+	       (unsigned long long)peer.received, (long long)(sent - peer.received),
+	       (unsigned long long)peer.duplicates, (unsigned long long)peer.reordered,
+	       (unsigned long long)peer.corrupt, (double)peer.max_gap_ns / 1e6);
 	if (opt.reply)
 		printf(",\"echo\":{\"received\":%llu,\"lost\":%lld,\"duplicates\":%llu,\"reordered\":%llu,\"corrupt\":%llu,"
 		       "\"maxGapMs\":%.1f}",
@@ -644,7 +673,9 @@ static int df_mode(const char *text)
 	static const struct {
 		const char *name;
 		int value;
-	} modes[] = { { "dont", IP_PMTUDISC_DONT }, { "want", IP_PMTUDISC_WANT }, { "do", IP_PMTUDISC_DO },
+	} modes[] = { { "dont", IP_PMTUDISC_DONT },
+		      { "want", IP_PMTUDISC_WANT },
+		      { "do", IP_PMTUDISC_DO },
 		      { "probe", IP_PMTUDISC_PROBE } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
@@ -655,16 +686,62 @@ static int df_mode(const char *text)
 
 int main(int argc, char **argv)
 {
-	enum { TCP = 1, UDP, PORT, BIND, TO, SPORT, UP, DOWN, SEND_SIZE, RATE, PAUSE_AFTER, PAUSE_MS, RST, HOLD, MSS,
-	       COUNT, SECONDS, SIZE, REPLY, GSO, TOS, TTL, DF, STALL, JUMP, JUMP_MS };
+	enum {
+		TCP = 1,
+		UDP,
+		PORT,
+		BIND,
+		TO,
+		SPORT,
+		UP,
+		DOWN,
+		SEND_SIZE,
+		RATE,
+		PAUSE_AFTER,
+		PAUSE_MS,
+		RST,
+		HOLD,
+		MSS,
+		COUNT,
+		SECONDS,
+		SIZE,
+		REPLY,
+		GSO,
+		TOS,
+		TTL,
+		DF,
+		STALL,
+		JUMP,
+		JUMP_MS
+	};
 	static const struct option options[] = {
-		{ "tcp", 0, 0, TCP }, { "udp", 0, 0, UDP }, { "port", 1, 0, PORT }, { "bind", 1, 0, BIND },
-		{ "to", 1, 0, TO }, { "sport", 1, 0, SPORT }, { "up", 1, 0, UP }, { "down", 1, 0, DOWN },
-		{ "send-size", 1, 0, SEND_SIZE }, { "rate", 1, 0, RATE }, { "pause-after", 1, 0, PAUSE_AFTER },
-		{ "pause-ms", 1, 0, PAUSE_MS }, { "rst", 0, 0, RST }, { "hold-ms", 1, 0, HOLD }, { "mss", 1, 0, MSS },
-		{ "count", 1, 0, COUNT }, { "seconds", 1, 0, SECONDS }, { "size", 1, 0, SIZE }, { "reply", 0, 0, REPLY },
-		{ "gso", 1, 0, GSO }, { "tos", 1, 0, TOS }, { "ttl", 1, 0, TTL }, { "df", 1, 0, DF },
-		{ "stall-s", 1, 0, STALL }, { "jump", 1, 0, JUMP }, { "jump-ms", 1, 0, JUMP_MS }, { 0 },
+		{ "tcp", 0, 0, TCP },
+		{ "udp", 0, 0, UDP },
+		{ "port", 1, 0, PORT },
+		{ "bind", 1, 0, BIND },
+		{ "to", 1, 0, TO },
+		{ "sport", 1, 0, SPORT },
+		{ "up", 1, 0, UP },
+		{ "down", 1, 0, DOWN },
+		{ "send-size", 1, 0, SEND_SIZE },
+		{ "rate", 1, 0, RATE },
+		{ "pause-after", 1, 0, PAUSE_AFTER },
+		{ "pause-ms", 1, 0, PAUSE_MS },
+		{ "rst", 0, 0, RST },
+		{ "hold-ms", 1, 0, HOLD },
+		{ "mss", 1, 0, MSS },
+		{ "count", 1, 0, COUNT },
+		{ "seconds", 1, 0, SECONDS },
+		{ "size", 1, 0, SIZE },
+		{ "reply", 0, 0, REPLY },
+		{ "gso", 1, 0, GSO },
+		{ "tos", 1, 0, TOS },
+		{ "ttl", 1, 0, TTL },
+		{ "df", 1, 0, DF },
+		{ "stall-s", 1, 0, STALL },
+		{ "jump", 1, 0, JUMP },
+		{ "jump-ms", 1, 0, JUMP_MS },
+		{ 0 },
 	};
 	bool is_server = argc > 1 && !strcmp(argv[1], "server"), is_client = argc > 1 && !strcmp(argv[1], "client");
 	bool tcp = false;
@@ -675,33 +752,86 @@ int main(int argc, char **argv)
 	optind = 2;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
-		case TCP: tcp = true; break;
-		case UDP: opt.udp = true; break;
-		case PORT: opt.port = (uint16_t)number("port", optarg, 1, 65535); break;
-		case BIND: opt.bind = address("bind", optarg); break;
-		case TO: opt.to = address("to", optarg); break;
-		case SPORT: opt.sport = (uint16_t)number("sport", optarg, 1, 65535); break;
-		case UP: opt.up = number("up", optarg, 0, 1ull << 60); break;
-		case DOWN: opt.down = number("down", optarg, 0, 1ull << 60); break;
-		case SEND_SIZE: opt.send_size = (uint32_t)number("send-size", optarg, 1, MAX_SEND); break;
-		case RATE: opt.rate = number("rate", optarg, 0, 1ull << 40); break;
-		case PAUSE_AFTER: opt.pause_after = number("pause-after", optarg, 1, 1ull << 60); break;
-		case PAUSE_MS: opt.pause_ms = (uint32_t)number("pause-ms", optarg, 1, 3600000); break;
-		case RST: opt.rst = true; break;
-		case HOLD: opt.hold_ms = (uint32_t)number("hold-ms", optarg, 1, 3600000); break;
-		case MSS: opt.mss = (int)number("mss", optarg, 88, 65495); break;
-		case COUNT: opt.count = number("count", optarg, 1, MAX_SEQUENCE); break;
-		case SECONDS: opt.seconds = real("seconds", optarg, 0.001, 3600); break;
-		case SIZE: opt.size = (uint32_t)number("size", optarg, sizeof(struct datagram), MAX_DATAGRAM); break;
-		case REPLY: opt.reply = true; break;
-		case GSO: opt.gso = (uint32_t)number("gso", optarg, 1, 128); break;
-		case TOS: opt.tos = (int)number("tos", optarg, 0, 255); break;
-		case TTL: opt.ttl = (int)number("ttl", optarg, 1, 255); break;
-		case DF: opt.df = df_mode(optarg); break;
-		case JUMP: opt.jump = number("jump", optarg, 1, 1ull << 40); break;
-		case JUMP_MS: opt.jump_ms = (uint32_t)number("jump-ms", optarg, 1, 60000); break;
-		case STALL: opt.stall_ns = number("stall-s", optarg, 1, 3600) * NS_PER_S; break;
-		default: die("%s", USAGE);
+		case TCP:
+			tcp = true;
+			break;
+		case UDP:
+			opt.udp = true;
+			break;
+		case PORT:
+			opt.port = (uint16_t)number("port", optarg, 1, 65535);
+			break;
+		case BIND:
+			opt.bind = address("bind", optarg);
+			break;
+		case TO:
+			opt.to = address("to", optarg);
+			break;
+		case SPORT:
+			opt.sport = (uint16_t)number("sport", optarg, 1, 65535);
+			break;
+		case UP:
+			opt.up = number("up", optarg, 0, 1ull << 60);
+			break;
+		case DOWN:
+			opt.down = number("down", optarg, 0, 1ull << 60);
+			break;
+		case SEND_SIZE:
+			opt.send_size = (uint32_t)number("send-size", optarg, 1, MAX_SEND);
+			break;
+		case RATE:
+			opt.rate = number("rate", optarg, 0, 1ull << 40);
+			break;
+		case PAUSE_AFTER:
+			opt.pause_after = number("pause-after", optarg, 1, 1ull << 60);
+			break;
+		case PAUSE_MS:
+			opt.pause_ms = (uint32_t)number("pause-ms", optarg, 1, 3600000);
+			break;
+		case RST:
+			opt.rst = true;
+			break;
+		case HOLD:
+			opt.hold_ms = (uint32_t)number("hold-ms", optarg, 1, 3600000);
+			break;
+		case MSS:
+			opt.mss = (int)number("mss", optarg, 88, 65495);
+			break;
+		case COUNT:
+			opt.count = number("count", optarg, 1, MAX_SEQUENCE);
+			break;
+		case SECONDS:
+			opt.seconds = real("seconds", optarg, 0.001, 3600);
+			break;
+		case SIZE:
+			opt.size = (uint32_t)number("size", optarg, sizeof(struct datagram), MAX_DATAGRAM);
+			break;
+		case REPLY:
+			opt.reply = true;
+			break;
+		case GSO:
+			opt.gso = (uint32_t)number("gso", optarg, 1, 128);
+			break;
+		case TOS:
+			opt.tos = (int)number("tos", optarg, 0, 255);
+			break;
+		case TTL:
+			opt.ttl = (int)number("ttl", optarg, 1, 255);
+			break;
+		case DF:
+			opt.df = df_mode(optarg);
+			break;
+		case JUMP:
+			opt.jump = number("jump", optarg, 1, 1ull << 40);
+			break;
+		case JUMP_MS:
+			opt.jump_ms = (uint32_t)number("jump-ms", optarg, 1, 60000);
+			break;
+		case STALL:
+			opt.stall_ns = number("stall-s", optarg, 1, 3600) * NS_PER_S;
+			break;
+		default:
+			die("%s", USAGE);
 		}
 	}
 	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.s_addr))

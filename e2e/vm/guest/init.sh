@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # First process of the guest: mounts the host's root read-only with a throw-away layer on top, then becomes the command
 # agent. Parameters come from the kernel command line:
 #   xmasq.modules=DIR  directory that holds the extracted package's lib/modules/RELEASE (a path on the host)
@@ -20,6 +21,7 @@ while read -r module; do
   insmod "/modules/$module" || echo "micro-vm init: insmod $module failed" >/dev/console
 done </modules/order
 
+# shellcheck disable=SC2013 # words, not lines
 for word in $(cat /proc/cmdline); do
   case "$word" in
     xmasq.modules=*) modules=${word#*=} ;;
@@ -29,14 +31,16 @@ done
 
 # cache=loose: the lower layer never changes for us while we run, and node reads 120 MB at its first start.
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose root /lower || fail "mount the host's root over 9p"
-mount -t tmpfs tmpfs /upper && mkdir /upper/data /upper/work || fail "mount the writable layer"
+if ! mount -t tmpfs tmpfs /upper || ! mkdir /upper/data /upper/work; then fail "mount the writable layer"; fi
 mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /root || fail "mount the overlay"
 
 mkdir -p /root/proc /root/sys /root/dev /root/run /root/tmp /root/usr/lib/modules
 mount -t tmpfs -o mode=0755 tmpfs /root/run
 mount -t tmpfs -o mode=1777 tmpfs /root/tmp
 case "$project" in
-  /tmp/* | /run/*) mkdir -p "/root$project" && mount --bind "/lower$project" "/root$project" || fail "bind $project" ;;
+  /tmp/* | /run/*)
+    if ! mkdir -p "/root$project" || ! mount --bind "/lower$project" "/root$project"; then fail "bind $project"; fi
+    ;;
 esac
 mount --bind "/lower$modules" /root/usr/lib/modules || fail "bind $modules on /lib/modules"
 
