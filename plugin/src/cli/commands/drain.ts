@@ -20,7 +20,7 @@ export const drainCommand: CommandSpec<DrainOptions> = {
   name: 'drain',
   declare: (command) =>
     command
-      .description('Stop accelerating without losing a packet, e.g. before an uninstall. Takes about 35 seconds.')
+      .description('Stop accelerating without losing a packet, e.g. before an uninstall. Takes about 32 seconds.')
       .option('-w, --wait', `come back when drained (default --timeout: ${WAIT_TIMEOUT_S})`)
       .option('--undo', 'accelerate again'),
   run: async (context, { wait = false, undo = false }) => {
