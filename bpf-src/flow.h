@@ -191,7 +191,7 @@ static __noinline void demote(struct xmasq_flow_key *key, __u32 reason, __u64 no
 }
 
 /*
- * Next hop of the flow on the underlay: Ethernet addresses and MTU. Looked up again every second, so that changed
+ * Next hop of the flow on the underlay: Ethernet addresses and MTU. Looked up again every 100 ms, so that changed
  * neighbours are followed; an unresolved one is left to the slow path, whose packets resolve it.
  */
 static __always_inline bool find_neighbour(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow *f)
@@ -434,7 +434,6 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 	struct xmasq_slot_key sk;
 	struct xmasq_slot *s;
 	__u32 reason;
-	__u64 heard;
 	__u8 blocked = XMASQ_REASON_NONE;
 
 	if (!cfg || !key || !f)
@@ -473,8 +472,8 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
 		return XMASQ_REASON_STALE;
 
-	heard = s->last_rx > f->last_rx_slow ? s->last_rx : f->last_rx_slow;
-	if (!f->fast_since || heard > f->unanswered_since || now - f->last_tx > XMASQ_PAUSE_NS)
+	/* Packets of the slow path are no answer: they only prove that the slow path works. */
+	if (!f->fast_since || s->last_rx > f->unanswered_since || now - f->last_tx > XMASQ_PAUSE_NS)
 		f->unanswered_since = 0;
 	if (now < f->hole_until) {
 		blocked = XMASQ_REASON_BLACK_HOLE;
@@ -482,8 +481,14 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 		blocked = XMASQ_REASON_PEER_SILENT;
 	} else if (!flow_is_slow(f)) {
 		if (!f->unanswered_since) {
-			f->unanswered_since = now;
-			f->unanswered_tx = f->tx_packets;
+			/* A lost packet's clock must not start at its retransmission, 200 ms later. */
+			if (f->fast_since && f->last_tx > s->last_rx && now - f->last_tx < XMASQ_SILENCE_NS / 2) {
+				f->unanswered_since = f->last_tx;
+				f->unanswered_tx = f->tx_packets - 1;
+			} else {
+				f->unanswered_since = now;
+				f->unanswered_tx = f->tx_packets;
+			}
 		} else if (now - f->unanswered_since > XMASQ_SILENCE_NS &&
 			   f->tx_packets - f->unanswered_tx >= XMASQ_SILENCE_PACKETS) {
 			blocked = XMASQ_REASON_BLACK_HOLE;

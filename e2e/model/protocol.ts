@@ -164,6 +164,7 @@ export const BUILT_RULES: Rules = {
   exactProof: false,
   ackAnnouncements: false,
   ackAnnounces: false,
+  slowIsAnswer: false,
   controlNeedsFast: true,
 };
 

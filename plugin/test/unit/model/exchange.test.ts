@@ -11,6 +11,7 @@ import {
   longUnheard,
   oneWayHole,
   undisturbed,
+  type Fault,
   type Scenario,
   type Traffic,
 } from '../../../../e2e/model/scenarios.ts';
@@ -145,6 +146,20 @@ describe('the key exchange', () => {
         expect(worst(outcomes, 'transitions')).toBeLessThanOrEqual(32);
       },
     );
+
+    test.each(['requests', 'bulk', 'both'] as const)('%s go on if both directions are lost', (kind) => {
+      const both = (rules: Rules): Outcome[] =>
+        seeds(4).map((seed) => {
+          const scenario = oneWayHole(seed, kind, 0, 2, 60);
+          const faults = [0, 1].flatMap((from) => scenario.faults.map((fault) => ({ ...fault, from }) as Fault));
+          return simulate({ ...scenario, faults }, { rules, until: 120_000 });
+        });
+      expect(worst(both(BUILT_RULES), 'longestOutage')).toBeLessThan(1700);
+      // What the peer sends slow because of its own hole must not count as an answer to what is lost here.
+      if (kind === 'both') {
+        expect(worst(both({ ...BUILT_RULES, slowIsAnswer: true }), 'longestOutage')).toBeGreaterThan(5000);
+      }
+    });
 
     test('the rules as first implemented stay in it', () => {
       expect(worst(hole('requests', 1, 60, EARLY_RULES), 'longestOutage')).toBeGreaterThan(500_000);
