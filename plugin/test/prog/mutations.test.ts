@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { compileBpf, INSTRUMENTED } from './compile.ts';
-import { Bench, Node, ROOT } from './harness.ts';
+import { fuzz } from './fuzz/loop.ts';
+import { World } from './fuzz/world.ts';
+import { Bench, Node, ROOT, type ProgramName } from './harness.ts';
 import { instrumentedMutations, mutations, type Mutation } from './mutations.ts';
 import { instrumentedRules } from './rules/instrumented.ts';
 import { podEgressFastRules } from './rules/pod-egress-fast.ts';
@@ -131,6 +133,46 @@ describe('without its guard the rule fails', () => {
     const mutant = new Bench(node, await objectOf(index));
     try {
       expect(verdictOf(rule, mutant)).toBeInstanceOf(Error);
+    } finally {
+      mutant.close();
+    }
+  });
+});
+
+/** Guards whose absence the fuzz test must notice, too, and in which program. */
+const FOUND_BY_FUZZING: readonly (readonly [guard: string, program: ProgramName])[] = [
+  ['fragments', 'pod_egress'],
+  ['lengths', 'pod_egress'],
+  ['IP options', 'pod_egress'],
+  ['SYN', 'pod_egress'],
+  ['64 segments', 'pod_egress'],
+  ['SCTP control chunks', 'pod_egress'],
+  ['the marker is cleared', 'pod_egress'],
+  ['segments must not count into the marker', 'pod_egress'],
+  ['TTL and DSCP are bound', 'pod_egress'],
+  ['the sender’s MAC in a flow', 'pod_egress'],
+  ['keys do not reach pods', 'pod_ingress'],
+  ['only capable peers have keys', 'pod_ingress'],
+  ['the slot’s key', 'uplink_ingress'],
+  ['COMPLETE', 'uplink_ingress'],
+  ['endpoint epoch at the restore', 'uplink_ingress'],
+  ['DF is judged', 'uplink_ingress'],
+  ['pkt_type is judged', 'uplink_ingress'],
+  ['the destination is judged', 'uplink_ingress'],
+  ['the node’s own marker', 'uplink_egress'],
+  ['the magic needs a pod', 'uplink_egress'],
+  ['AH of the node', 'uplink_egress'],
+];
+/** Packets within which it must be noticed, from a seed that does not change. */
+const FUZZ = { seed: 1, count: 20_000 } as const;
+
+describe('without its guard fuzzing finds a packet', () => {
+  test.each(FOUND_BY_FUZZING)('%s (%s)', async (guard, program) => {
+    const index = all.findIndex(({ mutation }) => mutation.guard === guard);
+    if (index < 0) throw new Error(`there is no guard "${guard}"`);
+    const mutant = new Bench(node, await objectOf(index));
+    try {
+      expect(fuzz(new World(mutant), program, FUZZ.seed, FUZZ.count).complaint).toMatch(/^\w+: /);
     } finally {
       mutant.close();
     }

@@ -1,0 +1,137 @@
+/** The fuzz loop: what is generated, run and judged for each program. */
+import { MAGIC, PROGRAMS, type Node, type ProgramName } from '../harness.ts';
+import { generate } from './generate.ts';
+import {
+  judgePodEgress,
+  judgePodIngress,
+  judgeUplinkEgress,
+  judgeUplinkIngress,
+  type Judged,
+  type Run,
+} from './oracle.ts';
+import { Random } from './random.ts';
+import { MAX_FRAME, Runner, type SkbFields } from './runner.ts';
+import type { Known, World } from './world.ts';
+
+/** Peers are heard of again after so many packets, i.e. several times a second. */
+const REFRESH = 1000;
+const NO_CB = [0, 0, 0, 0];
+
+interface Plan {
+  readonly base: (known: Known, random: Random) => Buffer;
+  readonly device: (node: Node, known: Known, random: Random) => number;
+  readonly judge: (world: World, run: Run) => Judged;
+  readonly decorate?: (skb: SkbFields, node: Node, known: Known, random: Random) => void;
+}
+
+/** The known connection's own device, mostly. */
+function podDevice({ ifindex }: Node, known: Known, random: Random): number {
+  const { pod, pod2, excluded, stranger } = ifindex;
+  return random.chance(95) ? known.ifindex : random.pick([pod, pod2, excluded, stranger]);
+}
+
+const plans: Readonly<Record<ProgramName, Plan>> = {
+  pod_egress: { base: ({ sent }) => sent, device: podDevice, judge: judgePodEgress },
+  pod_ingress: {
+    base: ({ delivered, sent }, random) => (random.chance(95) ? delivered : sent),
+    device: podDevice,
+    judge: judgePodIngress,
+  },
+  uplink_ingress: {
+    base: ({ masqueraded, sent }, random) => (random.chance(95) ? masqueraded : sent),
+    device: ({ ifindex }) => ifindex.uplink,
+    judge: judgeUplinkIngress,
+  },
+  uplink_egress: {
+    // What leaves has the addresses of both nodes, as what comes has.
+    base: ({ masqueraded, sent }, random) => {
+      const frame = Buffer.from(random.chance(80) ? masqueraded : sent);
+      const [src, dst] = [frame.readUInt32BE(26), frame.readUInt32BE(30)];
+      frame.writeUInt32BE(dst, 26);
+      frame.writeUInt32BE(src, 30);
+      return frame;
+    },
+    device: ({ ifindex }) => ifindex.uplink,
+    judge: judgeUplinkEgress,
+    decorate: (skb, { ifindex }, known, random) => {
+      const ours = [...MAGIC];
+      const ack = [~MAGIC[0] >>> 0, MAGIC[1], MAGIC[2], MAGIC[3]];
+      const broken = ours.map((word, i) => (i === 2 ? (word ^ 1) >>> 0 : word));
+      const others = [
+        [MAGIC[0], 0, 0, 0],
+        [7, MAGIC[1], MAGIC[2], MAGIC[3]],
+      ];
+      skb.cb = random.pick([NO_CB, NO_CB, ours, ours, ack, broken, ...others]);
+      skb.ingressIfindex = random.pick([0, known.ifindex, known.ifindex, ifindex.excluded, ifindex.stranger, 1]);
+    },
+  },
+};
+
+/** The longest frame that a test run takes. */
+function longestFrame(runner: Runner, fd: number, skb: SkbFields): number {
+  let [low, high] = [60, MAX_FRAME];
+  while (low + 1 < high) {
+    const middle = (low + high) >> 1;
+    if (runner.run(fd, middle, skb)) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** What came of a fuzz run. */
+export interface FuzzReport {
+  /** Longest frame in bytes. */
+  readonly longest: number;
+  /** Packets by what the program returned; `refused` by the kernel before the program. */
+  readonly verdicts: Readonly<Record<string, number>>;
+  /** The first packet that was treated wrongly, and how to see it again. */
+  readonly complaint: string | undefined;
+}
+
+/** Runs a program on `count` packets, or until one is treated wrongly. */
+export function fuzz(world: World, program: ProgramName, seed: number, count: number): FuzzReport {
+  const { base, device, judge, decorate } = plans[program];
+  const { node } = world.bench;
+  const random = new Random(seed ^ Math.imul(PROGRAMS.indexOf(program), 0x9e3779b9));
+  const runner = new Runner();
+  const fd = world.bench.fd(program);
+  const skb: SkbFields = { ifindex: node.ifindex.pod, ingressIfindex: 0, cb: NO_CB, gsoSize: 0, gsoSegs: 0 };
+  const longest = longestFrame(runner, fd, skb);
+  const verdicts: Record<string, number> = {};
+  const input = Buffer.alloc(MAX_FRAME);
+  for (let i = 0; i < count; i++) {
+    if (i % REFRESH === 0) world.refresh();
+    const known = random.pick(world.all);
+    known.restore(known.sound && random.chance(15));
+    skb.ifindex = device(node, known, random);
+    skb.cb = NO_CB;
+    skb.ingressIfindex = 0;
+    const gso = random.chance(10);
+    skb.gsoSize = gso ? 1 + random.below(1400) : 0;
+    skb.gsoSegs = gso ? random.pick([1, 2, 17, 63, 64, 65, 200, 65535]) : 0;
+    decorate?.(skb, node, known, random);
+    const length = generate(random, runner.input, base(known, random), longest);
+    if (!runner.run(fd, length, skb)) {
+      verdicts['refused'] = (verdicts['refused'] ?? 0) + 1;
+      continue;
+    }
+    runner.input.copy(input, 0, 0, length);
+    const frame = { bytes: input, length, segments: gso ? skb.gsoSegs : 1 };
+    const { complaint, touched } = judge(world, { input: frame, runner, skb });
+    if (complaint !== undefined) {
+      const hex = (bytes: Buffer, end: number): string => bytes.toString('hex', 0, Math.min(end, 120));
+      const lines = [
+        `${program}: ${complaint}`,
+        `seed ${seed}, packet ${i}, returned ${runner.verdict}, skb ${JSON.stringify(skb)}`,
+        `in  ${hex(input, length)} (${length} bytes)`,
+        `out ${hex(runner.output, runner.length)} (${runner.length} bytes)`,
+      ];
+      return { longest, verdicts, complaint: lines.join('\n') };
+    }
+    verdicts[runner.verdict] = (verdicts[runner.verdict] ?? 0) + 1;
+    touched?.restore(false);
+    // A RST ends the connection in conntrack, too.
+    if (touched?.talk.kind === 'tcp' && ((input[47] ?? 0) & 4) !== 0) touched.allow();
+  }
+  return { longest, verdicts, complaint: undefined };
+}
