@@ -188,7 +188,7 @@ static __always_inline bool reserved_port(__be16 port, __be16 tunnel)
 	       port == bpf_htons(4500) || port == bpf_htons(51820);
 }
 
-/* SCTP (RFC 9260 3.): true if all chunks are DATA, or SACK alone or before DATA. Anything else is for conntrack to see. */
+/* SCTP (RFC 9260 3.): true if the first chunk is DATA, after which only DATA may follow, or SACK alone or before DATA. */
 static __always_inline bool sctp_is_data(struct __sk_buff *skb)
 {
 	struct {

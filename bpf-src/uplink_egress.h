@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * uplink_egress: tc egress of every device that can reach a peer; first in its chain. Lets masqueraded packets pass and
+ * uplink_egress: tc egress of the uplink; first in its chain. Lets masqueraded packets pass and
  * takes the marker bit from the node's own packets to peers, so that no peer mistakes them.
  */
 #pragma once

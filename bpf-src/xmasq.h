@@ -32,7 +32,7 @@
 #define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)   /* no sign of life of the peer: send slow */
 #define XMASQ_INTERPRET_NS (30 * XMASQ_SEC)  /* no sign of life of the peer: its packets are plain packets */
 #define XMASQ_SILENCE_NS (500 * XMASQ_MS)    /* sending fast with no answer for so long: black hole ... */
-#define XMASQ_SILENCE_PACKETS 2              /* ... if more packets than these were sent: an ACK alone has no answer */
+#define XMASQ_SILENCE_PACKETS 2              /* ... if at least so many were sent since: an ACK alone has no answer */
 #define XMASQ_PAUSE_NS (2 * XMASQ_SEC)       /* a pod that was silent for so long does not wait for an answer */
 #define XMASQ_UNHEARD_NS (200 * XMASQ_MS)    /* the peer announces still, though we have sent fast for so long */
 #define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC) /* a freed slot is not given to other pods for so long */
@@ -62,7 +62,7 @@ struct xmasq_config {
 	__u32 magic[4];       /* random per boot: marks our own packets in skb->cb on their way to uplink_egress */
 	__u32 uplink_ifindex;
 	__be32 uplink_addr4; /* the node's transport address */
-	__u64 state_since;   /* when the flow and slot maps were last created or flushed */
+	__u64 state_since;   /* when the flow and slot maps were created */
 	__u32 hz;            /* jiffies per second, measured */
 	__u16 ct_zone;       /* Antrea's main zone, 65520 for IPv4 */
 	__be16 tunnel_port;  /* UDP port of the overlay; carries the control messages, too */
