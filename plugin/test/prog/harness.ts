@@ -489,7 +489,7 @@ export class Bench {
   allow(talk: Conversation, spec: Partial<CtSpec> = {}): void {
     const full = { ...ALLOWED, ...(talk.kind === 'tcp' ? { tcpState: CtTcpState.established } : {}), ...spec };
     if (talk.kind === 'tcp' || talk.kind === 'udp') this.node.ct.insert(talk.tuple(), full);
-    else this.tables.approvals.set(this.flowKeyOf(talk), { expires: now() + 60n * SEC });
+    else this.tables.approvals.set(this.flowKeyOf(talk), { expires: now() + 3600n * SEC });
   }
 
   /** The connection's entry in the zone. */
