@@ -76,6 +76,13 @@ const BREAKAGES: readonly Breakage[] = [
     b.writeUInt16BE(longer - 14, 16);
     return longer;
   },
+  // VLAN tags, one or many.
+  (r, b, length) => {
+    const tags = r.pick([1, 1, 2, 7, 8, 9]);
+    b.copyWithin(12 + 4 * tags, 12, length);
+    for (let tag = 0; tag < tags; tag++) b.writeUInt32BE((r.pick([0x8100, 0x88a8]) << 16) >>> 0, 12 + 4 * tag);
+    return length + 4 * tags;
+  },
   // Everything behind the header is noise.
   field((r, b, length) => r.fill(b, 34, length)),
 ];

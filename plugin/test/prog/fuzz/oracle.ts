@@ -63,16 +63,21 @@ function unchanged({ input, runner }: Run): string | undefined {
     : 'the packet was changed';
 }
 
-/** The frame afterwards has this ID, and a header checksum that is as right as before; all else is what it was. */
-function onlyId({ input, runner }: Run, id: number): string | undefined {
+/**
+ * The frame afterwards has this ID, and a header checksum that is as right as before; all else is what it was.
+ * @param at where the IP header begins
+ */
+function onlyId({ input, runner }: Run, id: number, at = 14): string | undefined {
   const { bytes, length } = input;
+  const out = runner.output;
   if (runner.length !== length) return `length ${runner.length}`;
-  if (idOf(runner.output) !== id) return `ID ${idOf(runner.output).toString(16)}, expected ${id.toString(16)}`;
-  if (headerSum(runner.output) !== headerSum(bytes)) return 'header checksum';
+  const found = out.readUInt16BE(at + 4);
+  if (found !== id) return `ID ${found.toString(16)}, expected ${id.toString(16)}`;
+  if (headerSum(out, at) !== headerSum(bytes, at)) return 'header checksum';
   const same =
-    bytes.compare(runner.output, 0, 18, 0, 18) === 0 &&
-    bytes.compare(runner.output, 20, 24, 20, 24) === 0 &&
-    bytes.compare(runner.output, 26, length, 26, length) === 0;
+    bytes.compare(out, 0, at + 4, 0, at + 4) === 0 &&
+    bytes.compare(out, at + 6, at + 10, at + 6, at + 10) === 0 &&
+    bytes.compare(out, at + 12, length, at + 12, length) === 0;
   return same ? undefined : 'something beside the ID was changed';
 }
 
@@ -153,10 +158,34 @@ function masqueradedRight(run: Run, flow: Known): string | undefined {
   return header ?? sameTransport(run);
 }
 
+const isVlan = (etherType: number): boolean => etherType === 0x8100 || etherType === 0x88a8;
+/** A frame with more tags is nobody's. */
+const MAX_TAGS = 8;
+
+/** A tagged frame is slow; the packet below its tags has no marker either, wherever the tags are taken off. */
+function taggedRight(run: Run): string | undefined {
+  const { bytes, length, segments } = run.input;
+  let at = 14;
+  for (let tags = 0; tags < MAX_TAGS && isVlan(bytes.readUInt16BE(at - 2)); tags++) {
+    at += 4;
+    if (at > length) break;
+  }
+  const cut = at > length;
+  if (!cut && isVlan(bytes.readUInt16BE(at - 2))) {
+    return run.runner.verdict === Verdict.drop ? undefined : `${MAX_TAGS + 1} tags: returned ${run.runner.verdict}`;
+  }
+  if (run.runner.verdict !== Verdict.pass) return `returned ${run.runner.verdict}`;
+  const ipv4 = !cut && at + 20 <= length && bytes.readUInt16BE(at - 2) === 0x0800 && (bytes[at] ?? 0) >> 4 === 4;
+  if (!ipv4 || bytes[at + 9] === Proto.ah) return unchanged(run);
+  const df = ((bytes[at + 6] ?? 0) & 0x40) !== 0;
+  return onlyId(run, clearedId(bytes.readUInt16BE(at + 4), segments, df), at);
+}
+
 /** pod_egress */
 export function judgePodEgress(world: World, run: Run): Judged {
   const { input, runner, skb } = run;
   const { bytes, length, segments } = input;
+  if (isVlan(bytes.readUInt16BE(12))) return { complaint: taggedRight(run), touched: undefined };
   const packet = judge(input, TUNNEL_PORT, false);
   const flow = packet.hasTuple ? world.sentBy(skb.ifindex, packet.tuple) : undefined;
   const done = (complaint: string | undefined): Judged => ({ complaint, touched: flow });

@@ -62,7 +62,6 @@ function sctpCarriesDataOnly(bytes: Buffer, length: number): boolean {
   if (bytes[at] === 3) {
     at += Math.ceil(bytes.readUInt16BE(at + 2) / 4) * 4;
     if (at + 4 > length) return true;
-    if (at + 4 > length) return false;
   }
   return bytes[at] === 0;
 }
@@ -133,8 +132,8 @@ export function transportSum(bytes: Buffer): number {
 }
 
 /** Sum of the IPv4 header without options modulo 0xffff: 0 exactly if its checksum is right. */
-export function headerSum(bytes: Buffer): number {
+export function headerSum(bytes: Buffer, start = 14): number {
   let sum = 0;
-  for (let at = 14; at < 34; at += 2) sum += bytes.readUInt16BE(at);
+  for (let at = start; at < start + 20; at += 2) sum += bytes.readUInt16BE(at);
   return sum % 0xffff;
 }
