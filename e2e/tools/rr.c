@@ -315,7 +315,7 @@ static int client(void)
 				end_connection(f);
 				alive--;
 			}
-		} else if (next > now_ns()) {
+		} else if (next > now_ns() && !stop_requested) {
 			sleep_until_ns(next);
 		}
 	}
