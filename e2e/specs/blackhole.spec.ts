@@ -1,0 +1,98 @@
+/** An underlay that carries the tunnel but not masqueraded packets: noticed within a second, in whichever direction. */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { ANTREA, eventually, sleep } from '../lab/lab.ts';
+import type { Pair } from '../lab/measure.ts';
+import { up } from '../lab/native/native.ts';
+import type { NativeLab } from '../lab/native/native.ts';
+import { startSidecars } from '../lab/sidecar.ts';
+import type { LabSidecars } from '../lab/sidecar.ts';
+import { watchCounters } from './support/counters.ts';
+import { withDatagrams, withTransfer } from './support/streams.ts';
+
+/** How long the hole lasts: long enough for three tries of the fast path, after pauses of 1, 2 and 4 s. */
+const HOLE_MS = 8000;
+/** Tries in that time: the hole itself and what the doubling pauses leave room for. */
+const MOST_TRIES = 4;
+const SECOND_MS = 1000;
+/**
+ * Both ends send, and what one of them sends is lost: only the other one can notice, with its second retransmission. If
+ * that is a moment later than the sender's own second one, the third is the first to go slow, 1.4 s after the loss.
+ */
+const RETRANSMISSION_MS = 700;
+
+describe('a black hole', () => {
+  let lab: NativeLab;
+  let sidecars: LabSidecars;
+
+  beforeAll(async () => {
+    lab = await up({ router: true });
+    sidecars = await startSidecars(lab);
+  });
+  afterEach(async () => {
+    await lab.underlay.clear();
+  });
+  afterAll(async () => {
+    await sidecars.down();
+    await lab.down();
+  });
+
+  /** Router rules that swallow masqueraded packets. The nodes' own traffic passes. */
+  const holes: readonly { readonly what: string; readonly rules: () => string[]; readonly tcpStallMs: number }[] = [
+    { what: 'everything but the tunnel', rules: () => [...swallow(0), ...swallow(1)], tcpStallMs: SECOND_MS },
+    { what: 'what the client sends', rules: () => swallow(0), tcpStallMs: SECOND_MS + RETRANSMISSION_MS },
+    { what: 'what the server sends', rules: () => swallow(1), tcpStallMs: SECOND_MS + RETRANSMISSION_MS },
+  ];
+
+  function swallow(from: number): string[] {
+    const { address } = lab.node(from);
+    return [`ip saddr ${address} ip protocol tcp drop`, `ip saddr ${address} udp dport != ${ANTREA.vxlanPort} drop`];
+  }
+
+  function pairOf(pod: number): Pair {
+    return { from: lab.node(0).pod(pod), to: lab.node(1).pod(pod) };
+  }
+
+  /** Waits until one of the nodes has found the flow in a hole. */
+  async function noticed(port: number): Promise<void> {
+    await eventually(
+      `black hole of port ${port} noticed`,
+      async () => {
+        const flows = await Promise.all(sidecars.nodes.map((sidecar) => sidecar.flows({ port })));
+        return flows.flat().some(({ reason }) => reason === 'black_hole');
+      },
+      SECOND_MS,
+      20,
+    );
+  }
+
+  test.each(holes)(
+    'for $what: noticed within a second; TCP and UDP go on over the slow path, and come back',
+    async ({ rules, tcpStallMs }) => {
+      const [tcpPair, udpPair] = [pairOf(0), pairOf(1)];
+      const tcpArgs = ['--seconds', '18', '--down', '18M', '--rate', '1M', '--send-size', '5000'];
+      await withTransfer(lab, tcpPair, tcpArgs, async (tcp) => {
+        await withDatagrams(lab, udpPair, ['--reply', '--rate', '100', '--seconds', '18'], async (udp) => {
+          const ports = [tcp.port, udp.port];
+          await Promise.all(ports.map((port) => sidecars.waitFast({ port })));
+          const counters = await watchCounters(sidecars);
+          await lab.underlay.addRules(rules());
+          await Promise.all(ports.map(noticed));
+          await sleep(HOLE_MS);
+          for (const { black_hole } of await counters.since()) {
+            expect(black_hole).toBeLessThanOrEqual(MOST_TRIES * ports.length);
+          }
+          await lab.underlay.clear();
+          // After the pause that is under way, which is at most about as long as the hole was.
+          await Promise.all(ports.map((port) => sidecars.waitFast({ port }, HOLE_MS + 2 * SECOND_MS)));
+
+          const report = await tcp.result();
+          expect(report).toMatchObject({ complete: true, error: '' });
+          expect([report.maxGapMs, report.peerMaxGapMs].filter((gap) => gap >= tcpStallMs)).toEqual([]);
+          const { echo, peer } = await udp.result();
+          expect([echo?.maxGapMs ?? Infinity, peer.maxGapMs].filter((gap) => gap >= SECOND_MS)).toEqual([]);
+        });
+      });
+    },
+    60_000,
+  );
+});
