@@ -41,7 +41,7 @@ export function delivery(sent: CaptureResult, received: CaptureResult, way: Way)
   const outgoing = new Map<string, CapturedPacket[]>();
   for (const packet of sent.packets) {
     if (!isOnWay(packet, way)) continue;
-    const key = payloadOf(packet).toString('latin1');
+    const key = identity(packet);
     const same = outgoing.get(key);
     if (same === undefined) outgoing.set(key, [packet]);
     else same.push(packet);
@@ -50,7 +50,7 @@ export function delivery(sent: CaptureResult, received: CaptureResult, way: Way)
   const changes = new Set<string>();
   const unmatched: CapturedPacket[] = [];
   for (const packet of arrived) {
-    const original = outgoing.get(payloadOf(packet).toString('latin1'))?.shift();
+    const original = outgoing.get(identity(packet))?.shift();
     if (original === undefined) unmatched.push(packet);
     else changes.add(changeOf(original, packet));
   }
@@ -132,6 +132,19 @@ function payloadOf(packet: CapturedPacket): Buffer {
   const { ip, bytes } = packet;
   if (ip === undefined) return Buffer.alloc(0);
   return bytes.subarray(ETHER_HEADER + ip.headerLength, ETHER_HEADER + ip.length);
+}
+
+/**
+ * What tells a packet from others. TCP knows two zeros, 0x0000 and 0xffff: changing addresses back and forth may make one
+ * of the other (RFC 1624, section 3). UDP does not: there 0 means that there is no checksum.
+ */
+function identity(packet: CapturedPacket): string {
+  const payload = payloadOf(packet);
+  const isZero = packet.ip?.proto === IPPROTO.tcp && payload.length >= 20 && payload.readUInt16BE(16) === 0xffff;
+  if (!isZero) return payload.toString('latin1');
+  const copy = Buffer.from(payload);
+  copy.writeUInt16BE(0, 16);
+  return copy.toString('latin1');
 }
 
 function tcpPayload(packet: CapturedPacket): Buffer {

@@ -88,12 +88,15 @@ export interface Direction {
   readonly fast: number;
   /** Packets in the tunnel before the first masqueraded one. */
   readonly slowBefore: number;
-  /** Packets in the tunnel after it that are not exempt. */
+  /** Packets in the tunnel, not exempt, when the first masqueraded one was some time ago. */
   readonly slowAfter: number;
   /** Seconds since the epoch; undefined if there was none. */
   readonly firstFast: number | undefined;
   readonly lastFast: number | undefined;
 }
+
+/* The slow path is the longer one, and the nodes have several CPUs: packets overtake those sent before, for a moment. */
+const SETTLE_SECONDS = 0.1;
 
 /** Counts one direction; `exempt` packets (e.g. SCTP control chunks) are slow by design and left out of slowAfter. */
 export function direction(
@@ -105,12 +108,12 @@ export function direction(
   const fast = packets.filter((packet) => packet.path === 'fast');
   const first = packets.findIndex((packet) => packet.path === 'fast');
   const before = first < 0 ? packets : packets.slice(0, first);
-  const after = first < 0 ? [] : packets.slice(first);
+  const settled = (fast[0]?.time ?? Infinity) + SETTLE_SECONDS;
   return {
     slow: packets.length - fast.length,
     fast: fast.length,
     slowBefore: before.length,
-    slowAfter: after.filter((packet) => packet.path === 'slow' && !exempt(packet)).length,
+    slowAfter: packets.filter((packet) => packet.path === 'slow' && packet.time > settled && !exempt(packet)).length,
     firstFast: fast[0]?.time,
     lastFast: fast.at(-1)?.time,
   };
