@@ -10,7 +10,7 @@ order=(--runInBand)
 case $suite in
   unit) limit=300 order=() ;;
   prog) limit=600 ;;
-  lab) limit=1200 ;;
+  lab) limit=1500 ;;
   vm) limit=900 ;;
   long) limit=7200 ;;
   *)
