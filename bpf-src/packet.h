@@ -31,6 +31,8 @@
 #define ID_COUNT_MASK 0x3f
 #define ID_MAX_SEGMENTS 64
 
+#define UDP_MAX_SEGMENTS 128 /* the kernel's */
+
 #define TOS_ECN 0x03
 #define TOS_TRACEFLOW 0x0c /* the low two bits of the DSCP */
 
@@ -335,6 +337,32 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *p, __be1
 malformed:
 	p->reason = XMASQ_REASON_MALFORMED;
 	return true;
+}
+
+/*
+ * Does one of the first `segments` segments of this packet look like a control message between two data planes? `ip` is
+ * its header.
+ */
+static __always_inline bool is_control(struct __sk_buff *skb, const struct iphdr *ip, __be16 tunnel_port,
+				       __u32 segments)
+{
+	__u32 size = skb->gso_size;
+	__be16 dport;
+	__u8 tag;
+
+	if (ip->protocol != IPPROTO_UDP || *(__u8 *)ip != IPPROTO_VERSION_IHL ||
+	    (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)))
+		return false;
+	if (bpf_skb_load_bytes(skb, L4_OFF + offsetof(struct udphdr, dest), &dport, sizeof(dport)) ||
+	    dport != tunnel_port)
+		return false;
+	for (__u32 i = 0; i < UDP_MAX_SEGMENTS && i < segments; i++) {
+		if (bpf_skb_load_bytes(skb, L4_OFF + sizeof(struct udphdr) + i * size, &tag, sizeof(tag)))
+			break;
+		if (tag == XMASQ_CTL_TAG)
+			return true;
+	}
+	return false;
 }
 
 /* TTL and DSCP that keep a pod's packet off the fast path. On the underlay they are ours and mean nothing. */

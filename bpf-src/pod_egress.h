@@ -75,6 +75,24 @@ static __noinline int leave_tagged(struct __sk_buff *skb)
 	return PASS;
 }
 
+/*
+ * A pod's control message to a peer's tunnel port would leave with this node's address. Nobody but the peer's data plane
+ * could take it, and that must not. uplink_egress stops it, too, but looks at no more than the first segment.
+ */
+static __always_inline bool forges_control(struct __sk_buff *skb, const struct xmasq_config *cfg,
+					   const struct packet *p)
+{
+	struct iphdr *ip;
+
+	if (!bpf_map_lookup_elem(&peer_by_addr, &p->daddr) || !readable(skb, L4_OFF))
+		return false;
+	ip = packet_start(skb) + L3_OFF;
+	if ((void *)(ip + 1) > packet_end(skb) || !is_control(skb, ip, cfg->tunnel_port, p->segments))
+		return false;
+	count(XMASQ_COUNTER_REJECT_IGNORED);
+	return true;
+}
+
 /* As leave_slow, but the packet carries our key to the peer. */
 static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_flow *f, __u32 reason, __u64 now)
 {
@@ -183,6 +201,8 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		return leave_tagged(skb);
 	if (!parse(skb, &p, cfg->tunnel_port, false))
 		return PASS;
+	if (p.reason == XMASQ_REASON_RESERVED_PORT && forges_control(skb, cfg, &p))
+		return DROP;
 	/* Without ports there is no flow to look up. */
 	switch (p.reason) {
 	case XMASQ_REASON_VLAN:

@@ -12,6 +12,27 @@ static __always_inline bool is_pod_veth(__u32 ifindex)
 	return ifindex && bpf_map_lookup_elem(&endpoint_by_ifindex, &ifindex);
 }
 
+static __always_inline bool has_magic(const struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return skb->cb[1] == cfg->magic[1] && skb->cb[2] == cfg->magic[2] && skb->cb[3] == cfg->magic[3];
+}
+
+/*
+ * A control message to `daddr`. One that this node's data plane has not made comes from a pod, translated to the node's
+ * address, or from a process of the node: the peer would take it for ours, and it is of no use to anybody else.
+ */
+static __always_inline int pass_control(struct __sk_buff *skb, const struct xmasq_config *cfg, __be32 daddr)
+{
+	if (has_magic(skb, cfg) && skb->cb[0] == cfg->magic[0] && !is_pod_veth(skb->ingress_ifindex)) {
+		store_cb(skb, 0, 0, 0, 0);
+		return PASS;
+	}
+	if (!bpf_map_lookup_elem(&peer_by_addr, &daddr))
+		return PASS;
+	count(XMASQ_COUNTER_REJECT_IGNORED);
+	return DROP;
+}
+
 static __always_inline int uplink_egress_main(struct __sk_buff *skb)
 {
 	const struct xmasq_config *cfg = get_config();
@@ -25,7 +46,12 @@ static __always_inline int uplink_egress_main(struct __sk_buff *skb)
 	ip = packet_start(skb) + L3_OFF;
 	if ((void *)(ip + 1) > packet_end(skb))
 		return PASS;
-	if (*(__u8 *)ip >> 4 != 4 || !(ip->frag_off & bpf_htons(IP_DF)) || ip->protocol == IPPROTO_AH)
+	if (*(__u8 *)ip >> 4 != 4)
+		return PASS;
+	/* Of a packet to be segmented, the first segment: the tunnel's have their header in front of each. */
+	if (is_control(skb, ip, cfg->tunnel_port, 1))
+		return pass_control(skb, cfg, ip->daddr);
+	if (!(ip->frag_off & bpf_htons(IP_DF)) || ip->protocol == IPPROTO_AH)
 		return PASS;
 	id = bpf_ntohs(ip->id);
 	segments = segments_of(skb);
@@ -34,7 +60,7 @@ static __always_inline int uplink_egress_main(struct __sk_buff *skb)
 		return PASS;
 	daddr = ip->daddr;
 
-	if (skb->cb[1] == cfg->magic[1] && skb->cb[2] == cfg->magic[2] && skb->cb[3] == cfg->magic[3]) {
+	if (has_magic(skb, cfg)) {
 		bool pod = is_pod_veth(skb->ingress_ifindex);
 		__u32 kind = skb->cb[0];
 

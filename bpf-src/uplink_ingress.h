@@ -195,6 +195,8 @@ static __noinline int unknown(struct __sk_buff *skb, const struct xmasq_config *
 	if (!make_ctl(skb, cfg->tunnel_port, XMASQ_CTL_REJECT, p->proto, p->sport, p->dport, p->id >> ID_KEY_SHIFT))
 		return DROP;
 	count(XMASQ_COUNTER_REJECT_SENT);
+	/* uplink_egress lets no other control message pass. */
+	store_cb(skb, cfg->magic[0], cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	return bpf_redirect(skb->ifindex, 0);
 }
 
