@@ -10,7 +10,7 @@ import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
 import { attachForeign, compileForeign } from './support/foreign.ts';
-import { MARKED_IDS, forge } from './support/forge.ts';
+import { MARKED_IDS, forge, markedIdsWithout } from './support/forge.ts';
 import { UNDISTURBED, besidePods } from './support/pod-traffic.ts';
 import type { PodFlows } from './support/pod-traffic.ts';
 import { tapped } from './support/stack-tap.ts';
@@ -165,7 +165,8 @@ describe('node-to-node traffic', () => {
             const to = ['--to', n1.address, '--bind', n2.address, '--sport', String(ports.port), ...where];
             const client = await n2.spawn([tool, 'client', '--udp', ...to, '--reply', '--seconds', '60']);
             let sent = 0;
-            for (const ids of rangesWithout(keyOf(flows))) {
+            // The key's own IDs anybody may use who knows it: nobody can tell.
+            for (const ids of markedIdsWithout(keyOf(flows))) {
               sent += await forge(lab, n1, {
                 ...{ dstMac: n2.mac, dst: n2.address, proto: 'udp', sport: ports.sport, dport: ports.port },
                 ...{ ids, payload: CONTENT, rate: 30_000, bypass: true },
@@ -330,17 +331,6 @@ describe('node-to-node traffic', () => {
     const found = slots.find(([key]) => key.proto === 17 && key.sport === flows.sport && key.dport === flows.port);
     if (found === undefined) throw new Error('the pods’ flow has no slot');
     return found[1].key;
-  }
-
-  /** All marked IDs but those with this key, which any sender that knows it may use: nobody can tell. */
-  function rangesWithout(key: number): (readonly [number, number])[] {
-    const [low, high] = [0x8000 | (key << 6), 0xc000 | (key << 6)];
-    const ranges = [
-      [0x8000, low - 1],
-      [low + 64, high - 1],
-      [high + 64, 0xffff],
-    ] as const;
-    return ranges.filter(([from, to]) => from <= to);
   }
 
   describe('after one node has lost its hooks', () => {

@@ -35,6 +35,17 @@ export interface Forgery {
 /** Every IP ID with the marker bit. */
 export const MARKED_IDS = [0x8000, 0xffff] as const;
 
+/** All IDs with the marker bit but those that carry this key. */
+export function markedIdsWithout(key: number): (readonly [number, number])[] {
+  const [low, high] = [0x8000 | (key << 6), 0xc000 | (key << 6)];
+  const ranges = [
+    [0x8000, low - 1],
+    [low + 64, high - 1],
+    [high + 64, 0xffff],
+  ] as const;
+  return ranges.filter(([from, to]) => from <= to);
+}
+
 /** Sends the packets and says how many the kernel took. Throws a LabError if it refused one. */
 export async function forge(lab: Lab, from: Place, forgery: Forgery): Promise<number> {
   const { ids = [0, 0xffff], proto } = forgery;
