@@ -166,6 +166,18 @@ const sending: Mutation[] = [
     'set_id(ip, id);\n\tcount(XMASQ_COUNTER_MARKER_CLEARED);',
     'count(XMASQ_COUNTER_MARKER_CLEARED);',
   ]),
+  mutation(
+    'the marker below VLAN tags is cleared',
+    'pod_egress.h',
+    'VLAN tags in the frame: slow, the marker below them cleared, dropped if there are more than 8',
+    ['\tset_id(&ip, to);\n', ''],
+  ),
+  mutation(
+    'too many VLAN tags',
+    'pod_egress.h',
+    'VLAN tags in the frame: slow, the marker below them cleared, dropped if there are more than 8',
+    ['\tif (is_vlan(protocol))\n\t\treturn DROP;', '\tif (is_vlan(protocol))\n\t\treturn PASS;'],
+  ),
   mutation('segments must not count into the marker', 'packet.h', 'marker: segments that would count into the marker', [
     'if ((__u32)id + segments > 0x8000)',
     'if (0)',
