@@ -356,6 +356,9 @@ static __always_inline bool is_control(struct __sk_buff *skb, const struct iphdr
 	if (bpf_skb_load_bytes(skb, L4_OFF + offsetof(struct udphdr, dest), &dport, sizeof(dport)) ||
 	    dport != tunnel_port)
 		return false;
+	/* A packet socket may send more than UDP does; nobody honest does so to a tunnel port. */
+	if (segments > UDP_MAX_SEGMENTS)
+		return true;
 	for (__u32 i = 0; i < UDP_MAX_SEGMENTS && i < segments; i++) {
 		if (bpf_skb_load_bytes(skb, L4_OFF + sizeof(struct udphdr) + i * size, &tag, sizeof(tag)))
 			break;

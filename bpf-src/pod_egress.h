@@ -64,6 +64,9 @@ static __noinline int leave_tagged(struct __sk_buff *skb)
 		return PASS;
 	if (ip.version != 4 || ip.protocol == IPPROTO_AH)
 		return PASS;
+	/* See forges_control: none of the segments can be looked at here, and nobody honest sends such a thing. */
+	if (skb->gso_size && ip.protocol == IPPROTO_UDP && bpf_map_lookup_elem(&peer_by_addr, &ip.daddr))
+		return DROP;
 	id = bpf_ntohs(ip.id);
 	to = cleared_id(id, segments_of(skb), !!(ip.frag_off & bpf_htons(IP_DF)));
 	if (to == id)
@@ -201,7 +204,10 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		return leave_tagged(skb);
 	if (!parse(skb, &p, cfg->tunnel_port, false))
 		return PASS;
-	if (p.reason == XMASQ_REASON_RESERVED_PORT && forges_control(skb, cfg, &p))
+	/* Behind us the tag may be taken off, and the source port translated. */
+	if ((p.reason == XMASQ_REASON_RESERVED_PORT || p.reason == XMASQ_REASON_DNS_REPLY ||
+	     p.reason == XMASQ_REASON_VLAN) &&
+	    forges_control(skb, cfg, &p))
 		return DROP;
 	/* Without ports there is no flow to look up. */
 	switch (p.reason) {
