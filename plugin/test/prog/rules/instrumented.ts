@@ -1,6 +1,6 @@
 /** What only the instrumented object shows: the devices that packets are redirected to, copies, VLAN tags beside packets. */
 import { expect } from '@jest/globals';
-import { Conversation, MAGIC, masquerade, NODE, now, PEER, POD2, Verdict, withId } from '../harness.ts';
+import { Conversation, MAGIC, masquerade, NODE, now, PEER, POD2, TUNNEL_PORT, Verdict, withId } from '../harness.ts';
 import { expectUntouched, FORGED_ID, requireFast, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
@@ -46,6 +46,12 @@ export const instrumentedRules: readonly Rule[] = [
     const outcome = bench.runAny('pod_egress_vlan', frame, { ifindex: flow.flowKey.ifindex });
     expectUntouched(outcome, withId(frame, FORGED_ID & 0x7fff));
     expect(outcome.reasons).toEqual({ vlan: 1 });
+  }),
+  rule('pod_egress: a forged control message with a VLAN tag beside the packet: dropped', (bench) => {
+    const transport = { kind: 'udp', sport: 1, dport: TUNNEL_PORT, payload: Buffer.alloc(30, 0xc1) } as const;
+    const frame = new Conversation({ kind: 'udp' }).sent({ dst: PEER.addr, transport });
+    const { pod } = bench.node.ifindex;
+    expect(bench.runAny('pod_egress_vlan', frame, { ifindex: pod }).verdict).toBe(Verdict.drop);
   }),
   rule('pod_ingress: a VLAN tag beside the packet: left alone', (bench) => {
     const flow = bench.establish({ kind: 'udp' });

@@ -10,6 +10,7 @@ import {
   EXCLUDED_POD,
   MS,
   now,
+  PEER,
   PEER_GATEWAY,
   PEER2,
   PLAIN_NODE,
@@ -17,6 +18,7 @@ import {
   POD2,
   SEC,
   STRANGER_MAC,
+  TUNNEL_PORT,
   Verdict,
   withId,
   type Bench,
@@ -169,6 +171,54 @@ const packets: Rule[] = [
       expectSlow(bench.run('pod_egress', frame), frame, 'malformed');
     }
   }),
+];
+
+/** UDP payload of some segments of 30 bytes, the last of which looks like a control message. */
+function controlInSegment(segments: number): { payload: Buffer } {
+  const payload = Buffer.alloc(30 * segments, 0x08);
+  payload[30 * (segments - 1)] = 0xc1;
+  return { payload };
+}
+
+/** What looks like a control message to a node's tunnel port. */
+function forged(overrides: Overrides = {}, payload = controlInSegment(1).payload): Buffer {
+  const transport = { kind: 'udp', sport: 40000, dport: TUNNEL_PORT, payload } as const;
+  return new Conversation({ kind: 'udp' }).sent({ dst: PEER.addr, transport, ...overrides });
+}
+
+const GSO = { gso_size: 30 } as const;
+
+/** Translated to the node's address, it would be believed. */
+const forgery: Rule[] = [
+  ...(
+    [
+      ['to a peer', forged(), {}],
+      ['without DF', forged({ df: false }), {}],
+      ['from the tunnel port', forged({ l4: { sport: TUNNEL_PORT } }), {}],
+      ['from port 53, which may be translated', forged({ l4: { sport: 53 } }), {}],
+      ['in a later segment', forged({}, controlInSegment(9).payload), { ...GSO, gso_segs: 9 }],
+      ['in the last segment that is looked at', forged({}, controlInSegment(120).payload), { ...GSO, gso_segs: 120 }],
+      ['in more segments than are looked at', forged({}, Buffer.alloc(200)), { gso_size: 1, gso_segs: 200 }],
+      ['below nested tags, segmented', forged({ vlan: 0 }), { ...GSO, gso_segs: 2 }],
+    ] as const
+  ).map(([name, frame, skb]) =>
+    rule(`forged control message ${name}: dropped`, (bench) => {
+      expect(bench.run('pod_egress', frame, skb).verdict).toBe(Verdict.drop);
+    }),
+  ),
+  ...(
+    [
+      ['to somebody who is no peer', forged({ dst: '198.51.100.7' })],
+      ['to another port', forged({ l4: { dport: 4790 } })],
+      ['with another first byte', forged({}, Buffer.alloc(30, 8))],
+      ['in a fragment', forged({ mf: true })],
+      ['by TCP', forged({ transport: { kind: 'tcp', sport: 1, dport: TUNNEL_PORT, payload: Buffer.from([0xc1]) } })],
+    ] as const
+  ).map(([name, frame]) =>
+    rule(`no forged control message ${name}: slow`, (bench) => {
+      expectUntouched(bench.run('pod_egress', frame), frame);
+    }),
+  ),
 ];
 
 /** TTL and DSCP: the flow is bound to what it was admitted with; a packet that differs goes slow and does not announce. */
@@ -801,6 +851,7 @@ const blocked: Rule[] = [
 
 export const podEgressSlowRules: readonly Rule[] = [
   ...packets,
+  ...forgery,
   ...headers,
   ...markers,
   ...senders,

@@ -1,7 +1,7 @@
 /** uplink_egress: our own packets pass, the node's own lose the marker towards peers, tampered ones are dropped. */
 import { expect } from '@jest/globals';
 import type { SkBuffInput } from '../../../src/bpf/testrun.ts';
-import { Conversation, MAGIC, masquerade, NODE, PEER, Verdict, withId, type Bench } from '../harness.ts';
+import { Conversation, MAGIC, masquerade, NODE, PEER, TUNNEL_PORT, Verdict, withId, type Bench } from '../harness.ts';
 import { Proto, Tcp } from '../packets.ts';
 import { expectUntouched, FORGED_ID, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
@@ -14,6 +14,11 @@ function nodes(overrides: Overrides = {}, kind: 'tcp' | 'udp' = 'tcp'): Buffer {
   const talk = new Conversation({ kind });
   const underlay = { smac: NODE.mac, dmac: PEER.mac, src: NODE.addr, dst: PEER.addr };
   return talk.sent({ ...underlay, id: FORGED_ID, ...overrides });
+}
+
+/** A control message to a peer, whoever has made it. */
+function control(overrides: Overrides = {}): Buffer {
+  return controlFrame({ type: 1, proto: Proto.udp, sport: 1, dport: 2, key: 3 }, NODE, PEER, overrides);
 }
 
 function cleared(name: string, input: Buffer, expected: number, skb: SkBuffInput = {}): Rule {
@@ -126,6 +131,31 @@ export const uplinkEgressRules: readonly Rule[] = [
     expect(outcome.verdict).toBe(Verdict.drop);
     expect(outcome.counters).toEqual({ own_lost: 1 });
   }),
+  rule('a rejection that the data plane has made passes, cb is wiped', (bench) => {
+    const frame = control();
+    const outcome = bench.run('uplink_egress', frame, { cb: ours });
+    expectUntouched(outcome, frame);
+    expect(outcome.skb.cb).toEqual([0, 0, 0, 0, 0]);
+  }),
+  ...(
+    [
+      ['of a process of the node', () => ({})],
+      ['of a pod, translated', (bench: Bench) => ({ ingress_ifindex: pod(bench) })],
+      ['of a pod with the magic', (bench: Bench) => ({ ingress_ifindex: pod(bench), cb: ours })],
+      ['with the magic of acknowledgements', () => ({ cb: ackMagic })],
+      ['with a broken magic', () => ({ cb: [MAGIC[0], MAGIC[1], 0, MAGIC[3]] })],
+    ] as const
+  ).map(([name, skb]) =>
+    rule(`a control message ${name}: dropped`, (bench) => {
+      for (const frame of [control(), control({ df: false })]) {
+        const outcome = bench.run('uplink_egress', frame, skb(bench));
+        expect(outcome.verdict).toBe(Verdict.drop);
+        expect(outcome.counters).toEqual({ reject_ignored: 1 });
+      }
+    }),
+  ),
+  passes('a control message to somebody who is no peer', control({ dst: '198.51.100.1' })),
+  passes('the overlay’s packets', nodes({ id: 0, l4: { dport: TUNNEL_PORT, payload: Buffer.alloc(60, 8) } }, 'udp')),
   rule('the first word of the magic alone is nothing', (bench) => {
     const frame = nodes();
     const outcome = bench.run('uplink_egress', frame, { cb: [MAGIC[0], 0, 0, 0] });

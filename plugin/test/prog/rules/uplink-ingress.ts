@@ -6,6 +6,7 @@ import {
   ALLOWED,
   announcement,
   Conversation,
+  MAGIC,
   masquerade,
   MS,
   NODE,
@@ -76,6 +77,8 @@ function expectRejected(outcome: Outcome, flow: Pick<Established, 'talk'>, key: 
   expect(outcome.counters).not.toHaveProperty('restored');
   expect(outcome.verdict).toBe(Verdict.redirect);
   expect(outcome.frame.toString('hex')).toBe(rejection.toString('hex'));
+  // uplink_egress lets no other control message pass.
+  expect(outcome.skb.cb).toEqual([...MAGIC, 0]);
 }
 
 /** The packet goes on to the stack as it came, and nobody counted it. */
