@@ -172,6 +172,30 @@ const sending: Mutation[] = [
     'VLAN tags in the frame: slow, the marker below them cleared, dropped if there are more than 8',
     ['\tset_id(&ip, to);\n', ''],
   ),
+  mutation('no forged control message from a pod', 'pod_egress.h', 'forged control message to a peer: dropped', [
+    'forges_control(skb, cfg, &p))\n\t\treturn DROP;',
+    'forges_control(skb, cfg, &p))\n\t\treturn PASS;',
+  ]),
+  mutation('nor in a later segment', 'packet.h', 'forged control message in a later segment: dropped', [
+    'i < UDP_MAX_SEGMENTS && i < segments',
+    'i < 1',
+  ]),
+  mutation(
+    'nor beyond the segments that are looked at',
+    'packet.h',
+    'forged control message in more segments than are looked at: dropped',
+    ['if (segments > UDP_MAX_SEGMENTS)', 'if (0)'],
+  ),
+  mutation(
+    'nor from port 53',
+    'pod_egress.h',
+    'forged control message from port 53, which may be translated: dropped',
+    [' || p.reason == XMASQ_REASON_DNS_REPLY', ''],
+  ),
+  mutation('nor below nested tags', 'pod_egress.h', 'forged control message below nested tags, segmented: dropped', [
+    'if (skb->gso_size && ip.protocol == IPPROTO_UDP',
+    'if (0 && ip.protocol == IPPROTO_UDP',
+  ]),
   mutation(
     'too many VLAN tags',
     'pod_egress.h',
@@ -498,6 +522,16 @@ const uplink: Mutation[] = [
     '\t\tstore_cb(skb, 0, 0, 0, 0);\n',
     '',
   ]),
+  mutation('no forged control message leaves', 'uplink_egress.h', 'a control message of a pod, translated: dropped', [
+    '\tcount(XMASQ_COUNTER_REJECT_IGNORED);\n\treturn DROP;',
+    '\tcount(XMASQ_COUNTER_REJECT_IGNORED);\n\treturn PASS;',
+  ]),
+  mutation(
+    'a control message with the magic comes from no pod',
+    'uplink_egress.h',
+    'a control message of a pod with the magic: dropped',
+    [' && !is_pod_veth(skb->ingress_ifindex)) {', ') {'],
+  ),
   mutation(
     'acknowledgements come from no pod',
     'uplink_egress.h',
@@ -511,6 +545,12 @@ const instrumented: Mutation[] = [
     'if (skb->vlan_present)',
     'if (0)',
   ]),
+  mutation(
+    'no forged control message with a VLAN tag',
+    'pod_egress.h',
+    'pod_egress: a forged control message with a VLAN tag beside the packet: dropped',
+    [' ||\n\t     p.reason == XMASQ_REASON_VLAN)', ')'],
+  ),
   mutation('the target of a restore', 'uplink_ingress.h', 'uplink_ingress redirects into pod2', [
     'bpf_redirect_peer(copy.ifindex, 0)',
     'bpf_redirect_peer(skb->ifindex, 0)',

@@ -76,6 +76,14 @@ const BREAKAGES: readonly Breakage[] = [
     b.writeUInt16BE(longer - 14, 16);
     return longer;
   },
+  // What looks like a control message, in the first or a later segment.
+  field((r, b, length) => {
+    b[23] = Proto.udp;
+    b.writeUInt16BE(4789, 36);
+    b[42 + (r.chance(70) ? 0 : r.below(Math.max(1, length - 42)))] = 0xc1;
+    if (r.chance(80)) b.writeUInt32BE(parseIpv4(r.pick([PEER.addr, PEER2.addr, NODE.addr])), 30);
+    if (r.chance(20)) b.writeUInt16BE(53, 34);
+  }),
   // VLAN tags, one or many.
   (r, b, length) => {
     const tags = r.pick([1, 1, 2, 7, 8, 9]);

@@ -107,7 +107,7 @@ export function fuzz(world: World, program: ProgramName, seed: number, count: nu
     skb.cb = NO_CB;
     skb.ingressIfindex = 0;
     const gso = random.chance(10);
-    skb.gsoSize = gso ? 1 + random.below(1400) : 0;
+    skb.gsoSize = gso ? 1 + random.below(random.pick([40, 1400])) : 0;
     skb.gsoSegs = gso ? random.pick([1, 2, 17, 63, 64, 65, 200, 65535]) : 0;
     decorate?.(skb, node, known, random);
     const length = generate(random, runner.input, base(known, random), longest);

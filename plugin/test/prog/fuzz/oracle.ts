@@ -162,6 +162,34 @@ const isVlan = (etherType: number): boolean => etherType === 0x8100 || etherType
 /** A frame with more tags is nobody's. */
 const MAX_TAGS = 8;
 
+const CONTROL_TAG = 0xc1;
+/** Segments that are looked at; more are suspicious by themselves. */
+const MAX_DATAGRAMS = 128;
+
+/** A datagram to the tunnel port, as the receiver would take it: no options, no fragment. */
+function toTunnel({ bytes, length }: Frame): boolean {
+  return (
+    bytes[14] === 0x45 &&
+    protoOf(bytes) === Proto.udp &&
+    (bytes.readUInt16BE(20) & 0x3fff) === 0 &&
+    length >= 42 &&
+    bytes.readUInt16BE(36) === TUNNEL_PORT
+  );
+}
+
+/** A pod's well-formed datagram to a peer's tunnel port, one of whose segments looks like a control message. */
+function forgesControl({ input, skb }: Run): boolean {
+  const { bytes, length, segments } = input;
+  if (!isIpv4(input) || !toTunnel(input) || !peerAddrs.has(bytes.readUInt32BE(30))) return false;
+  if ((bytes.readUInt16BE(20) & 0x8000) !== 0 || 14 + totalLengthOf(bytes) !== length) return false;
+  if (segments > MAX_DATAGRAMS) return true;
+  for (let segment = 0; segment < segments; segment++) {
+    const at = 42 + segment * skb.gsoSize;
+    if (at < length && bytes[at] === CONTROL_TAG) return true;
+  }
+  return false;
+}
+
 /** A tagged frame is slow; the packet below its tags has no marker either, wherever the tags are taken off. */
 function taggedRight(run: Run): string | undefined {
   const { bytes, length, segments } = run.input;
@@ -174,8 +202,12 @@ function taggedRight(run: Run): string | undefined {
   if (!cut && isVlan(bytes.readUInt16BE(at - 2))) {
     return run.runner.verdict === Verdict.drop ? undefined : `${MAX_TAGS + 1} tags: returned ${run.runner.verdict}`;
   }
-  if (run.runner.verdict !== Verdict.pass) return `returned ${run.runner.verdict}`;
   const ipv4 = !cut && at + 20 <= length && bytes.readUInt16BE(at - 2) === 0x0800 && (bytes[at] ?? 0) >> 4 === 4;
+  if (run.runner.verdict === Verdict.drop) {
+    const datagrams = ipv4 && run.skb.gsoSize > 0 && bytes[at + 9] === Proto.udp;
+    return datagrams && peerAddrs.has(bytes.readUInt32BE(at + 16)) ? undefined : 'tagged frame dropped';
+  }
+  if (run.runner.verdict !== Verdict.pass) return `returned ${run.runner.verdict}`;
   if (!ipv4 || bytes[at + 9] === Proto.ah) return unchanged(run);
   const df = ((bytes[at + 6] ?? 0) & 0x40) !== 0;
   return onlyId(run, clearedId(bytes.readUInt16BE(at + 4), segments, df), at);
@@ -208,7 +240,9 @@ export function judgePodEgress(world: World, run: Run): Judged {
     if (!fast) return done('sent fast, though it must not be');
     return done(flow.local ? unchanged(run) : masqueradedRight(run, flow));
   }
-  if (runner.verdict !== Verdict.pass) return done(`returned ${runner.verdict}`);
+  const forged = forgesControl(run);
+  if (runner.verdict === Verdict.drop && forged) return done(undefined);
+  if (runner.verdict !== Verdict.pass || forged) return done(`returned ${runner.verdict}`);
   if (fast) return done('not sent fast, though it could be');
   if (!isIpv4(input) || protoOf(bytes) === Proto.ah) return done(unchanged(run));
   const announces =
@@ -248,6 +282,7 @@ function rejectionRight({ input, runner }: Run, to: { readonly addr: string }): 
     { addr: NODE.addr, mac: NODE.mac },
     { addr: to.addr, mac: bytes.subarray(6, 12).toString('hex') },
   );
+  for (const [word, magic] of MAGIC.entries()) if (runner.cb(word) !== magic) return 'the magic is not in cb';
   const out = runner.output.subarray(0, runner.length);
   return out.equals(expected) ? undefined : `rejection ${out.toString('hex')}, expected ${expected.toString('hex')}`;
 }
@@ -312,15 +347,22 @@ export function judgeUplinkEgress(world: World, run: Run): Judged {
   const done = (complaint: string | undefined): Judged => ({ complaint, touched: undefined });
   const passedAsIs = (): Judged =>
     done(runner.verdict === Verdict.pass ? unchanged(run) : `returned ${runner.verdict}`);
-  if (!isIpv4(input) || !hasDf(bytes) || protoOf(bytes) === Proto.ah) return passedAsIs();
-  const id = clearedId(idOf(bytes), segments, true);
-  if (id === idOf(bytes)) return passedAsIs();
-
+  if (!isIpv4(input)) return passedAsIs();
   const { pod, pod2, excluded } = world.bench.node.ifindex;
   const fromPod = [pod, pod2, excluded].includes(skb.ingressIfindex);
   const magic = MAGIC.slice(1).every((word, i) => skb.cb[i + 1] === word);
+  const toPeer = peerAddrs.has(bytes.readUInt32BE(30));
+  const wiped = [0, 1, 2, 3].every((word) => runner.cb(word) === 0);
+  if (toTunnel(input) && input.length > 42 && bytes[42] === CONTROL_TAG) {
+    if (magic && skb.cb[0] === MAGIC[0] && !fromPod) return wiped ? passedAsIs() : done('cb was not wiped');
+    if (!toPeer) return passedAsIs();
+    return done(runner.verdict === Verdict.drop ? undefined : `a forged control message: ${runner.verdict}`);
+  }
+  if (!hasDf(bytes) || protoOf(bytes) === Proto.ah) return passedAsIs();
+  const id = clearedId(idOf(bytes), segments, true);
+  if (id === idOf(bytes)) return passedAsIs();
   if (magic) {
-    for (let word = 0; word < 4; word++) if (runner.cb(word) !== 0) return done('cb was not wiped');
+    if (!wiped) return done('cb was not wiped');
     if (skb.cb[0] === MAGIC[0] && fromPod) return passedAsIs();
     if (skb.cb[0] === ~MAGIC[0] >>> 0 && !fromPod) {
       if (runner.verdict === Verdict.drop) return done(undefined);
@@ -328,7 +370,7 @@ export function judgeUplinkEgress(world: World, run: Run): Judged {
     }
     return done(runner.verdict === Verdict.drop ? undefined : `a broken magic: ${runner.verdict}`);
   }
-  if (!peerAddrs.has(bytes.readUInt32BE(30))) return passedAsIs();
+  if (!toPeer) return passedAsIs();
   if (fromPod) return done(runner.verdict === Verdict.drop ? undefined : `a pod’s marker: ${runner.verdict}`);
   return done(runner.verdict === Verdict.pass ? onlyId(run, id) : `returned ${runner.verdict}`);
 }
