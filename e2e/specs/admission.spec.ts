@@ -274,9 +274,7 @@ describe('no longer admitted', () => {
       const { uplink } = await captured(lab, [], async () => {
         const traffic = [...flows, silent].map((each) => each.run(9, ['--timeout-ms', '50']));
         await Promise.all(entries.map((flow) => waitFast({ name: flow.proto, flow })));
-        await b.exec(['nft', '-f', '-'], {
-          input: `table ip xmasqspec { chain out { type filter hook output priority 0; udp sport ${silent.flow.port} drop; }; }\n`,
-        });
+        await silence([silent.flow]);
         const ids = await entryIds(entries);
         const end = Date.now() + 5500;
         while (Date.now() < end) {
@@ -284,7 +282,7 @@ describe('no longer admitted', () => {
           await sleep(250);
         }
         await Promise.all(traffic);
-        await b.exec(['nft', 'delete', 'table', 'ip', 'xmasqspec']);
+        await speak();
       });
       for (const flow of entries) {
         const all = crossings(uplink, flow);
@@ -308,28 +306,37 @@ describe('no longer admitted', () => {
   }, 40_000);
 
   test('without sidecars: removed connections leave, approvals end with their lease, the rest stays fast', async () => {
-    const removed = [
-      requests('TCP, removed', 'tcp', freshPort(), 9701),
-      requests('UDP, removed', 'udp', freshPort(), 9702),
-    ];
+    const removed = lab.nodes.map((node) => [
+      requests(`TCP, removed on ${node.name}`, 'tcp', freshPort(), 9700 + node.index),
+      requests(`UDP, removed on ${node.name}`, 'udp', freshPort(), 9710 + node.index),
+      requests(`UDP one way, removed on ${node.name}`, 'udp', freshPort(), 9720 + node.index),
+    ]);
+    // Each node has to notice both by what its pod sends and by what comes for it alone.
+    const silent = removed.flatMap(([, , oneWay]) => oneWay?.flow ?? []);
     const kept = [requests('TCP', 'tcp'), requests('UDP', 'udp')];
     const approved = [pings('ICMP', 400, 3), associations('SCTP', 350)];
     let deletedAt = 0;
     let killedAt = 0;
     const { uplink } = await captured(lab, [], async () => {
-      const traffic = [...removed, ...kept, ...approved].map((each) => each.run(9));
-      await Promise.all([...removed, ...kept, ...approved].map(waitFast));
+      const all = [...removed.flat(), ...kept, ...approved];
+      const traffic = all.map((each) => each.run(9, each.flow.proto === 'udp' ? ['--timeout-ms', '50'] : []));
+      await Promise.all(all.map(waitFast));
+      await silence(silent);
       await Promise.all(sidecars.nodes.map((sidecar) => sidecar.kill9()));
       killedAt = Date.now() / 1000;
-      deletedAt = await deleteEntries(removed, lab.node(0));
+      for (const [i, cases] of removed.entries()) deletedAt = await deleteEntries(cases, lab.node(i));
       await Promise.all(traffic);
+      await speak();
     });
     await Promise.all(sidecars.nodes.map((sidecar) => sidecar.start()));
     await sidecars.waitReady();
 
     const lastFast = ({ flow }: Omit<Case, 'reasons'>): number =>
       Math.max(...[true, false].map((forward) => direction(crossings(uplink, flow), forward).lastFast ?? NaN));
-    for (const each of removed) expect([each.name, lastFast(each) - deletedAt < 1.5]).toEqual([each.name, true]);
+    for (const each of removed.flat()) {
+      const seconds = lastFast(each) - deletedAt;
+      expect([each.name, seconds < 1.5, seconds]).toEqual([each.name, true, seconds]);
+    }
     for (const each of approved) {
       const seconds = lastFast(each) - killedAt;
       const inTime = seconds > 1 && seconds < LEASE_SECONDS + RECHECK_SECONDS + 0.2;
@@ -411,6 +418,18 @@ function addressing(
   hop: string,
 ): Pick<UdpFrame, 'srcMac' | 'dstMac' | 'src' | 'dst' | 'sport' | 'dport'> {
   return { srcMac: from.mac, dstMac: hop, src: from.address, dst: to.address, sport: sport ?? 0, dport: port };
+}
+
+/** Drops what pod b would answer on these flows. */
+async function silence(flows: readonly WireFlow[]): Promise<void> {
+  const ports = flows.map(({ port }) => port).join(', ');
+  const chain = `chain out { type filter hook output priority 0; udp sport { ${ports} } drop; }`;
+  await b.exec(['nft', '-f', '-'], { input: `table ip xmasqspec { ${chain}; }\n` });
+}
+
+/** Takes `silence` back. */
+async function speak(): Promise<void> {
+  await b.exec(['nft', 'delete', 'table', 'ip', 'xmasqspec']);
 }
 
 /* ---- judgement ---- */

@@ -138,12 +138,12 @@ describe('pods cannot tell the fast path from the slow one', () => {
         const [sender, receiver] = forward ? [flow.from, flow.to] : [flow.to, flow.from];
         const headers = all
           .filter((packet) => packet.forward === forward && packet.path === 'fast')
-          .map(({ ip: { src, dst, ttl, tos, df, mf, headerLength, checksumValid } }) =>
-            [src, dst, ttl, tos >> 2, df, mf, headerLength, checksumValid].join(),
+          .map(({ ip: { src, dst, ttl, tos, df, mf, headerLength, checksumValid }, l4 }) =>
+            [src, dst, ttl, tos >> 2, df, mf, headerLength, checksumValid, l4?.checksumValid !== false].join(),
           );
         // Captured on the first node's uplink: the router has taken one from the TTL of what comes in.
         const ttl = forward ? 64 : 63;
-        const expected = [sender.node.address, receiver.node.address, ttl, 0, true, false, 20, true].join();
+        const expected = [sender.node.address, receiver.node.address, ttl, 0, true, false, 20, true, true].join();
         expect({ name, headers: [...new Set(headers)] }).toEqual({ name, headers: [expected] });
       }
     }
