@@ -84,8 +84,8 @@ const admission: Mutation[] = [
     '',
   ]),
   mutation('the sender’s address at admission', 'flow.h', 'a source address that is not the pod’s: refused', [
-    'ep->addr4 != key->saddr || ',
-    '',
+    'if (ep->addr4 != key->saddr || !mac_equal(ep->mac, eth.smac))',
+    'if (!mac_equal(ep->mac, eth.smac))',
   ]),
   mutation('excluded pods', 'flow.h', 'an excluded pod: refused', [
     'if (ep->flags & XMASQ_EP_EXCLUDED)\n\t\treturn XMASQ_REASON_EXCLUDED;\n\tf->endpoint_epoch',
@@ -505,8 +505,8 @@ const uplink: Mutation[] = [
     '',
   ]),
   mutation('only to peers', 'uplink_egress.h', 'passes as it is: to somebody who is no peer', [
-    'if (!bpf_map_lookup_elem(&peer_by_addr, &daddr))',
-    'if (0)',
+    'if (!bpf_map_lookup_elem(&peer_by_addr, &daddr))\n\t\treturn PASS;\n\tif (is_pod_veth',
+    'if (is_pod_veth',
   ]),
   mutation('the magic needs a pod', 'uplink_egress.h', 'the magic with no device: dropped', [
     'kind == cfg->magic[0] && pod',
@@ -519,8 +519,8 @@ const uplink: Mutation[] = [
     ['if (is_pod_veth(skb->ingress_ifindex)) {', 'if (0) {'],
   ),
   mutation('cb is wiped', 'uplink_egress.h', 'ours: passes as it is, cb is wiped', [
-    '\t\tstore_cb(skb, 0, 0, 0, 0);\n',
-    '',
+    '\t\tstore_cb(skb, 0, 0, 0, 0);\n\t\tif (kind',
+    '\t\tif (kind',
   ]),
   mutation('no forged control message leaves', 'uplink_egress.h', 'a control message of a pod, translated: dropped', [
     '\tcount(XMASQ_COUNTER_REJECT_IGNORED);\n\treturn DROP;',
