@@ -175,6 +175,13 @@ static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p)
 	return true;
 }
 
+static __always_inline int pass_own(__u32 peer)
+{
+	count(XMASQ_COUNTER_UNKNOWN_PASSED);
+	emit(XMASQ_EVENT_UNKNOWN_PASSED, 0, NULL, peer);
+	return PASS;
+}
+
 /* A masqueraded packet that nobody here can restore. The stack must not see it: it would answer a stranger. */
 static __noinline int unknown(struct __sk_buff *skb, const struct xmasq_config *cfg, struct packet *p, __u32 counter,
 			      __u32 peer)
@@ -183,11 +190,8 @@ static __noinline int unknown(struct __sk_buff *skb, const struct xmasq_config *
 
 	if (!cfg || !p)
 		return DROP;
-	if (is_nodes_own(skb, p)) {
-		count(XMASQ_COUNTER_UNKNOWN_PASSED);
-		emit(XMASQ_EVENT_UNKNOWN_PASSED, 0, NULL, peer);
-		return PASS;
-	}
+	if (is_nodes_own(skb, p))
+		return pass_own(peer);
 	count(counter);
 	/* A RST ends the flow anyway, and nobody must answer one. */
 	if ((p->tcp_flags & TCP_RST) || !may_reject(peer, now))
@@ -272,6 +276,7 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	__u32 *id, gen, sum;
 	__u64 now;
 	__u16 new_id, frag;
+	int verdict;
 
 	if (!cfg || skb->pkt_type != PACKET_HOST || !parse(skb, &p, cfg->tunnel_port, true))
 		return PASS;
@@ -312,8 +317,19 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	    !endpoint_valid(copy.endpoint, copy.endpoint_epoch) || !peer_valid(copy.peer, copy.peer_epoch)) {
 		if (!peer_interpreted(cfg, copy.peer, now))
 			return PASS;
-		return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy.peer);
+		verdict = unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy.peer);
+		if (verdict == PASS && !(copy.flags & XMASQ_SLOT_SHARED) && slot_try_lock(s)) {
+			s->flags |= XMASQ_SLOT_SHARED;
+			slot_unlock(s);
+		}
+		return verdict;
 	}
+	/*
+	 * The peer has lost uplink_egress and a connection of the nodes has the flow's ports: its IDs run through all keys, and
+	 * one of them is ours. While the pods' own packets come slow, the socket tells.
+	 */
+	if ((copy.flags & XMASQ_SLOT_SHARED) && now - copy.last_rx > XMASQ_RECHECK_NS && is_nodes_own(skb, &p))
+		return pass_own(copy.peer);
 	if (!(copy.flags & XMASQ_SLOT_COMPLETE))
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, copy.peer);
 	if (copy.state == XMASQ_SLOT_ACTIVE) {

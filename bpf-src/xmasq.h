@@ -213,6 +213,7 @@ enum xmasq_slot_state {
 enum xmasq_slot_flag {
 	XMASQ_SLOT_COMPLETE = 1,  /* MACs, TTL and DSCP are learned from an announcing packet: it can restore */
 	XMASQ_SLOT_PEER_FAST = 2, /* the flow knows that the peer sends fast */
+	XMASQ_SLOT_SHARED = 4,    /* packets of the nodes' own connection on these ports come with other keys */
 };
 
 /*

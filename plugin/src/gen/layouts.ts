@@ -2,7 +2,7 @@
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'b7c3e45cebb4d49a';
+export const LAYOUT_HASH = 'fa42ac6d57ab746b';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -272,6 +272,7 @@ export const reasonNames: Readonly<Record<number, string>> = {
 export const SlotFlag = {
   COMPLETE: 1,
   PEER_FAST: 2,
+  SHARED: 4,
 } as const;
 /** A value of enum xmasq_slot_flag. */
 export type SlotFlag = (typeof SlotFlag)[keyof typeof SlotFlag];
@@ -279,6 +280,7 @@ export type SlotFlag = (typeof SlotFlag)[keyof typeof SlotFlag];
 export const slotFlagNames: Readonly<Record<number, string>> = {
   [1]: 'complete',
   [2]: 'peer_fast',
+  [4]: 'shared',
 };
 
 /** enum xmasq_slot_state. */
