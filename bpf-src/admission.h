@@ -34,6 +34,15 @@ static __noinline __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_conf
 	return reason;
 }
 
+/* When to ask again about a flow that is allowed now: after a while, but not later than its approval ends. */
+static __always_inline __u64 ct_recheck_at(struct xmasq_flow_key *key, __u64 now)
+{
+	struct xmasq_approval *a = bpf_map_lookup_elem(&approvals, key);
+	__u64 at = now + XMASQ_RECHECK_NS;
+
+	return a && a->expires > now && a->expires < at ? a->expires : at;
+}
+
 /*
  * A RST went past conntrack, which would leave the entry ESTABLISHED: a new connection on the same ports would be taken for
  * the old one and skip policy. So the entry expires at once, as the kernel's own does when a SYN follows its CLOSE state.

@@ -444,7 +444,7 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 		reason = ct_admits(skb, cfg, key, 1);
 		if (reason)
 			return reason;
-		f->recheck_at = now + XMASQ_RECHECK_NS;
+		f->recheck_at = ct_recheck_at(key, now);
 	}
 	f->verify_at = now + XMASQ_VERIFY_NS;
 	if (!(cfg->flags & XMASQ_CFG_SEND)) {

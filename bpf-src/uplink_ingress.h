@@ -223,7 +223,7 @@ static __noinline __u32 recheck_slot(struct __sk_buff *skb, const struct xmasq_c
 			free_slot(s, XMASQ_SLOT_TOMBSTONE, now);
 			return reason;
 		}
-		s->recheck_at = now + XMASQ_RECHECK_NS;
+		s->recheck_at = ct_recheck_at(&key, now);
 	}
 	f = bpf_map_lookup_elem(&flows, &key);
 	if (!f || f->slot_gen != s->gen) {
