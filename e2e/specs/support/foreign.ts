@@ -9,7 +9,7 @@ const DIRECTORY = fileURLToPath(new URL('.', import.meta.url));
 /** Compiles the program into the lab's directory; returns the object's path. */
 export function compileForeign(lab: Pick<Lab, 'dir'>): string {
   // linux/types.h wants asm/types.h, which Debian keeps per architecture.
-  const multiarch = execFileSync('dpkg-architecture', ['-qDEB_HOST_MULTIARCH'], { encoding: 'utf8' }).trim();
+  const multiarch = execFileSync('gcc', ['-print-multiarch'], { encoding: 'utf8' }).trim();
   const object = join(lab.dir, 'foreign.bpf.o');
   const flags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Werror', `-I/usr/include/${multiarch}`];
   execFileSync('clang', [...flags, '-c', join(DIRECTORY, 'foreign.bpf.c'), '-o', object]);
