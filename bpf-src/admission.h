@@ -4,6 +4,7 @@
 
 #include "conntrack.h"
 #include "maps.h"
+#include "packet.h"
 
 /*
  * Does conntrack allow the flow now? `key` as the local pod sends. With `extend`, an allowed entry is kept alive, because
@@ -66,4 +67,42 @@ static __noinline void ct_reset(struct __sk_buff *skb, const struct xmasq_config
 	if (!ct_verdict(ct, key->proto) && bpf_ct_change_timeout(ct, 0) == 0)
 		count(XMASQ_COUNTER_CT_KILLED);
 	bpf_ct_release(ct);
+}
+
+/*
+ * Would conntrack call a RST with this sequence number invalid, and the slow path drop it? It must not be before the
+ * highest acknowledgement seen (nf_conntrack_proto_tcp.c), which is outdated after a fast phase: every other 2 GiB it is.
+ */
+static __noinline bool ct_refuses_reset(struct __sk_buff *skb, const struct xmasq_config *cfg,
+					struct xmasq_flow_key *key)
+{
+	struct nf_conn *ct;
+	__u32 maxack;
+	__be32 seq;
+	__s32 error;
+	__u8 dir;
+
+	if (!cfg || !key || bpf_skb_load_bytes(skb, L4_OFF + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
+		return false;
+	ct = ct_lookup_dir(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error, &dir);
+	/* Kernels whose lookup takes no zone do not tell: it may be so. */
+	if (!ct)
+		return !(cfg->flags & XMASQ_CFG_CT_LOOKUP);
+	if (dir == CT_DIR_ORIGINAL)
+		maxack = ct->proto.tcp.seen[1].td_maxack;
+	else
+		maxack = ct->proto.tcp.seen[0].td_maxack;
+	bpf_ct_release(ct);
+	return (__s32)(bpf_ntohl(seq) - maxack) < 0;
+}
+
+/*
+ * Conntrack holds a connection for established that is not. For a RST that it has let pass: after a fast phase it does not
+ * find the number that it expects, and waits 10 s for an answer. For a SYN: it would pass for a part of the connection. In
+ * either case a new connection on the same ports would skip policy, so the old one expires.
+ */
+static __noinline void ct_forget(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
+{
+	if (cfg && key && (cfg->flags & XMASQ_CFG_CT_LOOKUP))
+		ct_reset(skb, cfg, key, 0);
 }

@@ -66,7 +66,12 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
+struct ip_ct_tcp_state {
+	__u32 td_maxack;
+} __attribute__((preserve_access_index));
+
 struct ip_ct_tcp {
+	struct ip_ct_tcp_state seen[2]; /* by direction */
 	__u8 state;
 } __attribute__((preserve_access_index));
 
@@ -93,6 +98,7 @@ struct bpf_ct_opts___xmasq {
 	__u8 reserved[3];
 };
 
+#define CT_DIR_ORIGINAL 0 /* enum ip_conntrack_dir */
 #define CT_NETNS_CURRENT (-1)
 #define CT_ZONE_DIR_BOTH 3
 
@@ -104,9 +110,9 @@ struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_tuple *
 void bpf_ct_release(struct nf_conn *ct) __ksym __weak;
 int bpf_ct_change_timeout(struct nf_conn *ct, __u32 timeout_ms) __ksym __weak;
 
-/* Looks up the connection that a TCP or UDP packet with these addresses belongs to, in either direction. */
-static __always_inline struct nf_conn *ct_lookup(struct __sk_buff *skb, __u16 zone, __be32 saddr, __be32 daddr,
-						 __be16 sport, __be16 dport, __u8 proto, __s32 *error)
+/* Looks up the connection that a TCP or UDP packet with these addresses belongs to; `dir` is the packet's direction. */
+static __always_inline struct nf_conn *ct_lookup_dir(struct __sk_buff *skb, __u16 zone, __be32 saddr, __be32 daddr,
+						     __be16 sport, __be16 dport, __u8 proto, __s32 *error, __u8 *dir)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_ct_opts___xmasq opts = {
@@ -126,7 +132,16 @@ static __always_inline struct nf_conn *ct_lookup(struct __sk_buff *skb, __u16 zo
 	tuple.ipv4.dport = dport;
 	ct = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
 	*error = opts.error;
+	*dir = opts.dir;
 	return ct;
+}
+
+static __always_inline struct nf_conn *ct_lookup(struct __sk_buff *skb, __u16 zone, __be32 saddr, __be32 daddr,
+						 __be16 sport, __be16 dport, __u8 proto, __s32 *error)
+{
+	__u8 dir;
+
+	return ct_lookup_dir(skb, zone, saddr, daddr, sport, dport, proto, error, &dir);
 }
 
 /* antrea-facts: "the nibble is Antrea's own 'policy allowed this' flag"; docs/design.md lists the whole predicate. */

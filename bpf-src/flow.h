@@ -180,6 +180,27 @@ static __noinline void refuse(struct xmasq_flow_key *key, __u32 reason, __u64 no
 		emit(XMASQ_EVENT_WANT_APPROVAL, reason, key, 0);
 }
 
+/* May flows of these two addresses be accelerated at all: from a pod of this node to one here or of a peer? */
+static __always_inline bool between_pods(struct xmasq_flow_key *key, const __u8 *mac)
+{
+	struct xmasq_prefix4 prefix = { .prefixlen = 32, .addr = key->daddr };
+	struct xmasq_destination *dest;
+	struct xmasq_endpoint *ep;
+	__u32 *id = bpf_map_lookup_elem(&endpoint_by_ifindex, &key->ifindex);
+
+	if (!id)
+		return false;
+	ep = bpf_map_lookup_elem(&endpoints, id);
+	if (!ep || !(ep->flags & XMASQ_EP_PRESENT))
+		return false;
+	if (key->saddr != ep->addr4 || (mac && !mac_equal(mac, ep->mac)))
+		return false;
+	if (bpf_map_lookup_elem(&endpoint_by_addr, &key->daddr))
+		return true;
+	dest = bpf_map_lookup_elem(&destinations, &prefix);
+	return dest && dest->kind == XMASQ_DEST_PEER;
+}
+
 static __noinline void demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
 {
 	if (!key)

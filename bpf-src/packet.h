@@ -39,6 +39,7 @@
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_ACK 0x10
 
 #define ICMP_ECHOREPLY 0
 #define ICMP_ECHO 8

@@ -187,6 +187,17 @@ static __always_inline bool too_big(struct __sk_buff *skb, const struct xmasq_fl
 	return skb->gso_size + 80 > f->mtu && bpf_check_mtu(skb, f->out_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
 }
 
+/* The pod opens a connection: it must not be taken for an old one on the same ports. */
+static __noinline void begin_connection(struct __sk_buff *skb, const struct xmasq_config *cfg,
+					struct xmasq_flow_key *key)
+{
+	__u8 mac[6];
+
+	if (key && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)) &&
+	    between_pods(key, mac))
+		ct_forget(skb, cfg, key);
+}
+
 static __always_inline int pod_egress_main(struct __sk_buff *skb)
 {
 	const struct xmasq_config *cfg = get_config();
@@ -237,6 +248,8 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 			end_flow(&key, reason == XMASQ_REASON_TCP_FIN ? XMASQ_SLOT_CLOSING : XMASQ_SLOT_TOMBSTONE, now);
 			count(XMASQ_COUNTER_FLOW_CLOSED);
 		}
+		if ((p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+			begin_connection(skb, cfg, &key);
 		return leave_slow(skb, &p, reason);
 	}
 	if (!f) {
@@ -292,9 +305,10 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 	f->last_tx = now;
 
 	if (!reason && flow_is_slow(f)) {
-		/* A RST must not wait: conntrack would not let it pass (see ct_reset). */
+		/* A RST must not wait where conntrack would not let it pass (see ct_reset). */
 		if (!(p.tcp_flags & TCP_RST) || !f->fast_since || (f->flags & FLOW_READY) != FLOW_READY ||
-		    f->blocked != XMASQ_REASON_BLACK_HOLE)
+		    (f->blocked != XMASQ_REASON_BLACK_HOLE &&
+		     (f->blocked != XMASQ_REASON_PEER_SILENT || !ct_refuses_reset(skb, cfg, &key))))
 			reason = f->blocked ? f->blocked : XMASQ_REASON_KEY_EXCHANGE;
 	}
 	if (!reason && too_big(skb, f))

@@ -101,6 +101,8 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 			f->recheck_at = 0;
 		}
 	}
+	if ((p.tcp_flags & TCP_RST) && between_pods(&key, NULL))
+		ct_forget(skb, cfg, &key);
 	if (!(p.id & ID_MARKER))
 		return PASS;
 

@@ -289,6 +289,30 @@ const sending: Mutation[] = [
     '(!padded && p->tot_len + (__u32)ETH_HLEN != skb->len)',
     '0',
   ]),
+  mutation(
+    'a new connection is not the old one',
+    'pod_egress.h',
+    'SYN on the ports of an established connection: its entry expires',
+    ['between_pods(key, mac)', '0'],
+  ),
+  mutation(
+    'a late SYN+ACK',
+    'pod_egress.h',
+    'SYN+ACK on the ports of an established connection: a late one, its entry stays',
+    ['(p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN', 'p.tcp_flags & TCP_SYN'],
+  ),
+  mutation(
+    'the MAC of a SYN',
+    'flow.h',
+    'SYN from another MAC on the ports of an established connection: its entry stays',
+    ['(mac && !mac_equal(mac, ep->mac))', '0'],
+  ),
+  mutation(
+    'a RST that conntrack refuses',
+    'pod_egress.h',
+    'RST while the peer is silent, with a number that conntrack would refuse: fast',
+    ['!ct_refuses_reset(skb, cfg, &key)', '1'],
+  ),
   mutation('SYN', 'packet.h', 'SYN of a fast flow: slow, and the flow ends', ['if (p->tcp_flags & TCP_SYN)', 'if (0)']),
   mutation('FIN', 'packet.h', 'FIN of a fast flow: slow, and the flow ends', [
     'else if (p->tcp_flags & TCP_FIN)',
@@ -479,6 +503,16 @@ const exchange: Mutation[] = [
   ]),
   mutation('the slot when learning', 'pod_ingress.h', 'nothing is learned into a slot of another flow', [
     's->gen != f->slot_gen || ',
+    '',
+  ]),
+  mutation(
+    'a RST let pass ends the entry',
+    'pod_ingress.h',
+    'RST without a flow: the entry of the connection expires',
+    ['(p.tcp_flags & TCP_RST) && between_pods(&key, NULL)', '0'],
+  ),
+  mutation('the device of a RST', 'flow.h', 'RST on another pod’s device ends nothing', [
+    'key->saddr != ep->addr4 ||',
     '',
   ]),
   mutation('closing on the slow path', 'pod_ingress.h', 'RST on the slow path ends the flow', [

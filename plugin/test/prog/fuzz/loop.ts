@@ -130,8 +130,8 @@ export function fuzz(world: World, program: ProgramName, seed: number, count: nu
     }
     verdicts[runner.verdict] = (verdicts[runner.verdict] ?? 0) + 1;
     touched?.restore(false);
-    // A RST ends the connection in conntrack, too.
-    if (touched?.talk.kind === 'tcp' && ((input[47] ?? 0) & 4) !== 0) touched.allow();
+    // RST and SYN end the connection in conntrack, too.
+    if (touched?.talk.kind === 'tcp' && ((input[47] ?? 0) & 6) !== 0) touched.allow();
   }
   return { longest, verdicts, complaint: undefined };
 }

@@ -263,6 +263,15 @@ const resets: Rule[] = [
     const frame = flow.talk.sent({ id: FORGED_ID, l4: { flags: Tcp.rst } });
     expectSlow(bench.run('pod_egress', frame), frame, 'closed');
   }),
+  rule('RST while the peer is silent, with a number that conntrack would refuse: fast', (bench) => {
+    const flow = bench.establish({ kind: 'tcp' });
+    requireFast(bench, flow);
+    bench.heard(flow.talk.remote, now() - 6n * SEC);
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n });
+    // Conntrack has seen no acknowledgement here: 0 is the highest, and this number is before it.
+    const outcome = bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst, seq: 0x90000000 } }));
+    expect(outcome).toMatchObject({ verdict: Verdict.redirect, counters: { ct_killed: 1 } });
+  }),
   rule('RST of a flow that never sent fast: slow', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });
     bench.heard(flow.talk.remote, now() - 6n * SEC);

@@ -640,6 +640,36 @@ const closing: Rule[] = [
       expect(bench.flow(bench.flowKeyOf(talk))).toBeUndefined();
     }),
   ]),
+  // Conntrack may have missed the RST that ended the old connection, and would take the SYN for a part of it.
+  rule('SYN on the ports of an established connection: its entry expires', (bench) => {
+    const talk = new Conversation({ kind: 'tcp' });
+    bench.allow(talk);
+    const frame = talk.sent({ id: FORGED_ID, l4: { flags: Tcp.syn } });
+    const outcome = bench.run('pod_egress', frame);
+    expectSlow(outcome, frame, 'tcp_syn');
+    expect(outcome.counters).toMatchObject({ ct_killed: 1 });
+    expect(bench.run('pod_egress', talk.sent()).counters).not.toHaveProperty('flow_admitted');
+  }),
+  rule('SYN+ACK on the ports of an established connection: a late one, its entry stays', (bench) => {
+    const talk = new Conversation({ kind: 'tcp' });
+    bench.allow(talk);
+    const outcome = bench.run('pod_egress', talk.sent({ l4: { flags: Tcp.syn | Tcp.ack } }));
+    expect(outcome.counters).not.toHaveProperty('ct_killed');
+  }),
+  ...(
+    [
+      ['another MAC', { smac: STRANGER_MAC }, undefined],
+      ['another pod’s device', {}, 'pod2'],
+    ] as const
+  ).map(([what, spec, device]) =>
+    rule(`SYN from ${what} on the ports of an established connection: its entry stays`, (bench) => {
+      const talk = new Conversation({ kind: 'tcp' });
+      bench.allow(talk);
+      const frame = talk.sent({ ...spec, l4: { flags: Tcp.syn } });
+      const outcome = bench.run('pod_egress', frame, device && { ifindex: bench.node.ifindex[device] });
+      expect(outcome.counters).not.toHaveProperty('ct_killed');
+    }),
+  ),
   rule('RST of a flow that is not fast yet: slow, and the flow ends', (bench) => {
     const talk = new Conversation({ kind: 'tcp' });
     bench.allow(talk);

@@ -263,4 +263,20 @@ const closing: Rule[] = (
   }),
 );
 
-export const podIngressRules: readonly Rule[] = [...learning, ...erasing, ...foreign, ...closing];
+const resets: Rule[] = [
+  rule('RST without a flow: the entry of the connection expires', (bench) => {
+    const talk = new Conversation({ kind: 'tcp' });
+    bench.allow(talk);
+    const outcome = bench.run('pod_ingress', talk.delivered({ id: 0, l4: { flags: Tcp.rst } }));
+    expect(outcome.counters).toEqual({ slow_rx: 1, ct_killed: 1 });
+  }),
+  rule('RST on another pod’s device ends nothing', (bench) => {
+    const talk = new Conversation({ kind: 'tcp' });
+    bench.allow(talk);
+    const frame = talk.delivered({ id: 0, l4: { flags: Tcp.rst } });
+    const outcome = bench.run('pod_ingress', frame, { ifindex: bench.node.ifindex.pod2 });
+    expect(outcome.counters).toEqual({ slow_rx: 1 });
+  }),
+];
+
+export const podIngressRules: readonly Rule[] = [...learning, ...erasing, ...foreign, ...closing, ...resets];
