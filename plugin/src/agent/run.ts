@@ -195,7 +195,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     log,
     now: monotonic,
   });
-  const janitor = new Janitor(tables, monotonic);
+  const janitor = new Janitor(tables, monotonic, config.maps.flows);
   const events = new Events(
     { wantApproval: ({ flow }) => approvals.want(flow), reset: ({ flow }) => approvals.reset(flow) },
     log,

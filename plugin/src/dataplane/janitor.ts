@@ -1,5 +1,6 @@
 /** Clears away what the programs leave behind, a little at a time, and counts how full the maps are. */
 import type { MapFill } from '../grpc/backend.ts';
+import { IpProtocol } from '../netlink/ctnetlink.ts';
 import { flowKeyOfSlot, flowKeyText, lastUse, slotKeyOf } from './flow-key.ts';
 import {
   EndpointFlag,
@@ -20,6 +21,15 @@ import { SIZED_MAPS, type SizedMap, type Tables } from './tables.ts';
 
 /** A flow without a packet for so long ends; the next packet begins it anew. */
 export const IDLE_NS = 180n * SECOND;
+/**
+ * ... unless it is a TCP connection that has carried so much past conntrack that its RST, sent after a long silence, would
+ * not be recognised on the slow path (every other 2 GiB): its keys are needed for the fast one. Far less than that, because
+ * a flow may begin anew several times in the life of a connection.
+ */
+const FAR_BYTES = 64n * 1024n * 1024n;
+/** Such flows are kept while the table is emptier than this part, and as long as conntrack keeps idle connections. */
+const KEPT_FILL = 0.5;
+const KEPT_NS = 432_000n * SECOND;
 /** Approvals that nobody renews go a while after their lease. */
 const APPROVAL_GRACE_NS = 10n * SECOND;
 /** A refusal without new packets for so long is no longer shown. */
@@ -90,6 +100,7 @@ export interface JanitorCounts {
 export class Janitor {
   readonly #tables: JanitorTables;
   readonly #now: Clock;
+  readonly #flowCapacity: number;
   readonly #counts = { idleFlows: 0, staleFlows: 0, orphanSlots: 0, oldSlots: 0, approvals: 0, refusals: 0 };
   readonly #sweeps: Readonly<Record<SizedMap, { tick(now: bigint, budget: number): void; readonly count: number }>>;
   /** Slots that had no flow in the last pass, with their generation: a flow is entered just after its slot. */
@@ -99,9 +110,11 @@ export class Janitor {
   #refused = new Map<string, { packets: bigint; since: bigint }>();
   #nextRefused = new Map<string, { packets: bigint; since: bigint }>();
 
-  constructor(tables: JanitorTables, now: Clock) {
+  /** @param flowCapacity entries that the flow table has room for */
+  constructor(tables: JanitorTables, now: Clock, flowCapacity: number) {
     this.#tables = tables;
     this.#now = now;
+    this.#flowCapacity = flowCapacity;
     this.#sweeps = {
       flows: new Sweep(
         () => tables.flows.entries(),
@@ -170,15 +183,18 @@ export class Janitor {
       if (endFlow(this.#tables, key, flow, now).flow) this.#counts.staleFlows++;
       return;
     }
-    if (now - this.#used(key, flow, local) <= IDLE_NS) return;
+    if (!this.#idle(key, flow, local, now)) return;
     // The entry was read with many others: look once more.
     const current = this.#tables.flows.get(key);
-    if (current?.gen !== flow.gen || now - this.#used(key, current, local) <= IDLE_NS) return;
+    if (current?.gen !== flow.gen || !this.#idle(key, current, local, now)) return;
     if (endFlow(this.#tables, key, current, now).flow) this.#counts.idleFlows++;
   }
 
-  #used(key: FlowKey, flow: Flow, local: boolean): bigint {
-    return lastUse(flow, local ? undefined : this.#tables.slots.get(slotKeyOf(key, flow.nodeDaddr))?.lastRx);
+  #idle(key: FlowKey, flow: Flow, local: boolean, now: bigint): boolean {
+    const slot = local ? undefined : this.#tables.slots.get(slotKeyOf(key, flow.nodeDaddr));
+    const far = key.proto === IpProtocol.tcp && (flow.txBytes >= FAR_BYTES || (slot?.rxBytes ?? 0n) >= FAR_BYTES);
+    const kept = far && this.#sweeps.flows.count < this.#flowCapacity * KEPT_FILL;
+    return now - lastUse(flow, slot?.lastRx) > (kept ? KEPT_NS : IDLE_NS);
   }
 
   #slot(key: SlotKey, slot: Slot, now: bigint): void {

@@ -20,7 +20,7 @@ function run(seconds: number): void {
 beforeEach(() => {
   tables = new FakeTables();
   clock = new FakeClock();
-  janitor = new Janitor(tables, clock.now);
+  janitor = new Janitor(tables, clock.now, 8);
   tables.endpoints.set(1, { ifindex: 7, addr4: key.saddr, flags: 1, epoch: 1, mac: new Uint8Array(6) });
   tables.peers.set(1, { addr4: flow().nodeDaddr, flags: 3, epoch: 1 });
   tables.flows.set(key, flow({ lastTx: clock.time }));
@@ -62,6 +62,30 @@ describe('janitor', () => {
     run(5);
     expect(tables.slots.size).toBe(0);
     expect(janitor.counts).toMatchObject({ idleFlows: 1, oldSlots: 1 });
+  });
+
+  const tcp = { ...key, proto: 6 };
+  const tcpSlot = slotKeyOf(tcp, flow().nodeDaddr);
+  test.each([
+    ['sent', { txBytes: 1n << 26n }, {}],
+    ['received', {}, { rxBytes: 1n << 26n }],
+  ])('a TCP flow that has %s much is kept when idle, but not in a table that fills up', (_what, sent, received) => {
+    tables.flows.delete(key);
+    tables.flows.set(tcp, flow({ lastTx: clock.time, ...sent }));
+    tables.slots.set(tcpSlot, slot({ lastRx: clock.time, ...received }));
+    run(1000);
+    expect(tables.flows.size).toBe(1);
+    for (let sport = 1; sport <= 4; sport++) tables.flows.set({ ...tcp, sport }, flow({ lastTx: clock.time }));
+    run(2);
+    expect(tables.flows.get(tcp)).toBeUndefined();
+    expect(tables.flows.size).toBe(4);
+  });
+
+  test('a UDP flow is not kept, however much it has carried', () => {
+    const udp = { ...key, proto: 17 };
+    tables.flows.set(udp, flow({ lastTx: clock.time, txBytes: 1n << 40n }));
+    run(182);
+    expect(tables.flows.get(udp)).toBeUndefined();
   });
 
   test.each([
