@@ -7,6 +7,9 @@ const base = {
   roots: ['<rootDir>/plugin', '<rootDir>/e2e'],
 };
 
+// Real packets and real time: see the file.
+const realTime = { ...base, setupFilesAfterEnv: ['<rootDir>/scripts/retry-once.mjs'] };
+
 export default {
   // The limit of a spec (and of each hook) that names none itself; scripts/jest.sh limits whole suites.
   testTimeout: 60_000,
@@ -19,9 +22,13 @@ export default {
       displayName: 'unit',
       testMatch: ['<rootDir>/plugin/test/unit/**/*.test.ts', '<rootDir>/e2e/lab/**/*.test.ts'],
     },
-    { ...base, displayName: 'prog', testMatch: ['<rootDir>/plugin/test/prog/**/*.test.ts'] },
-    { ...base, displayName: 'lab', testMatch: ['<rootDir>/e2e/specs/**/*.spec.ts', '<rootDir>/e2e/lab/**/*.spec.ts'] },
-    { ...base, displayName: 'long', testMatch: ['<rootDir>/e2e/specs-long/**/*.spec.ts'] },
-    { ...base, displayName: 'vm', testMatch: ['<rootDir>/e2e/specs-vm/**/*.spec.ts'] },
+    { ...realTime, displayName: 'prog', testMatch: ['<rootDir>/plugin/test/prog/**/*.test.ts'] },
+    {
+      ...realTime,
+      displayName: 'lab',
+      testMatch: ['<rootDir>/e2e/specs/**/*.spec.ts', '<rootDir>/e2e/lab/**/*.spec.ts'],
+    },
+    { ...realTime, displayName: 'long', testMatch: ['<rootDir>/e2e/specs-long/**/*.spec.ts'] },
+    { ...realTime, displayName: 'vm', testMatch: ['<rootDir>/e2e/specs-vm/**/*.spec.ts'] },
   ],
 };

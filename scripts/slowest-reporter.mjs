@@ -2,7 +2,7 @@
 // it for all suites (XMASQ_SUMMARY=later), prints the ten slowest specs and the closing line.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { closingLine, slowestTable } from './test-results.mjs';
+import { closingLine, retriedList, slowestTable } from './test-results.mjs';
 
 export default class SlowestReporter {
   /** @param {{rootDir: string}} globalConfig jest's configuration */
@@ -23,7 +23,12 @@ export default class SlowestReporter {
       specs: results.testResults.flatMap((file) =>
         file.testResults
           .filter((spec) => typeof spec.duration === 'number')
-          .map((spec) => ({ file: relative(this.rootDir, file.testFilePath), name: spec.fullName, ms: spec.duration })),
+          .map((spec) => ({
+            file: relative(this.rootDir, file.testFilePath),
+            name: spec.fullName,
+            ms: spec.duration,
+            tries: spec.invocations ?? 1,
+          })),
       ),
     };
     const directory = join(this.rootDir, 'build', 'test-results');
@@ -34,6 +39,10 @@ export default class SlowestReporter {
     );
     if (process.env.XMASQ_SUMMARY === 'later') return;
     // jest's own summary is written after every reporter's turn; ours is to be the end.
-    process.once('exit', () => process.stdout.write(`\n${slowestTable(outcome.specs)}\n\n${closingLine(outcome)}\n`));
+    process.once('exit', () =>
+      process.stdout.write(
+        `\n${slowestTable(outcome.specs)}\n\n${retriedList(outcome.specs)}${closingLine(outcome)}\n`,
+      ),
+    );
   }
 }

@@ -1,7 +1,7 @@
 // What the reporter and the summary of several suites share.
 
 /**
- * @typedef {{file: string, name: string, ms: number}} Spec one test and how long it took
+ * @typedef {{file: string, name: string, ms: number, tries: number}} Spec one test, how long it took and how often it was tried
  * @typedef {{passed: number, failed: number, skipped: number, specs: Spec[]}} Outcome of one suite
  */
 
@@ -14,6 +14,15 @@ export function slowestTable(specs) {
   if (slowest.length === 0) return 'No specs ran.';
   const rows = slowest.map(({ file, name, ms }) => `${(ms / 1000).toFixed(1).padStart(8)} s  ${file}: ${name}`);
   return ['Slowest specs:', ...rows].join('\n');
+}
+
+/**
+ * Specs that needed a second try, one per line, and an empty line; nothing if there are none.
+ * @param {Spec[]} specs
+ */
+export function retriedList(specs) {
+  const rows = specs.filter(({ tries }) => tries > 1).map(({ file, name }) => `  ${file}: ${name}`);
+  return rows.length === 0 ? '' : `Tried twice (the first error is in the output above):\n${rows.join('\n')}\n\n`;
 }
 
 /**

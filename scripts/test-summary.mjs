@@ -3,7 +3,7 @@
 // counts as one failure.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { closingLine, slowestTable } from './test-results.mjs';
+import { closingLine, retriedList, slowestTable } from './test-results.mjs';
 
 const directory = process.argv[2];
 if (directory === undefined) {
@@ -28,5 +28,7 @@ for (const line of readFileSync(join(directory, 'stages.jsonl'), 'utf8').trimEnd
   rows.push(`  ${stage.padEnd(6)} ${verdict.padEnd(12)} ${`${seconds} s`.padStart(7)}  ${counts}`.trimEnd());
 }
 writeFileSync(join(directory, 'closing-line'), `${closingLine(total)}\n`); // for .ci/run
-process.stdout.write(`Stages:\n${rows.join('\n')}\n\n${slowestTable(total.specs)}\n\n${closingLine(total)}\n`);
+process.stdout.write(
+  `Stages:\n${rows.join('\n')}\n\n${slowestTable(total.specs)}\n\n${retriedList(total.specs)}${closingLine(total)}\n`,
+);
 process.exitCode = total.failed === 0 ? 0 : 1;
