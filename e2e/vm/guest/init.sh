@@ -39,7 +39,9 @@ mount -t tmpfs -o mode=0755 tmpfs /root/run
 mount -t tmpfs -o mode=1777 tmpfs /root/tmp
 case "$project" in
   /tmp/* | /run/*)
-    if ! mkdir -p "/root$project" || ! mount --bind "/lower$project" "/root$project"; then fail "bind $project"; fi
+    mkdir -p "/root$project" /upper/project /upper/project-work || fail "make room for $project"
+    mount -t overlay -o "lowerdir=/lower$project,upperdir=/upper/project,workdir=/upper/project-work" overlay \
+      "/root$project" || fail "overlay on $project"
     ;;
 esac
 mount --bind "/lower$modules" /root/usr/lib/modules || fail "bind $modules on /lib/modules"
