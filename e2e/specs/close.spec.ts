@@ -20,7 +20,7 @@ let lab: NativeLab;
 let sidecars: LabSidecars;
 
 beforeAll(async () => {
-  lab = await up();
+  lab = await up({ router: true });
   sidecars = await startSidecars(lab);
 });
 afterAll(async () => {
@@ -211,7 +211,7 @@ test.each([[0], [1]])(
     const port = freshPort();
     const stop = await watchClose(pair, port);
     const counters = await watchCounters(sidecars);
-    const data = ['--up', '500k', '--down', '10M', '--rate', '4M'];
+    const data = ['--up', '500k', '--down', '16M', '--rate', '4M'];
     await withTransfer(
       lab,
       pair,
@@ -219,12 +219,11 @@ test.each([[0], [1]])(
       async ({ result }) => {
         await waitForState(lab, port, ['FIN_WAIT', 'CLOSE_WAIT']);
         await flowsGone(sidecars, port);
-        expect(await result()).toMatchObject({ complete: true, error: '', received: 10_000_000, corrupt: 0 });
+        expect(await result()).toMatchObject({ complete: true, error: '', received: 16_000_000, corrupt: 0 });
       },
       port,
     );
     await waitForState(lab, port, ['TIME_WAIT']);
-    // What was under way when the FIN came by was restored still.
     expect((await counters.since()).map(({ unknown_key }) => unknown_key)).toEqual([0, 0]);
     const { wire, client } = await stop();
     expect(client).toEqual(['FIN client', 'FIN server']);
@@ -238,3 +237,22 @@ test.each([[0], [1]])(
   },
   30_000,
 );
+
+test('half close on a longer way: what is under way when the FIN passes is restored', async () => {
+  try {
+    await lab.underlay.setReorder(99, 20);
+    const counters = await watchCounters(sidecars);
+    for (const node of [0, 1]) {
+      // The client ends after a second, in the middle of what the server sends.
+      const data = ['--up', '1M', '--down', '2M', '--rate', '1M', '--send-size', '2000'];
+      await withTransfer(lab, pairFrom(node), data, async ({ port, result }) => {
+        await sidecars.waitFast({ port });
+        expect(await result()).toMatchObject({ complete: true, error: '', received: 2_000_000 });
+      });
+    }
+    const grown = await counters.since();
+    expect(grown.map(({ unknown_key, incomplete }) => unknown_key + incomplete)).toEqual([0, 0]);
+  } finally {
+    await lab.underlay.clear();
+  }
+}, 60_000);
