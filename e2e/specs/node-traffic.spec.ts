@@ -126,7 +126,7 @@ describe('node-to-node traffic', () => {
     for (let i = 0; i < 8; i++) expectWhole(await nodeTransfer(ports, '500k', ['--mss', '88']));
     const { packets } = await wire.stop();
     expect(packets.length).toBeGreaterThan(1000);
-    expect(packets.filter(({ ip }) => ((ip?.id ?? 0) & 0x8000) !== 0)).toEqual([]);
+    expect(packets.filter(({ ip }) => ((ip?.id ?? 0) & 0x8000) !== 0).slice(0, 3)).toEqual([]);
     await lab.offload(OFFLOADS_ON);
   }, 30_000);
 
@@ -156,7 +156,16 @@ describe('node-to-node traffic', () => {
   describe('of a sender that bypasses the qdisc layer', () => {
     test('to a connected socket arrives whole, on the ports of a pod flow, too', async () => {
       const { udp, tcp, masqueraded } = await besidePods(lab, sidecars, { from: a, to: b }, async (flows) => {
-        for (const ports of [freshPorts(), flows]) {
+        const others = freshPorts();
+        // Without conntrack, only the socket itself tells.
+        const untracked = `
+table ip untracked {
+  chain prerouting { type filter hook prerouting priority raw; udp dport ${others.port} notrack; }
+  chain output { type filter hook output priority raw; udp sport ${others.port} notrack; }
+}
+`;
+        await n2.exec(['nft', '-f', '-'], { input: untracked });
+        for (const ports of [others, flows]) {
           const counters = await watchCounters(sidecars);
           // A server on the first node and a connected client on the second, to which somebody else on the first one sends.
           const where = ['--port', String(ports.sport)];
@@ -180,6 +189,7 @@ describe('node-to-node traffic', () => {
             expect(grown).toMatchObject({ unknown_key: 0, incomplete: 0, reject_sent: 0, unknown_passed: sent });
           });
         }
+        await n2.exec(['nft', 'delete', 'table', 'ip', 'untracked']);
       });
       expect({ udp, tcp }).toMatchObject(UNDISTURBED);
       expect(masqueraded.forward.restored).toBe(masqueraded.forward.sent);

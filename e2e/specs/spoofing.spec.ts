@@ -91,7 +91,7 @@ describe('hostile pods', () => {
       expect(await Promise.all(watches.map((watch) => watch.stop()))).toEqual(pods.map(() => 0));
       const { packets, dropped } = await wire.stop();
       expect(dropped).toBe(0);
-      expect(packets.filter(({ bytes }) => bytes.includes(FORGED))).toEqual([]);
+      expect(packets.filter(({ bytes }) => bytes.includes(FORGED)).slice(0, 3)).toEqual([]);
     }
 
     test.each([
@@ -202,7 +202,7 @@ describe('hostile pods', () => {
       const { packets, dropped } = await wire.stop();
       expect(dropped).toBe(0);
       expect(packets.length).toBeGreaterThan(0);
-      expect(packets.filter(({ bytes }) => bytes.includes(FORGED))).toEqual([]);
+      expect(packets.filter(({ bytes }) => bytes.includes(FORGED)).slice(0, 3)).toEqual([]);
     }
 
     async function withService(flows: PodFlows, use: () => Promise<void>): Promise<void> {
@@ -330,7 +330,7 @@ table ip service {
         expect(dropped).toBe(0);
         expect(packets.length).toBeGreaterThan(cut / 2);
         const headers = packets.map((packet) => packet.inner?.ip ?? packet.ip);
-        expect(headers.filter((ip) => ip?.df === true && (ip.id & 0x8000) !== 0)).toEqual([]);
+        expect(headers.filter((ip) => ip?.df === true && (ip.id & 0x8000) !== 0).slice(0, 3)).toEqual([]);
       } finally {
         await n1.offload({ sg: true, tso: true, gso: true, tx: true, 'tx-udp-segmentation': true });
       }
