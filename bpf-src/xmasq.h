@@ -34,7 +34,6 @@
 #define XMASQ_SILENCE_NS (500 * XMASQ_MS)    /* sending fast with no answer for so long: black hole ... */
 #define XMASQ_SILENCE_PACKETS 2              /* ... if at least so many were sent since: an ACK alone has no answer */
 #define XMASQ_PAUSE_NS (2 * XMASQ_SEC)       /* a pod that was silent for so long does not wait for an answer */
-#define XMASQ_UNHEARD_NS (200 * XMASQ_MS)    /* the peer announces still, though we have sent fast for so long */
 #define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC) /* a freed slot is not given to other pods for so long */
 #define XMASQ_QUIET_NS (500 * XMASQ_MS)      /* nor to the same pods for so long: packets under way would meet it */
 #define XMASQ_CLOSING_NS XMASQ_SEC           /* after a FIN, packets that were under way are still restored */

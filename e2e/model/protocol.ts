@@ -20,7 +20,6 @@ export const TIMES = {
   XMASQ_SILENCE_NS: 500 * MS,
   XMASQ_SILENCE_PACKETS: 2,
   XMASQ_PAUSE_NS: 2 * SEC,
-  XMASQ_UNHEARD_NS: 200 * MS,
   XMASQ_TOMBSTONE_NS: 120 * SEC,
   XMASQ_CLOSING_NS: SEC,
   XMASQ_REJECT_MIN_NS: SEC,
@@ -42,6 +41,7 @@ export const EXTRA = {
   XMASQ_QUIET_NS: 500 * MS,
   /** Fast packets that the peer must have missed before its complaint counts. */
   XMASQ_UNHEARD_PACKETS: 3,
+  XMASQ_UNHEARD_NS: 200 * MS,
   /** Separate bursts without any answer that make a black hole, when the packets are too far apart for the clock. */
   XMASQ_SILENT_BURSTS: 3,
 } as const;
@@ -711,7 +711,7 @@ export class Node {
   private complaint(now: number, flow: Flow, ready: boolean): void {
     const { complaint } = this.rules;
     if (complaint === 'none' || flow.fastSince === NEVER || now < flow.holeUntil) return;
-    const longFast = now - flow.fastSince > TIMES.XMASQ_UNHEARD_NS;
+    const longFast = now - flow.fastSince > EXTRA.XMASQ_UNHEARD_NS;
     if (complaint === 'persistent') {
       if (!ready || !flow.peerComplete) return;
       if (flow.unheardSince === NEVER) {
@@ -720,7 +720,7 @@ export class Node {
         return;
       }
       const missed = flow.txFast - flow.unheardTx >= EXTRA.XMASQ_UNHEARD_PACKETS;
-      if (now - flow.unheardSince <= TIMES.XMASQ_UNHEARD_NS || !missed) return;
+      if (now - flow.unheardSince <= EXTRA.XMASQ_UNHEARD_NS || !missed) return;
     } else {
       if (!longFast) return;
       if (complaint === 'incomplete' && ready) return;
