@@ -47,26 +47,30 @@ static __always_inline __u64 ct_recheck_at(struct xmasq_flow_key *key, __u64 now
 /*
  * A RST went past conntrack, which would leave the entry ESTABLISHED: a new connection on the same ports would be taken for
  * the old one and skip policy. So the entry expires at once, as the kernel's own does when a SYN follows its CLOSE state.
- * Flows admitted by an approval have it done by the sidecar.
+ * Flows admitted by an approval have it done by the sidecar. True if an entry was expired.
  */
-static __noinline void ct_reset(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+static __noinline bool ct_reset(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
 				__u32 peer)
 {
+	bool killed = false;
 	struct nf_conn *ct;
 	__s32 error;
 
 	if (!cfg || !key)
-		return;
+		return false;
 	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP)) {
 		emit(XMASQ_EVENT_RESET, XMASQ_REASON_CLOSED, key, peer);
-		return;
+		return false;
 	}
 	ct = ct_lookup(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error);
 	if (!ct)
-		return;
-	if (!ct_verdict(ct, key->proto) && bpf_ct_change_timeout(ct, 0) == 0)
-		count(XMASQ_COUNTER_CT_KILLED);
+		return false;
+	if (!ct_verdict(ct, key->proto))
+		killed = bpf_ct_change_timeout(ct, 0) == 0;
 	bpf_ct_release(ct);
+	if (killed)
+		count(XMASQ_COUNTER_CT_KILLED);
+	return killed;
 }
 
 /*
@@ -99,10 +103,12 @@ static __noinline bool ct_refuses_reset(struct __sk_buff *skb, const struct xmas
 /*
  * Conntrack holds a connection for established that is not. For a RST that it has let pass: after a fast phase it does not
  * find the number that it expects, and waits 10 s for an answer. For a SYN: it would pass for a part of the connection. In
- * either case a new connection on the same ports would skip policy, so the old one expires.
+ * either case a new connection on the same ports would skip policy, so the old one expires. `known`: the flow was
+ * admitted; of others the sidecar need not be told.
  */
-static __noinline void ct_forget(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
+static __noinline void ct_forget(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+				 bool known)
 {
-	if (cfg && key && (cfg->flags & XMASQ_CFG_CT_LOOKUP))
+	if (cfg && key && (known || (cfg->flags & XMASQ_CFG_CT_LOOKUP)))
 		ct_reset(skb, cfg, key, 0);
 }

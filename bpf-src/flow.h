@@ -403,6 +403,9 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 
 		if (!dest || dest->kind != XMASQ_DEST_PEER)
 			return XMASQ_REASON_NOT_POD;
+		/* The replies stay slow, so keys would never be exchanged. */
+		if (key->dport == bpf_htons(53) && (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
+			return XMASQ_REASON_DNS_REPLY;
 		peer = bpf_map_lookup_elem(&peers, &dest->peer);
 		if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
 			return XMASQ_REASON_PEER_NOT_CAPABLE;

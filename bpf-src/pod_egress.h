@@ -195,7 +195,7 @@ static __noinline void begin_connection(struct __sk_buff *skb, const struct xmas
 
 	if (key && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)) &&
 	    between_pods(key, mac))
-		ct_forget(skb, cfg, key);
+		ct_forget(skb, cfg, key, false);
 }
 
 static __always_inline int pod_egress_main(struct __sk_buff *skb)
@@ -317,6 +317,9 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		f->recheck_at = 0;
 		f->slow_packets++;
 		if (p.tcp_flags & TCP_RST) {
+			/* Conntrack must find its entry when it passes the RST (see outlived), but not keep one that refuses it. */
+			if (ct_refuses_reset(skb, cfg, &key))
+				ct_reset(skb, cfg, &key, f->peer);
 			end_flow(&key, XMASQ_SLOT_TOMBSTONE, now);
 			count(XMASQ_COUNTER_FLOW_CLOSED);
 			return leave_slow(skb, &p, XMASQ_REASON_CLOSED);

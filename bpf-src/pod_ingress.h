@@ -14,11 +14,18 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 	struct ethhdr *eth;
 	bool is_new;
 
-	peer_lives(f->peer, now, p->id & ID_FLAG);
+	/*
+	 * A node that has lost its programs without a word sends IDs that count up through all values. Announcing ones have a
+	 * count of 0 (the first segment), and a key is a sign of life only if it is announced again: such IDs never do that.
+	 */
+	if (p->id & ID_COUNT_MASK)
+		return;
+	is_new = !(f->flags & XMASQ_FLOW_HAVE_KEY) || f->peer_key != announced;
+	if (!is_new)
+		peer_lives(f->peer, now, p->id & ID_FLAG);
 	if (now < f->reject_until && announced == f->reject_key)
 		return;
 	count(XMASQ_COUNTER_KEY_LEARNED);
-	is_new = !(f->flags & XMASQ_FLOW_HAVE_KEY) || f->peer_key != announced;
 	slot_key_of(key, f->node_daddr, &sk);
 	s = bpf_map_lookup_elem(&slots, &sk);
 	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
@@ -54,6 +61,33 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 	}
 }
 
+/*
+ * A RST of this node's pod that went slow after a fast phase has left conntrack's entry ESTABLISHED. Has the slow path passed
+ * this SYN because of such an entry, i.e. without asking policy? If so, the entry expires; the next SYN is judged as new.
+ */
+static __noinline bool outlived(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
+{
+	struct xmasq_prefix4 prefix = { .prefixlen = 32 };
+	struct xmasq_destination *from;
+	struct xmasq_peer *peer;
+	struct xmasq_slot_key sk;
+	struct xmasq_slot *s;
+
+	if (!cfg || !key || !(cfg->flags & XMASQ_CFG_CT_LOOKUP))
+		return false;
+	prefix.addr = key->daddr;
+	from = bpf_map_lookup_elem(&destinations, &prefix);
+	if (!from || from->kind != XMASQ_DEST_PEER)
+		return false;
+	peer = bpf_map_lookup_elem(&peers, &from->peer);
+	if (!peer)
+		return false;
+	slot_key_of(key, peer->addr4, &sk);
+	s = bpf_map_lookup_elem(&slots, &sk);
+	return s && s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
+	       ct_reset(skb, cfg, key, from->peer);
+}
+
 static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 {
 	const struct xmasq_config *cfg = get_config();
@@ -64,6 +98,7 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 	struct xmasq_peer *peer;
 	struct packet p;
 	struct iphdr *ip;
+	bool known;
 	__u64 now;
 
 	if (!cfg || !parse(skb, &p, cfg->tunnel_port, true))
@@ -89,6 +124,7 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 	key.proto = p.proto;
 	reverse_ports(p.proto, &key.sport, &key.dport);
 	f = bpf_map_lookup_elem(&flows, &key);
+	known = f;
 	if (f) {
 		if (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) {
 			bool fin = (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) == TCP_FIN;
@@ -102,7 +138,11 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 		}
 	}
 	if ((p.tcp_flags & TCP_RST) && between_pods(&key, NULL))
-		ct_forget(skb, cfg, &key);
+		ct_forget(skb, cfg, &key, known);
+	if (!known && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && outlived(skb, cfg, &key)) {
+		count(XMASQ_COUNTER_SYN_DROPPED);
+		return DROP;
+	}
 	if (!(p.id & ID_MARKER))
 		return PASS;
 

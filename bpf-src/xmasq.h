@@ -276,7 +276,7 @@ enum xmasq_reason {
 	XMASQ_REASON_SCTP_CONTROL, /* SCTP chunk other than DATA and SACK */
 	XMASQ_REASON_TCP_SYN,
 	XMASQ_REASON_TCP_FIN,
-	XMASQ_REASON_DNS_REPLY,      /* source port 53: Antrea may want to read it */
+	XMASQ_REASON_DNS_REPLY,      /* source port 53: Antrea may want to read it; or the queries, to a pod of a peer */
 	XMASQ_REASON_RESERVED_PORT,  /* tunnel, IKE or WireGuard port: stack and NIC act on it before us */
 	XMASQ_REASON_TOO_BIG,        /* larger than the uplink's MTU */
 	XMASQ_REASON_GSO_SEGMENTS,   /* more than 64 segments */
@@ -342,7 +342,8 @@ enum xmasq_counter {
 	XMASQ_COUNTER_FLOW_CLOSED,  /* SYN, FIN or RST */
 	XMASQ_COUNTER_CT_LOOKUP,
 	XMASQ_COUNTER_CT_EXTENDED, /* conntrack timeouts prolonged */
-	XMASQ_COUNTER_CT_KILLED,   /* conntrack entries expired after a RST on the fast path */
+	XMASQ_COUNTER_CT_KILLED,   /* conntrack entries expired after a RST, or at a SYN: see docs/design.md 6 */
+	XMASQ_COUNTER_SYN_DROPPED, /* SYN that the slow path passed as a part of a connection ended by a RST */
 	XMASQ_COUNTER_BLACK_HOLE,
 	XMASQ_COUNTER_EVENT_LOST, /* the ring buffer was full */
 	XMASQ_COUNTER_COUNT,      /* not a counter: the number of them */

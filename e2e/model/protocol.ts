@@ -56,6 +56,11 @@ export interface Rules {
   readonly readyNotInHole: boolean;
   /** Sending needs a sign of life that proves the peer heard us: masqueraded packet, acknowledgement or A=1. */
   readonly confirmedLife: boolean;
+  /**
+   * An announcement is a sign of life only if its key is the one announced before: IDs of foreign packets never repeat.
+   * Does not go with ackAnnouncements, whose acknowledgement would prove a life that was not counted.
+   */
+  readonly lifeNeedsRepeat: boolean;
   /** An acknowledgement is a sign of life. */
   readonly ackIsLife: boolean;
   /** Announcing packets are acknowledged like fast ones when the own pod is silent. */
@@ -107,6 +112,7 @@ export const FIRST_RULES: Rules = {
   readyNeedsLife: false,
   readyNotInHole: false,
   confirmedLife: false,
+  lifeNeedsRepeat: false,
   ackIsLife: false,
   ackAnnouncements: false,
   ackAnnounces: false,
@@ -164,6 +170,7 @@ export const BUILT_RULES: Rules = {
   exactProof: false,
   ackAnnouncements: false,
   ackAnnounces: false,
+  lifeNeedsRepeat: true,
   slowIsAnswer: false,
   controlNeedsFast: true,
 };
@@ -392,8 +399,10 @@ export class Node {
     if (announcement === undefined) return [];
     const slot = this.slotOf(packet.pair);
     if (slot === undefined) return [];
-    this.lastLife = now;
     const fresh = !flow.haveKey || flow.peerKey !== announcement.key;
+    const lives = !fresh || !this.rules.lifeNeedsRepeat;
+    if (lives) this.lastLife = now;
+    if (lives && announcement.ready) this.lastConfirmed = now;
     const learned = this.learnKey(now, flow, announcement.key);
     if ((fresh && learned) || !slot.complete || (this.rules.relearnHeader && slot.header !== packet.header)) {
       slot.header = packet.header;
@@ -473,6 +482,7 @@ export class Node {
     if (this.rules.ackAnnounces && wire.held === flow.ownKey) {
       // Exact: it names both keys.
       flow.proven = true;
+      if (wire.ready) this.lastConfirmed = now;
       this.heardReady(now, flow, wire.ready);
     }
     if (!this.rules.ackTellsSent || !wire.sent) {
@@ -661,7 +671,6 @@ export class Node {
   }
 
   private heardReady(now: number, flow: Flow, ready: boolean): void {
-    if (ready) this.lastConfirmed = now;
     const complete = ready && (flow.proven || !this.rules.exactProof);
     if (flow.peerComplete !== complete) this.note(`peer ${complete ? 'complete' : 'not ready'}`);
     flow.peerComplete = complete;

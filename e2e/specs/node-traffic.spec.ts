@@ -285,6 +285,24 @@ table ip untracked {
     expect(tcp).toMatchObject(UNDISTURBED.tcp);
   }, 60_000);
 
+  test('a foreign tc program that comes first where packets come in is told, and is behind ours within seconds', async () => {
+    const object = compileForeign(lab);
+    const displaced = async (): Promise<boolean> =>
+      (await sidecars.node(1).status()).degradations.some(({ what }) => what.includes('before uplink_ingress'));
+    await besidePods(lab, sidecars, { from: a, to: b }, async (flows) => {
+      const foreign = await attachForeign(n2, object, 'ingress');
+      try {
+        await eventually('a complaint', displaced);
+        await eventually('no complaint', async () => !(await displaced()));
+        const counters = await watchCounters(sidecars);
+        await sidecars.waitFast({ proto: 'tcp', port: flows.port });
+        await eventually('restored', async () => ((await counters.since())[1]?.restored ?? 0) > 100);
+      } finally {
+        await foreign.stop();
+      }
+    });
+  }, 60_000);
+
   /** Waits until uplink_egress of the first node works: it does not while a program before it ends the chain. */
   async function clears(): Promise<void> {
     const probe = { dstMac: n2.mac, dst: n2.address, proto: 253, ids: [0x8001, 0x8001] } as const;

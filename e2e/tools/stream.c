@@ -17,13 +17,14 @@
 static const char USAGE[] =
 	"usage: stream server --tcp|--udp --port P [--bind A] [--seconds S]\n"
 	"       stream client --tcp --to A --port P [--up N | --seconds S] [--down N] [--send-size B] [--rate BYTES/S]\n"
-	"                     [--pause-after N --pause-ms M] [--rst] [--hold-ms M] [--mss B]\n"
+	"                     [--pause-after N --pause-ms M] [--rst|--server-rst] [--hold-ms M] [--mss B]\n"
 	"                     [--jump N [--jump-ms M]] [socket options]\n"
 	"       stream client --udp --to A --port P [--rate PPS] [--count N | --seconds S] [--size B] [--reply]\n"
 	"                     [--gso SEGMENTS] [socket options]\n"
 	"  socket options: [--bind A] [--sport P] [--tos T] [--ttl T] [--df do|dont|want|probe]; tos, ttl also for what the server sends (UDP: tos)\n"
 	"  --up/--down: bytes the client/server sends (default up 1M); the client half-closes after its last byte\n"
 	"  --rst: abort with RST when all data has arrived instead of closing; --hold-ms: stay idle that long before that\n"
+	"  --server-rst: the same, but the server aborts\n"
 	"  --pause-after N --pause-ms M: after N bytes send nothing for M ms (an idle, open connection)\n"
 	"  --jump N: after M ms (default 500) of single bytes to and fro, both ends move their sequence numbers on as if N\n"
 	"         more bytes had been sent each way (TCP_REPAIR); then the transfer begins\n"
@@ -44,7 +45,7 @@ enum {
 #define NO_END UINT64_MAX
 
 static struct {
-	bool udp, rst, reply;
+	bool udp, rst, server_rst, reply;
 	struct in_addr to, bind;
 	uint16_t port, sport;
 	uint64_t up, down, rate, count, pause_after, stall_ns;
@@ -68,7 +69,7 @@ struct hello {
 	uint64_t magic, seed, up, down, rate, jump;
 	uint32_t send_size;
 	int32_t tos, ttl;
-	uint32_t hold_ms, rst;
+	uint32_t hold_ms, rst, server_rst;
 };
 
 /* What the server tells the client at the end. */
@@ -241,6 +242,15 @@ static void drain_output(int fd)
 	}
 }
 
+/* close() will send a RST. */
+static void abort_connection(int fd)
+{
+	struct linger linger = { 1, 0 };
+
+	drain_output(fd);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 static void die_unless(bool fine, const char *what)
 {
 	if (!fine)
@@ -314,9 +324,13 @@ static void serve_connection(int fd)
 			/* The client ends it: its FIN came already, or its RST will, which is to meet an open connection. */
 			limit.tv_sec += hello.hold_ms / 1000;
 			setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-			if (!hello.rst)
+			if (hello.server_rst) {
+				usleep(hello.hold_ms * 1000);
+				abort_connection(fd);
+			} else if (!hello.rst) {
 				shutdown(fd, SHUT_WR);
-			n = recv(fd, rest, sizeof(rest), 0);
+			}
+			n = hello.server_rst ? 0 : recv(fd, rest, sizeof(rest), 0);
 			if (n < 0)
 				snprintf(t.error, sizeof(t.error), "at the end: %s", strerror(errno));
 		}
@@ -386,7 +400,7 @@ static int tcp_client(void)
 	uint64_t seed = now_ns() ^ ((uint64_t)getpid() << 40);
 	struct hello hello = { TCP_MAGIC, seed,          opt.up,  opt.down, opt.rate,
 			       opt.jump,  opt.send_size, opt.tos, opt.ttl,  opt.hold_ms + opt.pause_ms,
-			       opt.rst };
+			       opt.rst,   opt.server_rst };
 	struct transfer t = { .fd = fd,
 			      .seed_out = seed,
 			      .seed_in = ~seed,
@@ -415,14 +429,19 @@ static int tcp_client(void)
 	fine = run_transfer(&t);
 	seconds = (double)(now_ns() - start) / 1e9;
 	retransmits = total_retransmits(fd, &info);
-	if (opt.hold_ms)
-		usleep(opt.hold_ms * 1000);
-	if (opt.rst) {
-		struct linger linger = { 1, 0 };
+	if (opt.server_rst) {
+		struct timeval limit = { 30 + opt.hold_ms / 1000, 0 };
+		char rest;
 
-		drain_output(fd);
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+		if (recv(fd, &rest, 1, 0) >= 0 || errno != ECONNRESET)
+			snprintf(t.error, sizeof(t.error), "at the end: no RST: %s", strerror(errno));
+		fine = fine && !t.error[0];
+	} else if (opt.hold_ms) {
+		usleep(opt.hold_ms * 1000);
 	}
+	if (opt.rst && !opt.server_rst)
+		abort_connection(fd);
 	close(fd);
 	fine = fine && t.peer_bytes == sizeof(t.peer) && t.peer.received == t.sent && !t.corrupt && !t.peer.corrupt;
 	printf("{\"role\":\"client\",\"complete\":%s,\"sent\":%llu,\"peerReceived\":%llu,\"received\":%llu,\"corrupt\":%llu,"
@@ -700,6 +719,7 @@ int main(int argc, char **argv)
 		PAUSE_AFTER,
 		PAUSE_MS,
 		RST,
+		SERVER_RST,
 		HOLD,
 		MSS,
 		COUNT,
@@ -728,6 +748,7 @@ int main(int argc, char **argv)
 		{ "pause-after", 1, 0, PAUSE_AFTER },
 		{ "pause-ms", 1, 0, PAUSE_MS },
 		{ "rst", 0, 0, RST },
+		{ "server-rst", 0, 0, SERVER_RST },
 		{ "hold-ms", 1, 0, HOLD },
 		{ "mss", 1, 0, MSS },
 		{ "count", 1, 0, COUNT },
@@ -790,6 +811,9 @@ int main(int argc, char **argv)
 			break;
 		case RST:
 			opt.rst = true;
+			break;
+		case SERVER_RST:
+			opt.rst = opt.server_rst = true;
 			break;
 		case HOLD:
 			opt.hold_ms = (uint32_t)number("hold-ms", optarg, 1, 3600000);

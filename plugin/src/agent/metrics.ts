@@ -106,7 +106,7 @@ export function metricsRegistry(parts: AgentParts, state: () => NodeState): Regi
   total(
     registry,
     'xmasq_uplink_displaced_total',
-    'Times another program was found before uplink_egress',
+    'Times another program was found before one of ours on the uplink',
     () => uplink.displaced,
   );
   return registry;

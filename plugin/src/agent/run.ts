@@ -18,7 +18,7 @@ import { Peers } from '../dataplane/peers.ts';
 import { PinLayout } from '../dataplane/pins.ts';
 import { monotonic, SECOND, type Log } from '../dataplane/ports.ts';
 import { probeKernel, type KernelProbe } from '../dataplane/probe.ts';
-import type { Program } from '../dataplane/programs.ts';
+import type { Program, ProgramName } from '../dataplane/programs.ts';
 import { Throttle } from '../dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
 import { GrpcServer } from '../grpc/server.ts';
@@ -166,8 +166,8 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     now: monotonic,
   });
   const peers = new Peers({ tables, notes, degradations, log, now: monotonic });
-  const reloadEgress = (): Program => {
-    const { program, fd } = reloadProgram(load, 'uplink_egress');
+  const reload = (name: ProgramName): Program => {
+    const { program, fd } = reloadProgram(load, name);
     closers.add(() => fd.close());
     return program;
   };
@@ -175,7 +175,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     config: configMap,
     attacher,
     programs,
-    reloadEgress,
+    reload,
     degradations,
     log,
     now: monotonic,

@@ -15,7 +15,7 @@ export interface Hook {
 export const HOOKS: Readonly<Record<ProgramName, Hook>> = {
   pod_egress: { direction: 'ingress', first: false },
   pod_ingress: { direction: 'egress', first: false },
-  uplink_ingress: { direction: 'ingress', first: false },
+  uplink_ingress: { direction: 'ingress', first: true },
   uplink_egress: { direction: 'egress', first: true },
 };
 

@@ -7,7 +7,7 @@ import type { ConfigMap } from './config-map.ts';
 import type { Degradations } from './degradations.ts';
 import { ConfigFlag } from './layout.ts';
 import { SECOND, type Clock, type Log } from './ports.ts';
-import type { Program } from './programs.ts';
+import { HOOKS, type Program } from './programs.ts';
 
 /** Both bits together: this node takes part. */
 export const ACTIVE_FLAGS = ConfigFlag.ADMIT | ConfigFlag.SEND;
@@ -59,12 +59,14 @@ export function findUplink(
   return { found: { device: link.name, ifindex: link.ifindex, address: parseIpv4(address), mtu: link.mtu } };
 }
 
+export type UplinkProgram = 'uplink_ingress' | 'uplink_egress';
+
 export interface UplinkOptions {
   readonly config: ConfigMap;
   readonly attacher: Attacher;
-  readonly programs: { readonly uplink_ingress: Program; readonly uplink_egress: Program };
-  /** Loads uplink_egress once more; see Attacher.moveFirst. */
-  readonly reloadEgress: () => Program;
+  readonly programs: Readonly<Record<UplinkProgram, Program>>;
+  /** Loads a program once more; see Attacher.moveFirst. */
+  readonly reload: (name: UplinkProgram) => Program;
   readonly degradations: Degradations;
   readonly log: Log;
   readonly now: Clock;
@@ -74,30 +76,40 @@ export interface UplinkOptions {
   readonly draining: () => boolean;
 }
 
+/** What another program can do that runs before ours. */
+const DISPLACED: Readonly<Record<UplinkProgram, string>> = {
+  uplink_ingress: 'what it takes out of the chain is lost, if it is masqueraded',
+  uplink_egress: 'what it takes out of the chain could look masqueraded to peers',
+};
+const UPLINK_PROGRAMS: readonly UplinkProgram[] = ['uplink_ingress', 'uplink_egress'];
+
 /** Longest pause between two attempts to be first again, in checks (one a second). */
 const MAX_REPOSITION_PAUSE = 60;
 
 /** Keeps the programs on the uplink and decides when this node takes part. */
 export class Uplink {
   readonly #o: UplinkOptions;
-  #egress: Program;
+  readonly #programs: Record<UplinkProgram, Program>;
   #current: UplinkDevice | undefined;
   /** When the hold ends; undefined: there is none. */
   #holdUntil: bigint | undefined;
-  #pause = 0;
-  #nextPause = 1;
+  /** Checks until the next attempt to be first, and the pause after that one. */
+  readonly #places: Readonly<Record<UplinkProgram, { pause: number; nextPause: number }>> = {
+    uplink_ingress: { pause: 0, nextPause: 1 },
+    uplink_egress: { pause: 0, nextPause: 1 },
+  };
   #displaced = 0;
 
   constructor(options: UplinkOptions) {
     this.#o = options;
-    this.#egress = options.programs.uplink_egress;
+    this.#programs = { ...options.programs };
   }
 
   get current(): UplinkDevice | undefined {
     return this.#current;
   }
 
-  /** How often another program was found before uplink_egress. */
+  /** How often another program was found before one of ours. */
   get displaced(): number {
     return this.#displaced;
   }
@@ -133,10 +145,10 @@ export class Uplink {
     }
   }
 
-  /** Once a second: ends the hold, and watches the place of uplink_egress in its chain. */
+  /** Once a second: ends the hold, and watches the places of the programs in their chains. */
   tick(): void {
     const { config, now, log, draining } = this.#o;
-    this.#checkPosition();
+    for (const name of UPLINK_PROGRAMS) if (this.#current !== undefined) this.#checkPosition(name, this.#current);
     if (this.#holdUntil === undefined || now() < this.#holdUntil) return;
     this.#holdUntil = undefined;
     if (draining()) return;
@@ -150,15 +162,14 @@ export class Uplink {
   }
 
   #bring(found: UplinkDevice): void {
-    const { config, attacher, programs, now, startHold, log, draining } = this.#o;
+    const { config, attacher, now, startHold, log, draining } = this.#o;
     const before = config.get();
     // Before attaching, which puts this build's programs in place of an earlier one's.
     const complete = attacher.has('uplink_ingress', found.ifindex) && attacher.has('uplink_egress', found.ifindex);
     const same = before.uplinkIfindex === found.ifindex && before.uplinkAddr4 === found.address;
     const continues = same && complete && (config.has(ACTIVE_FLAGS) || this.#holdUntil !== undefined || draining());
     if (!continues) config.setFlags(0, ACTIVE_FLAGS);
-    attacher.attach(programs.uplink_ingress, found.ifindex);
-    attacher.attach(this.#egress, found.ifindex);
+    for (const name of UPLINK_PROGRAMS) attacher.attach(this.#programs[name], found.ifindex);
     config.update({ uplinkIfindex: found.ifindex, uplinkAddr4: found.address });
     for (const { program, ifindex } of attacher.list()) {
       if (ifindex !== found.ifindex && program.startsWith('uplink_')) attacher.detach(program, ifindex);
@@ -176,39 +187,39 @@ export class Uplink {
     this.#holdUntil = undefined;
   }
 
-  #checkPosition(): void {
-    const { attacher, degradations, reloadEgress, log } = this.#o;
-    const uplink = this.#current;
-    if (uplink === undefined) return;
-    const position = attacher.position(this.#egress, uplink.ifindex);
+  /** Other programs of a hook may end its chain, or change packets: ours must come first. */
+  #checkPosition(name: UplinkProgram, uplink: UplinkDevice): void {
+    const { attacher, degradations, reload, log } = this.#o;
+    const place = this.#places[name];
+    const position = attacher.position(this.#programs[name], uplink.ifindex);
     if (position === 'first') {
-      degradations.clear('uplink-position');
-      this.#pause = 0;
-      this.#nextPause = 1;
+      degradations.clear(`${name}-position`);
+      place.pause = 0;
+      place.nextPause = 1;
       return;
     }
     if (position === 'absent') {
-      log.warn({ device: uplink.device }, 'uplink_egress was detached by somebody: attaching it again');
+      log.warn({ device: uplink.device, program: name }, 'a program was detached by somebody: attaching it again');
       this.#bring(uplink);
       return;
     }
-    if (this.#pause > 0) {
-      this.#pause--;
+    if (place.pause > 0) {
+      place.pause--;
       return;
     }
     this.#displaced++;
-    degradations.set('uplink-position', {
-      what: 'another program runs before uplink_egress: what it takes out of the chain could look masqueraded to peers',
-      where: `egress of ${uplink.device}`,
+    degradations.set(`${name}-position`, {
+      what: `another program runs before ${name}: ${DISPLACED[name]}`,
+      where: `${HOOKS[name].direction} of ${uplink.device}`,
       action: "attach that program behind XMasq's; XMasq tries to be first again",
     });
     try {
-      this.#egress = attacher.moveFirst(this.#egress, uplink.ifindex, reloadEgress);
+      this.#programs[name] = attacher.moveFirst(this.#programs[name], uplink.ifindex, () => reload(name));
     } catch (error) {
-      log.warn({ err: error, device: uplink.device }, 'uplink_egress could not be put first');
+      log.warn({ err: error, device: uplink.device, program: name }, 'the program could not be put first');
     }
     // Two programs that both insist on being first must not fight at full speed.
-    this.#pause = this.#nextPause;
-    this.#nextPause = Math.min(2 * this.#nextPause, MAX_REPOSITION_PAUSE);
+    place.pause = place.nextPause;
+    place.nextPause = Math.min(2 * place.nextPause, MAX_REPOSITION_PAUSE);
   }
 }

@@ -2,7 +2,7 @@
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'fa42ac6d57ab746b';
+export const LAYOUT_HASH = '2a39bc16f6c5dd21';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -47,9 +47,10 @@ export const Counter = {
   CT_LOOKUP: 23,
   CT_EXTENDED: 24,
   CT_KILLED: 25,
-  BLACK_HOLE: 26,
-  EVENT_LOST: 27,
-  COUNT: 28,
+  SYN_DROPPED: 26,
+  BLACK_HOLE: 27,
+  EVENT_LOST: 28,
+  COUNT: 29,
 } as const;
 /** A value of enum xmasq_counter. */
 export type Counter = (typeof Counter)[keyof typeof Counter];
@@ -81,8 +82,9 @@ export const counterNames: Readonly<Record<number, string>> = {
   [23]: 'ct_lookup',
   [24]: 'ct_extended',
   [25]: 'ct_killed',
-  [26]: 'black_hole',
-  [27]: 'event_lost',
+  [26]: 'syn_dropped',
+  [27]: 'black_hole',
+  [28]: 'event_lost',
 };
 
 /** enum xmasq_dest_kind. */
@@ -1050,7 +1052,7 @@ export const maps = {
   counters: {
     name: 'counters',
     type: 6,
-    maxEntries: 28,
+    maxEntries: 29,
     key: u32Codec,
     value: u64Codec,
   },

@@ -511,6 +511,42 @@ const exchange: Mutation[] = [
     'RST without a flow: the entry of the connection expires',
     ['(p.tcp_flags & TCP_RST) && between_pods(&key, NULL)', '0'],
   ),
+  mutation(
+    'a SYN that outlived its connection',
+    'pod_ingress.h',
+    'SYN of a connection that a RST has ended, passed for a part of it: dropped, its entry expires',
+    ['outlived(skb, cfg, &key)', '0'],
+  ),
+  mutation('SYN and the pods of the slot', 'pod_ingress.h', 'SYN on the ports of other pods: delivered', [
+    's->daddr == key->saddr && ',
+    '',
+  ]),
+  mutation('SYN and a living connection', 'pod_ingress.h', 'SYN while the connection lives: delivered', [
+    '!known && (p.tcp_flags',
+    '(p.tcp_flags',
+  ]),
+  mutation(
+    'an entry that refuses the RST',
+    'pod_egress.h',
+    'RST while the node drains, with a number that conntrack would refuse: slow, and its entry expires',
+    ['			if (ct_refuses_reset(skb, cfg, &key))\n				ct_reset(skb, cfg, &key, f->peer);\n', ''],
+  ),
+  mutation(
+    'life by the count',
+    'pod_ingress.h',
+    'later segments, which segmentation has counted, teach nothing; they are erased',
+    ['if (p->id & ID_COUNT_MASK)', 'if (0)'],
+  ),
+  mutation(
+    'life by the repeated key',
+    'pod_ingress.h',
+    'the IDs of a node that has lost its programs are no sign of life',
+    ['if (!is_new)\n		peer_lives', 'peer_lives'],
+  ),
+  mutation('queries to port 53', 'flow.h', 'to port 53 (udp): no flow, because the replies stay slow', [
+    'if (key->dport == bpf_htons(53)',
+    'if (0',
+  ]),
   mutation('the device of a RST', 'flow.h', 'RST on another pod’s device ends nothing', [
     'key->saddr != ep->addr4 ||',
     '',

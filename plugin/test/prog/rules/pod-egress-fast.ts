@@ -1,9 +1,10 @@
 /** pod_egress: what is sent fast, byte for byte, and what becomes of the flow. */
 import { expect } from '@jest/globals';
 import { CtStatus } from '../../../src/netlink/ctnetlink.ts';
-import { ConfigFlag, EndpointFlag, FlowFlag, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, EndpointFlag, EventType, FlowFlag, SlotState } from '../../../src/gen/layouts.ts';
 import {
   ALLOWED,
+  announcement,
   Conversation,
   EXCLUDED_POD,
   GATEWAY_MAC,
@@ -219,7 +220,7 @@ const life: Rule[] = [
     const talk = new Conversation({ kind: 'udp' });
     bench.node.ct.insert(talk.tuple(), { ...ALLOWED, timeoutSeconds: 5000 });
     bench.run('pod_egress', talk.sent());
-    bench.run('pod_ingress', talk.delivered({ id: masquerade(7, true) }));
+    for (let i = 0; i < 2; i++) bench.run('pod_ingress', talk.delivered({ id: announcement(7, true) }));
     if (bench.run('pod_egress', talk.sent()).verdict !== Verdict.redirect) throw new Error('the flow is not fast');
     expect(bench.entry(talk)?.timeoutSeconds).toBeGreaterThan(4900);
   }),
@@ -285,6 +286,24 @@ const resets: Rule[] = [
     bench.patchFlow(flow.flowKey, { verifyAt: 0n });
     const frame = flow.talk.sent({ id: FORGED_ID, l4: { flags: Tcp.rst } });
     expectSlow(bench.run('pod_egress', frame), frame, 'closed');
+  }),
+  rule('RST while the node drains, with a number that conntrack would refuse: slow, and its entry expires', (bench) => {
+    const flow = bench.establish({ kind: 'tcp' });
+    requireFast(bench, flow);
+    bench.configure({ flags: ConfigFlag.CT_LOOKUP });
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n });
+    const outcome = bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst, seq: 0x90000000 } }));
+    expect(outcome).toMatchObject({ verdict: Verdict.pass, counters: { ct_killed: 1 } });
+  }),
+  rule('RST while the node drains, of a flow that an approval admitted: slow, and the sidecar is told', (bench) => {
+    bench.configure({ flags: ConfigFlag.ADMIT | ConfigFlag.SEND });
+    const flow = bench.establish({ kind: 'tcp' });
+    bench.configure({ flags: 0 });
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n });
+    const told = bench.events(() => {
+      expect(bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst } })).verdict).toBe(Verdict.pass);
+    });
+    expect(told).toMatchObject([{ type: EventType.RESET, flow: flow.flowKey }]);
   }),
   rule('RST with a spoofed MAC ends nothing', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });

@@ -119,11 +119,15 @@ const packets: Rule[] = [
     const frame = talk.sent({ id: FORGED_ID });
     expectSlow(bench.run('pod_egress', frame), frame, 'reserved_port');
   }),
-  rule('port 53 as destination: no reason', (bench) => {
-    const talk = new Conversation({ kind: 'udp', dport: 53 });
-    bench.allow(talk);
-    expect(bench.run('pod_egress', talk.sent()).reasons).toEqual({ key_exchange: 1 });
-  }),
+  ...(['udp', 'tcp'] as const).map((kind) =>
+    rule(`to port 53 (${kind}): no flow, because the replies stay slow`, (bench) => {
+      const talk = new Conversation({ kind, dport: 53 });
+      bench.allow(talk);
+      const frame = talk.sent({ id: FORGED_ID });
+      expectSlow(bench.run('pod_egress', frame), frame, 'dns_reply');
+      expect(bench.slot(talk.slotKey())).toBeUndefined();
+    }),
+  ),
   rule('SCTP DATA, SACK and SACK with DATA: no reason', (bench) => {
     const flow = bench.establish({ kind: 'sctp' });
     for (const chunks of [sackThen(Chunk.data), [{ type: Chunk.sack, body: Buffer.alloc(12) }]]) {
@@ -483,8 +487,9 @@ const conntrack: Rule[] = [
     }),
   ]),
   refused('TCP on a kernel without the zone option needs an approval', 'no_approval', (bench) => {
+    const frame = allowed(bench, { kind: 'tcp' });
     bench.configure({ flags: ConfigFlag.ADMIT | ConfigFlag.SEND });
-    return { frame: allowed(bench, { kind: 'tcp' }) };
+    return { frame };
   }),
   rule('a refused flow asks four times at once, then pauses', (bench) => {
     const talk = new Conversation({ kind: 'udp' });

@@ -1,12 +1,13 @@
 /** pod_ingress: what is learned from announcements, and that no key reaches a pod. */
 import { expect } from '@jest/globals';
-import { DestKind, FlowFlag, SlotFlag, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, DestKind, EventType, FlowFlag, SlotFlag, SlotState } from '../../../src/gen/layouts.ts';
 import { parseIpv4 } from '../../../src/netlink/ip.ts';
 import {
   announcement,
   Conversation,
   EXCLUDED_POD,
   GATEWAY_MAC,
+  Id,
   MS,
   now,
   PEER,
@@ -73,10 +74,23 @@ const learning: Rule[] = [
     };
     expect([complete(false), complete(true), complete(false)]).toEqual([false, true, false]);
   }),
-  rule('is a sign of life of the peer', (bench) => {
+  rule('is a sign of life of the peer when it repeats the key', (bench) => {
     const { talk } = admitted(bench, { kind: 'udp' });
-    bench.run('pod_ingress', talk.delivered({ id: announcement(1, false) }));
-    expect(now() - bench.tables.peerState.get(PEER.id).lastLife < 100n * MS).toBe(true);
+    const lives = (key: number): boolean => {
+      bench.run('pod_ingress', talk.delivered({ id: announcement(key, false) }));
+      return now() - bench.tables.peerState.get(PEER.id).lastLife < 100n * MS;
+    };
+    expect([1, 2, 3, 3].map(lives)).toEqual([false, false, false, true]);
+    expect(bench.tables.peerState.get(PEER.id).lastConfirmed).toBe(0n);
+  }),
+  rule('the IDs of a node that has lost its programs are no sign of life', (bench) => {
+    const { talk } = admitted(bench, { kind: 'udp' });
+    // As the kernel counts them for a connected socket.
+    for (let id = 0x7f00; id < 0x9000; id++) {
+      const frame = talk.delivered({ id });
+      expect(bench.run('pod_ingress', frame).frame.readUInt16BE(18)).toBe(id & Id.marker ? 0 : id);
+    }
+    expect(bench.tables.peerState.get(PEER.id)).toMatchObject({ lastLife: 0n, lastConfirmed: 0n });
   }),
   rule('another key: learned anew, with the header that comes with it', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
@@ -94,10 +108,10 @@ const learning: Rule[] = [
     bench.run('pod_ingress', flow.talk.delivered({ id: announcement(flow.peerKey, true), ttl: 33, tos: 0x40 }));
     expect(bench.slot(flow.slotKey)).toMatchObject({ ttl: 33, tos: 0x40 });
   }),
-  rule('segmentation’s count in the ID does not matter', (bench) => {
+  rule('later segments, which segmentation has counted, teach nothing; they are erased', (bench) => {
     const { talk, flowKey } = admitted(bench, { kind: 'tcp' });
-    bench.run('pod_ingress', talk.delivered({ id: announcement(0x3c, true) | 63 }));
-    expect(bench.flow(flowKey)).toMatchObject({ peerKey: 0x3c });
+    for (const count of [1, 63]) expectErased(bench, talk.delivered({ id: announcement(0x3c, true) | count }));
+    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
   }),
   rule('a packet without marker teaches nothing, but is heard', (bench) => {
     const { talk, flowKey, slotKey } = admitted(bench, { kind: 'udp' });
@@ -277,6 +291,52 @@ const resets: Rule[] = [
     const outcome = bench.run('pod_ingress', frame, { ifindex: bench.node.ifindex.pod2 });
     expect(outcome.counters).toEqual({ slow_rx: 1 });
   }),
+  rule('RST of a flow that an approval admitted: the sidecar is told', (bench) => {
+    bench.configure({ flags: ConfigFlag.ADMIT | ConfigFlag.SEND });
+    const flow = bench.establish({ kind: 'tcp' });
+    const told = bench.events(() => {
+      bench.run('pod_ingress', flow.talk.delivered({ id: 0, l4: { flags: Tcp.rst } }));
+    });
+    expect(told).toMatchObject([{ type: EventType.RESET, flow: flow.flowKey }]);
+  }),
+  rule('SYN of a connection that a RST has ended, passed for a part of it: dropped, its entry expires', (bench) => {
+    const flow = bench.establish({ kind: 'tcp' });
+    // The keys are forgotten, so the RST goes slow.
+    bench.patchFlow(flow.flowKey, { flags: FlowFlag.ANNOUNCED });
+    expect(bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst } })).verdict).toBe(Verdict.pass);
+    const syn = flow.talk.delivered({ id: 0, l4: { flags: Tcp.syn } });
+    const first = bench.run('pod_ingress', syn);
+    expect(first).toMatchObject({ verdict: Verdict.drop, counters: { slow_rx: 1, syn_dropped: 1, ct_killed: 1 } });
+    expectUntouched(bench.run('pod_ingress', syn), syn);
+  }),
+  ...(
+    [
+      ['that is judged as new', Tcp.syn, (bench) => bench.node.ct.flush()],
+      ['while the connection lives', Tcp.syn, undefined],
+      ['with ACK', Tcp.syn | Tcp.ack, (bench, { flowKey }) => bench.tables.flows.delete(flowKey)],
+      [
+        'on the ports of other pods',
+        Tcp.syn,
+        (bench, { flowKey, slotKey }) => {
+          bench.tables.flows.delete(flowKey);
+          bench.patchSlot(slotKey, { daddr: parseIpv4(POD2.addr) });
+        },
+      ],
+    ] as const satisfies readonly (readonly [
+      string,
+      number,
+      ((bench: Bench, flow: Established) => unknown) | undefined,
+    ])[]
+  ).map(([name, flags, change]) =>
+    rule(`SYN ${name}: delivered`, (bench) => {
+      const flow = bench.establish({ kind: 'tcp' });
+      change?.(bench, flow);
+      const syn = flow.talk.delivered({ id: 0, l4: { flags } });
+      const outcome = bench.run('pod_ingress', syn);
+      expectUntouched(outcome, syn);
+      expect(outcome.counters).not.toHaveProperty('ct_killed');
+    }),
+  ),
 ];
 
 export const podIngressRules: readonly Rule[] = [...learning, ...erasing, ...foreign, ...closing, ...resets];

@@ -123,7 +123,8 @@ export class FakeAttacher implements Attacher {
   readonly journal: string[] = [];
   /** Called before each attachment; may throw. */
   onAttach: (name: ProgramName, ifindex: number) => void = () => undefined;
-  where: 'first' | 'later' = 'first';
+  /** Programs that another one runs before. */
+  readonly displaced = new Set<ProgramName>();
   attach(program: Program, ifindex: number): void {
     this.onAttach(program.name, ifindex);
     this.journal.push(`attach ${program.name}-${ifindex}`);
@@ -143,11 +144,15 @@ export class FakeAttacher implements Attacher {
     return this.attached.has(`${name}-${ifindex}`);
   }
   position(program: Program, ifindex: number): 'first' | 'later' | 'absent' {
-    return this.attached.has(`${program.name}-${ifindex}`) ? this.where : 'absent';
+    return this.attached.has(`${program.name}-${ifindex}`)
+      ? this.displaced.has(program.name)
+        ? 'later'
+        : 'first'
+      : 'absent';
   }
   moveFirst(program: Program, ifindex: number, reload: () => Program): Program {
     this.journal.push(`move ${program.name}-${ifindex}`);
-    this.where = 'first';
+    this.displaced.delete(program.name);
     return reload();
   }
 }

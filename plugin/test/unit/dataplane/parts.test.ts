@@ -106,7 +106,6 @@ describe('uplink', () => {
   const eth0 = { found: { device: 'eth0', ifindex: 2, address: 1, mtu: 1500 } };
   const eth1 = { found: { device: 'eth1', ifindex: 3, address: 1, mtu: 1500 } };
   const lost = { problem: 'gone', action: 'x' };
-  const fresh: Program = { name: 'uplink_egress', fd: 4, id: 200 };
   let attacher: FakeAttacher;
   let degradations: Degradations;
   let draining: boolean;
@@ -116,7 +115,7 @@ describe('uplink', () => {
       config,
       attacher,
       programs: { uplink_ingress: program('uplink_ingress'), uplink_egress: program('uplink_egress') },
-      reloadEgress: () => fresh,
+      reload: (name) => ({ name, fd: 4, id: 200 }),
       degradations,
       log: quiet,
       now: clock.now,
@@ -213,33 +212,33 @@ describe('uplink', () => {
     expect(config.has(ACTIVE_FLAGS)).toBe(true);
   });
 
-  test('uplink_egress is put first again, ever less eagerly', () => {
+  test.each(['uplink_ingress', 'uplink_egress'] as const)('%s is put first again, ever less eagerly', (name) => {
     const uplink = make();
     uplink.update(eth0);
     let moves = 0;
     for (let second = 0; second < 300; second++) {
-      attacher.where = 'later';
+      attacher.displaced.add(name);
       uplink.tick();
-      moves = attacher.journal.filter((line) => line.startsWith('move')).length;
+      moves = attacher.journal.filter((line) => line.startsWith(`move ${name}`)).length;
       if (second === 0) expect(moves).toBe(1);
     }
     expect(moves).toBeGreaterThan(5);
     expect(moves).toBeLessThan(15);
-    expect(degradations.list()[0]?.what).toContain('before uplink_egress');
-    attacher.where = 'first';
+    expect(degradations.list()[0]?.what).toContain(`before ${name}`);
+    attacher.displaced.clear();
     uplink.tick();
     expect(degradations.size).toBe(0);
     expect(uplink.displaced).toBe(moves);
   });
 
-  test('a detached uplink_egress comes back, with a hold', () => {
+  test.each(['uplink_ingress', 'uplink_egress'])('a detached %s comes back, with a hold', (name) => {
     const uplink = make();
     uplink.update(eth0);
     clock.seconds(11);
     uplink.tick();
-    attacher.attached.delete('uplink_egress-2');
+    attacher.attached.delete(`${name}-2`);
     uplink.tick();
-    expect(attacher.attached.has('uplink_egress-2')).toBe(true);
+    expect(attacher.attached.has(`${name}-2`)).toBe(true);
     expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([false, true]);
   });
 });
