@@ -425,7 +425,7 @@ table ip untracked {
           const send = (ids: readonly [number, number]): Promise<number> =>
             forge(lab, n1, {
               ...{ dstMac: n2.mac, dst: n2.address, proto: 'udp', sport: flows.sport, dport: flows.port },
-              ...{ ids, payload: CONTENT, rate: 30_000 },
+              ...{ ids, payload: CONTENT, rate: 15_000 },
             });
           // The first packet with another key tells that the nodes have this connection.
           const other = 0x8000 | ((key ^ 1) << 6);
