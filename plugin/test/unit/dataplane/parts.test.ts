@@ -7,7 +7,6 @@ import { Events } from '../../../src/dataplane/events.ts';
 import { IdPool } from '../../../src/dataplane/ids.ts';
 import { EventType, INTERPRET_NS, type Event } from '../../../src/dataplane/layout.ts';
 import { missingCapabilities, snapHz } from '../../../src/dataplane/probe.ts';
-import type { Program } from '../../../src/dataplane/programs.ts';
 import { Throttle } from '../../../src/dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../../../src/dataplane/uplink.ts';
 import { parseIpv4 } from '../../../src/netlink/ip.ts';
