@@ -344,11 +344,11 @@ const sending: Mutation[] = [
     'RST ends the conntrack entry',
     'pod_egress.h',
     'RST of a fast flow: carried fast, ends the flow, its slot and the conntrack entry',
-    ['ct_reset(skb, cfg, &key, f->peer);', ''],
+    ['count(XMASQ_COUNTER_FLOW_CLOSED);\n\t\tct_reset(skb, cfg, &key, f->peer);', 'count(XMASQ_COUNTER_FLOW_CLOSED);'],
   ),
   mutation('RST ends only what is allowed', 'admission.h', 'RST does not end an entry that is not allowed any more', [
-    '!ct_verdict(ct, key->proto) && ',
-    '',
+    'if (!ct_verdict(ct, key->proto))',
+    'if (1)',
   ]),
   mutation('timeouts are not shortened', 'conntrack.h', 'timeouts are never shortened', [
     '(left < 0x80000000 && left + hz / 2 >= target)',
@@ -473,7 +473,7 @@ const exchange: Mutation[] = [
     'keys come from peers',
     'pod_ingress.h',
     'forged keys from outside of the cluster teach nothing',
-    [' || from->kind != XMASQ_DEST_PEER)', ')'],
+    ['if (!from || from->kind != XMASQ_DEST_PEER)\n\t\treturn PASS;', 'if (!from)\n\t\treturn PASS;'],
     ['if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))', 'if (!peer)'],
     ['from->peer == f->peer && ', ''],
   ),
