@@ -1,0 +1,90 @@
+/**
+ * What must not be accelerated although conntrack allows it, because Antrea or the kernel does something to its packets on the
+ * way (antrea-facts: features to keep, reproduce or exclude). Sources say what they know; `Exclusions` puts it together.
+ */
+import type { PodName, ReasonCode } from '../grpc/backend.ts';
+
+/** `node`: nothing of this node is accelerated. `inter-node`: nothing between nodes is; pods of one node are. */
+export type NodeScope = 'node' | 'inter-node';
+
+export interface NodeExclusion {
+  readonly scope: NodeScope;
+  /** Member of the C enum `xmasq_reason`: what flows and counters show. */
+  readonly reason: ReasonCode;
+  /** For people: the setting or object that is the cause, e.g. `trafficEncryptionMode: wireGuard`. */
+  readonly detail: string;
+}
+
+export interface PodExclusion {
+  readonly pod: PodName;
+  readonly reason: ReasonCode;
+  /** For people, e.g. `TrafficControl mirror-web`. */
+  readonly detail: string;
+}
+
+/** Everything one source excludes now. An empty list: nothing. */
+export interface ExclusionList {
+  readonly node: readonly NodeExclusion[];
+  readonly pods: readonly PodExclusion[];
+}
+
+/** Takes what a source excludes; each call replaces all that this source said before. */
+export type ExclusionSink = (list: ExclusionList) => void;
+
+/** Nothing is excluded. */
+export const NOTHING_EXCLUDED: ExclusionList = { node: [], pods: [] };
+
+/** What holds now, all sources together. Of several exclusions of one thing the first source's first one is told. */
+export interface ExclusionState {
+  /** The exclusion of the whole node, if there is one. */
+  readonly node: NodeExclusion | undefined;
+  /** The exclusion of traffic between nodes; that of the whole node, if there is one. */
+  readonly interNode: NodeExclusion | undefined;
+  /** Every node-level exclusion, for status. */
+  readonly all: readonly NodeExclusion[];
+  /** By `namespace/name`. */
+  readonly pods: ReadonlyMap<string, PodExclusion>;
+}
+
+/** How a pod is named in `ExclusionState.pods`. */
+export function podText(pod: PodName): string {
+  return `${pod.namespace}/${pod.name}`;
+}
+
+/** Puts the sources' lists together and tells when something has changed. */
+export class Exclusions {
+  readonly #lists = new Map<string, ExclusionList>();
+  readonly #changed: (state: ExclusionState) => void;
+  #state: ExclusionState = { node: undefined, interNode: undefined, all: [], pods: new Map() };
+
+  /** @param changed called after each change, at once */
+  constructor(changed: (state: ExclusionState) => void) {
+    this.#changed = changed;
+  }
+
+  get state(): ExclusionState {
+    return this.#state;
+  }
+
+  /** A sink for one source. @param name unique; the order in which the sources are made decides what is told first */
+  source(name: string): ExclusionSink {
+    this.#lists.set(name, NOTHING_EXCLUDED);
+    return (list) => {
+      if (JSON.stringify(list) === JSON.stringify(this.#lists.get(name))) return;
+      this.#lists.set(name, list);
+      this.#state = combine([...this.#lists.values()]);
+      this.#changed(this.#state);
+    };
+  }
+}
+
+function combine(lists: readonly ExclusionList[]): ExclusionState {
+  const all = lists.flatMap(({ node }) => node);
+  const node = all.find(({ scope }) => scope === 'node');
+  const pods = new Map<string, PodExclusion>();
+  for (const exclusion of lists.flatMap((list) => list.pods)) {
+    const name = podText(exclusion.pod);
+    if (!pods.has(name)) pods.set(name, exclusion);
+  }
+  return { node, interNode: node ?? all[0], all, pods };
+}
