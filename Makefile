@@ -15,10 +15,11 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/$
 
 BPF_OBJECTS := build/bpf/xmasq.bpf.o build/bpf/probe.bpf.o
 LAYOUTS := plugin/src/gen/layouts.ts proto/xmasq/v1/reason.proto
-PROTO_GEN := plugin/src/gen/xmasq.js plugin/src/gen/xmasq.d.ts
+PROTO_GEN := $(foreach name,xmasq antrea,plugin/src/gen/$(name).js plugin/src/gen/$(name).d.ts)
 BUNDLES := build/xmasq-agent.mjs build/xmasq.mjs
 PLUGIN_SOURCES := $(shell find plugin/src -name '*.ts' -not -path '*/gen/*')
-PROTO_SOURCES := $(filter-out proto/xmasq/v1/reason.proto,$(wildcard proto/xmasq/v1/*.proto)) proto/xmasq/v1/reason.proto
+PROTO_SOURCES := $(filter-out proto/xmasq/v1/reason.proto,$(wildcard proto/xmasq/v1/*.proto)) proto/xmasq/v1/reason.proto \
+	$(wildcard proto/antrea/flow/v1alpha1/*.proto)
 
 JEST := scripts/jest.sh
 
