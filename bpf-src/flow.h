@@ -62,7 +62,7 @@ static __always_inline bool endpoint_valid(__u32 id, __u32 epoch)
 {
 	struct xmasq_endpoint *ep = bpf_map_lookup_elem(&endpoints, &id);
 
-	return ep && ep->epoch == epoch && (ep->flags & (XMASQ_EP_PRESENT | XMASQ_EP_EXCLUDED)) == XMASQ_EP_PRESENT;
+	return ep && ep->epoch == epoch && (ep->flags & XMASQ_EP_PRESENT) && !ep->excluded;
 }
 
 static __always_inline bool peer_valid(__u32 id, __u32 epoch)
@@ -339,6 +339,7 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	struct xmasq_endpoint *ep;
 	struct xmasq_flow *f;
 	__u32 zero = 0, reason, *id;
+	__u8 excluded;
 	struct {
 		__u8 dmac[6];
 		__u8 smac[6];
@@ -361,9 +362,8 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	ep = bpf_map_lookup_elem(&endpoints, id);
 	if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || ep->ifindex != key->ifindex)
 		return XMASQ_REASON_UNKNOWN_ENDPOINT;
-	if (ep->flags & XMASQ_EP_EXCLUDED)
-		return XMASQ_REASON_EXCLUDED;
 	f->endpoint_epoch = ep->epoch;
+	excluded = ep->excluded;
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return XMASQ_REASON_MALFORMED;
 	__builtin_memcpy(f->pod_mac, eth.smac, 6);
@@ -385,8 +385,6 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		ep = bpf_map_lookup_elem(&endpoints, id);
 		if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || ep->addr4 != key->daddr)
 			return XMASQ_REASON_UNKNOWN_ENDPOINT;
-		if (ep->flags & XMASQ_EP_EXCLUDED)
-			return XMASQ_REASON_EXCLUDED;
 		/* Pods of one node reach each other within the bridge: a frame for another MAC is not for this pod. */
 		if (!mac_equal(ep->mac, eth.dmac) || ep->ifindex == key->ifindex)
 			return XMASQ_REASON_NOT_POD;
@@ -394,6 +392,8 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		f->flags = XMASQ_FLOW_LOCAL | FLOW_READY;
 		f->peer = *id;
 		f->peer_epoch = ep->epoch;
+		if (!excluded)
+			excluded = ep->excluded ? ep->excluded : cfg->excluded_local;
 		f->out_ifindex = ep->ifindex;
 		f->mtu = 65535;
 	} else {
@@ -411,6 +411,8 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 			return XMASQ_REASON_PEER_NOT_CAPABLE;
 		f->peer = dest->peer;
 		f->peer_epoch = peer->epoch;
+		if (!excluded)
+			excluded = cfg->excluded_remote;
 		f->out_ifindex = cfg->uplink_ifindex;
 		f->node_saddr = cfg->uplink_addr4;
 		f->node_daddr = peer->addr4;
@@ -418,6 +420,14 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		f->ip_sum = bpf_htons(0x4500) + bpf_htons(IP_DF) + bpf_htons(64 << 8 | key->proto) +
 			    (f->node_saddr & 0xffff) + (f->node_saddr >> 16) + (f->node_daddr & 0xffff) +
 			    (f->node_daddr >> 16);
+	}
+
+	if (!excluded)
+		excluded = cfg->paused;
+	if (excluded) {
+		/* Remembered, so that the list of flows has it. */
+		refuse(key, excluded, now);
+		return excluded;
 	}
 
 	/*
@@ -464,6 +474,8 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 		return XMASQ_REASON_STALE;
 	if (!endpoint_valid(f->endpoint, f->endpoint_epoch))
 		return XMASQ_REASON_STALE;
+	if (f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote)
+		return f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote;
 	if (now >= f->recheck_at) {
 		reason = ct_admits(skb, cfg, key, 1);
 		if (reason)

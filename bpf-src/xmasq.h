@@ -60,16 +60,19 @@ struct xmasq_config {
 	__u32 flags;          /* enum xmasq_config_flag */
 	__u32 magic[4];       /* random per boot: marks our own packets in skb->cb on their way to uplink_egress */
 	__u32 uplink_ifindex;
-	__be32 uplink_addr4; /* the node's transport address */
-	__u64 state_since;   /* when the flow and slot maps were created */
-	__u32 hz;            /* jiffies per second, measured */
-	__u16 ct_zone;       /* Antrea's main zone, 65520 for IPv4 */
-	__be16 tunnel_port;  /* UDP port of the overlay; carries the control messages, too */
+	__be32 uplink_addr4;  /* the node's transport address */
+	__u64 state_since;    /* when the flow and slot maps were created */
+	__u32 hz;             /* jiffies per second, measured */
+	__u16 ct_zone;        /* Antrea's main zone, 65520 for IPv4 */
+	__be16 tunnel_port;   /* UDP port of the overlay; carries the control messages, too */
+	__u8 excluded_local;  /* enum xmasq_reason: why nothing between pods of this node is accelerated; 0 = it is */
+	__u8 excluded_remote; /* the same for traffic with other nodes */
+	__u8 paused;          /* enum xmasq_reason: why no new flow is admitted; present ones go on */
+	__u8 pad[5];
 };
 
 enum xmasq_endpoint_flag {
 	XMASQ_EP_PRESENT = 1,
-	XMASQ_EP_EXCLUDED = 2, /* the pod is never accelerated, but its packets cannot forge keys either */
 };
 
 /* One local pod interface: an element of `endpoints`, index = endpoint id (0 is never used). Written by the sidecar only. */
@@ -79,7 +82,8 @@ struct xmasq_endpoint {
 	__u32 flags; /* enum xmasq_endpoint_flag */
 	__u32 epoch; /* changing it invalidates every flow of the endpoint */
 	__u8 mac[6]; /* of the pod's own interface */
-	__u8 pad[2];
+	__u8 excluded; /* enum xmasq_reason: why the pod is never accelerated (its packets cannot forge keys either); 0 = it is */
+	__u8 pad;
 };
 
 enum xmasq_peer_flag {
@@ -283,11 +287,25 @@ enum xmasq_reason {
 	XMASQ_REASON_HEADER_CHANGED, /* TTL or DSCP is not the one exchanged */
 	/* the sender and the destination */
 	XMASQ_REASON_UNKNOWN_ENDPOINT,
-	XMASQ_REASON_EXCLUDED, /* one of the two local pods is excluded */
-	XMASQ_REASON_SPOOF,    /* source MAC or address is not the pod's */
-	XMASQ_REASON_NOT_POD,  /* the destination is not a pod's address */
+	XMASQ_REASON_SPOOF,   /* source MAC or address is not the pod's */
+	XMASQ_REASON_NOT_POD, /* the destination is not a pod's address */
 	XMASQ_REASON_PEER_NOT_CAPABLE,
 	XMASQ_REASON_DRAINING, /* this node does not accelerate now */
+	/* excluded pods (one of the two, if both are on this node) */
+	XMASQ_REASON_TRAFFIC_CONTROL, /* a TrafficControl mirrors or redirects its packets */
+	XMASQ_REASON_BANDWIDTH,       /* limited by the bandwidth plugin */
+	XMASQ_REASON_PACKET_CAPTURE,  /* a PacketCapture listens on its veth */
+	XMASQ_REASON_ANTREA_IPAM,     /* its address is of an IPPool */
+	XMASQ_REASON_POD_VLAN,        /* its port has a VLAN */
+	/* excluded nodes */
+	XMASQ_REASON_FEATURE_GATE, /* the gate XMasq is off */
+	XMASQ_REASON_ENCAP_MODE,   /* a trafficEncapMode that is not supported (yet) */
+	XMASQ_REASON_ENCRYPTION,   /* IPsec or WireGuard between the nodes */
+	XMASQ_REASON_TUNNEL_TYPE,  /* a tunnel other than Geneve and VXLAN */
+	XMASQ_REASON_BRIDGING,     /* the uplink is a port of Antrea's bridge */
+	XMASQ_REASON_MULTICLUSTER, /* this cluster has a multi-cluster gateway */
+	XMASQ_REASON_HW_OFFLOAD,   /* Open vSwitch offloads flows to the NIC */
+	XMASQ_REASON_FLOW_RESTORE, /* Open vSwitch waits for its flows: no new flow is admitted */
 	/* admission */
 	XMASQ_REASON_CT_MISSING, /* no conntrack entry in the zone */
 	XMASQ_REASON_CT_UNCONFIRMED,

@@ -82,7 +82,8 @@ export interface SidecarEndpoint {
   readonly ifName: string;
   readonly ips: readonly string[];
   readonly attached: boolean;
-  readonly excluded: boolean;
+  /** Name of the reason why it is never accelerated; undefined: it is. */
+  readonly exclusion: ReasonName | undefined;
   readonly problem: string;
   readonly flows: number;
   readonly id: number;
@@ -158,7 +159,7 @@ export class AdminClient {
       ifName: endpoint.ifName ?? '',
       ips: endpoint.ips ?? [],
       attached: endpoint.attached ?? false,
-      excluded: endpoint.excluded ?? false,
+      exclusion: endpoint.exclusion ? nameOf(endpoint.exclusion.reason) : undefined,
       problem: endpoint.problem ?? '',
       flows: endpoint.flows ?? 0,
       id: endpoint.id ?? 0,
@@ -307,7 +308,7 @@ function flowOf(flow: xmasq.v1.Flow.$Properties): SidecarFlow {
     peer: flow.peer ?? '',
     sameNode: flow.sameNode ?? false,
     path: flow.path === v1.FlowPath.FLOW_PATH_FAST ? 'fast' : 'slow',
-    reason: (reasonNames[flow.reason ?? 0] ?? 'none') as ReasonName,
+    reason: nameOf(flow.reason),
     admitted: flow.admitted ?? false,
     approved: flow.approved ?? false,
     blocked: flow.blocked ?? false,
@@ -334,4 +335,8 @@ function isWanted(flow: SidecarFlow, filter: FlowFilter): boolean {
     (filter.sourceIp === undefined || flow.sourceIp === filter.sourceIp) &&
     (filter.destinationIp === undefined || flow.destinationIp === filter.destinationIp)
   );
+}
+
+function nameOf(reason: number | null | undefined): ReasonName {
+  return (reasonNames[reason ?? 0] ?? 'none') as ReasonName;
 }

@@ -15,6 +15,8 @@ export interface SidecarSettings {
   readonly maps?: Partial<Record<'flows' | 'slots' | 'approvals' | 'refusals', number>>;
   readonly approvals?: { readonly pollInterval?: number; readonly lease?: number };
   readonly logLevel?: 'error' | 'warn' | 'info' | 'debug' | 'trace';
+  /** Besides XMasq, which is on. */
+  readonly featureGates?: Readonly<Record<string, boolean>>;
   /** `address:port` inside the node. */
   readonly metricsAddress?: string;
 }
@@ -31,11 +33,12 @@ export interface SidecarPaths {
 export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSettings): void {
   const config = {
     nodeName: node.name,
+    featureGates: { XMasq: true, ...settings.featureGates },
     uplink: { device: node.device },
     bpffs: paths.pins,
     socket: paths.socket,
     clusterState: { file: paths.cluster },
-    tunnel: { type: 'vxlan', port: ANTREA.vxlanPort },
+    tunnel: node.tunnel,
     conntrack: { zone: ANTREA.zone },
     startHold: settings.startHold ?? 0.2,
     log: { level: settings.logLevel ?? 'info' },

@@ -47,7 +47,7 @@ function sharedPrefix(names: readonly string[]): string {
   const words = first.split('_').slice(0, -1);
   for (let length = words.length; length > 0; length--) {
     const prefix = `${words.slice(0, length).join('_')}_`;
-    if (others.length > 0 && others.every((name) => name.startsWith(prefix) && name.length > prefix.length)) {
+    if (others.every((name) => name.startsWith(prefix) && name.length > prefix.length)) {
       return prefix;
     }
   }

@@ -31,6 +31,7 @@ import {
   type VersionInfo,
 } from '../grpc/backend.ts';
 import { formatIpv4 } from '../netlink/ip.ts';
+import type { Exclusions } from '../exclusion/exclusions.ts';
 import { versionInfo } from './version.ts';
 
 /** The running parts of the sidecar. */
@@ -46,6 +47,7 @@ export interface AgentParts {
   readonly janitor: Janitor;
   readonly approvals: Approvals;
   readonly events: Events;
+  readonly exclusions: Exclusions;
   readonly degradations: Degradations;
   readonly now: Clock;
 }
@@ -76,7 +78,8 @@ export class Backend implements AdminBackend {
   }
 
   async status(): Promise<StatusInfo> {
-    const { config, configMap, attacher, uplink, tables, janitor, endpoints, peers, degradations, now } = this.#parts;
+    const { config, configMap, attacher, uplink, tables, janitor, endpoints, peers, degradations, exclusions, now } =
+      this.#parts;
     const { total } = await countFlows(tables);
     const device = uplink.current;
     return {
@@ -89,6 +92,7 @@ export class Backend implements AdminBackend {
       kernelRelease: release(),
       ...(device === undefined ? {} : { uplink: { ...device, address: formatIpv4(device.address) } }),
       degradations: degradations.list(),
+      exclusions: exclusions.state.all,
       counters: readCounters(tables),
       reasons: readReasons(tables),
       maps: janitor.fill(tables.capacity),

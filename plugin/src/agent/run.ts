@@ -13,6 +13,7 @@ import { Events } from '../dataplane/events.ts';
 import { Janitor } from '../dataplane/janitor.ts';
 import { ConfigFlag, MAX_ENDPOINTS } from '../dataplane/layout.ts';
 import { loadDataPlane, reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
+import { NodeExclusion } from '../dataplane/node-exclusion.ts';
 import { Notes } from '../dataplane/notes.ts';
 import { Peers } from '../dataplane/peers.ts';
 import { PinLayout } from '../dataplane/pins.ts';
@@ -21,6 +22,8 @@ import { probeKernel, type KernelProbe } from '../dataplane/probe.ts';
 import type { Program, ProgramName } from '../dataplane/programs.ts';
 import { Throttle } from '../dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
+import { Exclusions } from '../exclusion/exclusions.ts';
+import { gateExclusions } from '../exclusion/gates.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
 import { Ctnetlink } from '../netlink/ctnetlink.ts';
@@ -201,6 +204,12 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     log,
     monotonic,
   );
+  const nodeExclusion = new NodeExclusion({ config: configMap, tables, log, now: monotonic });
+  const exclusions = new Exclusions((state) => {
+    endpoints.setExclusions(state.pods);
+    nodeExclusion.apply(state).catch((error: unknown) => log.error({ err: error }, 'ending excluded flows'));
+  });
+  exclusions.source('feature gates')({ node: gateExclusions(config.featureGates), pods: [] });
   const parts: AgentParts = {
     config,
     tables,
@@ -213,6 +222,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     janitor,
     approvals,
     events,
+    exclusions,
     degradations,
     now: monotonic,
   };
@@ -222,6 +232,9 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   const ring: RingBuffer = events.follow(dataPlane.eventsPath);
   closers.add(() => ring.close());
   await followCluster(parts, followUplink, closers);
+  // Once more when all sources have spoken: what an earlier start excluded may be included now.
+  endpoints.setExclusions(exclusions.state.pods);
+  await nodeExclusion.apply(exclusions.state);
 
   closers.every(APPROVAL_TICK_MS, log, 'approving flows', () => approvals.tick());
   closers.every(config.approvals.pollInterval * 1000, log, 'renewing approvals', () => approvals.renew());

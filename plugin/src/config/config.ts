@@ -2,6 +2,7 @@
  * The configuration of xmasq-agent, as the rest of the sidecar sees it: every default filled in, every value checked.
  * `schema.ts` says what the file may hold, `load.ts` reads it, docs/configuration.md explains it.
  */
+import type { FeatureGates } from './feature-gates.ts';
 
 export type TunnelType = 'vxlan' | 'geneve';
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
@@ -9,6 +10,8 @@ export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 export interface Config {
   /** This node's name in the cluster state. Default: environment variable NODE_NAME. */
   readonly nodeName: string;
+  /** docs/feature-gates.md. */
+  readonly featureGates: FeatureGates;
   readonly uplink: {
     /** Device that carries the node's transport address; undefined: found by that address. */
     readonly device: string | undefined;

@@ -23,6 +23,11 @@ export function seconds(min: number, max: number): z.ZodNumber {
   return z.number({ error }).min(min, { error }).max(max, { error });
 }
 
+/** true or false. */
+export function yesOrNo(): z.ZodBoolean {
+  return z.boolean({ error: 'expected true or false' });
+}
+
 /** One of some words. */
 export function oneOf<const T extends readonly [string, ...string[]]>(
   words: T,

@@ -1,4 +1,5 @@
 import type { Config } from './config.ts';
+import { resolveGates } from './feature-gates.ts';
 import { TUNNEL_PORTS, configSchema, type RawConfig } from './schema.ts';
 import { YamlFile, readText } from './yaml-file.ts';
 
@@ -37,6 +38,7 @@ export function parseConfig(file: string, text: string, environment: ConfigEnvir
   return {
     ...raw,
     nodeName,
+    featureGates: resolveGates(raw.featureGates),
     uplink: { device: raw.uplink.device },
     tunnel: { type: raw.tunnel.type, port: raw.tunnel.port ?? TUNNEL_PORTS[raw.tunnel.type] },
     metrics: { address: raw.metrics.address },

@@ -1,5 +1,16 @@
 import { z } from 'zod';
-import { absolutePath, deviceName, listenAddress, mapping, nodeName, oneOf, seconds, wholeNumber } from './fields.ts';
+import { GATE_NAMES, STAGE_TOGGLES } from './feature-gates.ts';
+import {
+  absolutePath,
+  deviceName,
+  listenAddress,
+  mapping,
+  nodeName,
+  oneOf,
+  seconds,
+  wholeNumber,
+  yesOrNo,
+} from './fields.ts';
 
 /** Room for the names of maps and links below the pin directory. */
 const MAX_PIN_DIRECTORY = 200;
@@ -15,6 +26,9 @@ export const TUNNEL_PORTS = { vxlan: 4789, geneve: 6081 } as const;
  */
 export const configSchema = mapping({
   nodeName: nodeName().optional(),
+  featureGates: mapping(
+    Object.fromEntries([...GATE_NAMES, ...Object.keys(STAGE_TOGGLES)].map((name) => [name, yesOrNo().optional()])),
+  ).default({}),
   uplink: mapping({ device: deviceName().optional() }).default({}),
   bpffs: absolutePath(MAX_PIN_DIRECTORY).default('/sys/fs/bpf/xmasq'),
   socket: absolutePath(MAX_SOCKET).default('/run/xmasq/xmasq.sock'),

@@ -3,13 +3,14 @@
  * pod events; what is there survives in the maps, the attachments and the notes.
  */
 import type { EndpointInfo, Pod, PodEventSink, PodName } from '../grpc/backend.ts';
+import type { PodExclusion } from '../exclusion/exclusions.ts';
 import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
 import type { Link } from '../netlink/rtnetlink.ts';
 import { errorMessage } from '../util/errors.ts';
 import { isDeviceGone, type Attacher } from './attach.ts';
 import type { Degradations } from './degradations.ts';
 import { IdPool } from './ids.ts';
-import { EndpointFlag, MAX_ENDPOINTS, type Endpoint } from './layout.ts';
+import { EndpointFlag, MAX_ENDPOINTS, reasonNames, type Endpoint } from './layout.ts';
 import type { Notes } from './notes.ts';
 import { SECOND, type Clock, type Log } from './ports.ts';
 import type { Program } from './programs.ts';
@@ -98,6 +99,7 @@ export class Endpoints implements PodEventSink {
   readonly #ifindexByAddress = new Map<number, number>();
   readonly #ids: IdPool;
   #sequence = 0;
+  #exclusions: ReadonlyMap<string, PodExclusion> = new Map();
 
   /** Takes over what an earlier start left, as far as the devices are still there; the rest is removed. */
   constructor(options: EndpointsOptions) {
@@ -237,13 +239,39 @@ export class Endpoints implements PodEventSink {
         ips: pod.ips,
         mac: pod.mac,
         attached: active !== undefined,
-        excluded: false,
+        ...this.#exclusionInfo(pod),
         problem: active === undefined ? problem : '',
         flows: active === undefined ? 0 : (flows.get(active.id) ?? 0),
         id: active?.id ?? 0,
         epoch: active === undefined ? 0 : this.#o.tables.endpoints.get(active.id).epoch,
       };
     });
+  }
+
+  /**
+   * Which pods are never accelerated. Their flows end at once, or may begin within the second.
+   * @param exclusions by `namespace/name`
+   */
+  setExclusions(exclusions: ReadonlyMap<string, PodExclusion>): void {
+    this.#exclusions = exclusions;
+    for (const { id, pod } of this.#active.values()) {
+      const entry = this.#o.tables.endpoints.get(id);
+      const excluded = this.#reasonOf(pod);
+      if (entry.excluded === excluded) continue;
+      // A new epoch, too: what was learned before must not come back when the cause goes.
+      this.#o.tables.endpoints.set(id, { ...entry, excluded, epoch: (entry.epoch + 1) >>> 0 });
+      this.#o.log.info({ pod: name(pod), reason: reasonNames[excluded] }, excluded === 0 ? 'included' : 'excluded');
+    }
+  }
+
+  #reasonOf(pod: Pod): number {
+    return this.#exclusions.get(name(pod))?.reason ?? 0;
+  }
+
+  #exclusionInfo(pod: Pod): Pick<EndpointInfo, 'exclusion'> {
+    const exclusion = this.#exclusions.get(name(pod));
+    if (exclusion === undefined) return {};
+    return { exclusion: { reason: exclusion.reason, detail: exclusion.detail } };
   }
 
   #add(active: Active): void {
@@ -387,7 +415,8 @@ export class Endpoints implements PodEventSink {
     if (id === undefined) return `all ${MAX_ENDPOINTS - 1} endpoint numbers of this node are taken`;
     try {
       const epoch = (tables.endpoints.get(id).epoch + 1) >>> 0;
-      const entry = { ifindex: link.ifindex, addr4: address, mac: macBytes(pod.mac), flags: 0, epoch };
+      const excluded = this.#reasonOf(pod);
+      const entry = { ifindex: link.ifindex, addr4: address, mac: macBytes(pod.mac), flags: 0, epoch, excluded };
       tables.endpoints.set(id, entry);
       // Not present until every packet of the pod passes the hooks: otherwise it could forge a key.
       attacher.attach(programs.pod_egress, link.ifindex);

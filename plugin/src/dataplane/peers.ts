@@ -2,7 +2,7 @@
 import { isFull } from '../bpf/errors.ts';
 import type { PeerInfo } from '../grpc/backend.ts';
 import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
-import type { Capability, ClusterNode, ClusterState } from '../state/cluster.ts';
+import type { Capability, ClusterDiff, ClusterNode, ClusterState } from '../state/cluster.ts';
 import type { Degradations } from './degradations.ts';
 import { IdPool } from './ids.ts';
 import {
@@ -100,6 +100,10 @@ export class Peers {
   readonly #known = new Map<string, Known>();
   readonly #ids: IdPool;
   readonly #prefixes: Prefixes = new Map();
+  /** Nodes that found no number. */
+  readonly #waiting = new Map<string, ClusterNode>();
+  /** Prefixes that found no room. */
+  readonly #refused: Prefixes = new Map();
 
   /** Takes over what an earlier start left: numbers, epochs and signs of life stay. */
   constructor(options: PeersOptions) {
@@ -138,24 +142,36 @@ export class Peers {
   /** Makes the tables say what `state` says. What is gone or changed goes first, so that nothing is ever another's. */
   update(state: ClusterState): void {
     const wanted = new Map(state.nodes.filter((node) => node.name !== state.own.name).map((node) => [node.name, node]));
+    this.#waiting.clear();
     for (const peer of [...this.#known.values()]) {
       const node = wanted.get(peer.node.name);
       if (node === undefined) this.#remove(peer);
       else if (identity(node) !== identity(peer.node)) this.#invalidate(peer);
     }
-    const kept = [...wanted.values()].flatMap((node) => this.#numbered(node) ?? []);
+    const kept = this.#number(wanted.values());
     this.#updatePrefixes(wantedPrefixes(kept.map(({ id, node }) => ({ id, podCIDRs: node.podCIDRs }))));
     for (const peer of kept) this.#publish(peer);
-    this.#o.degradations.put(
-      'peers-full',
-      kept.length === wanted.size
-        ? undefined
-        : {
-            what: `${wanted.size - kept.length} nodes are not peers: there is room for ${MAX_PEERS - 1}`,
-            where: 'cluster state',
-            action: 'nothing can be done in this version; traffic with them stays on the slow path',
-          },
-    );
+    this.#reportFull();
+  }
+
+  /**
+   * Makes the tables say what has changed since the last `update` or `apply`. The work depends on what has changed only, not
+   * on the number of peers. What is gone or changed goes first, as with `update`.
+   * @param ownName this node's name; it is no peer
+   */
+  apply({ added, changed, removed }: ClusterDiff, ownName: string): void {
+    const wanted = new Map<string, ClusterNode>();
+    for (const node of removed) this.#leave(node.name, undefined);
+    for (const { before, after } of changed) this.#leave(before.name, after);
+    for (const node of [...this.#waiting.values(), ...added, ...changed.map(({ after }) => after)]) {
+      if (node.name !== ownName) wanted.set(node.name, node);
+    }
+    const kept = this.#number(wanted.values());
+    // Prefixes that found no room before may find some where others have gone.
+    const prefixes = wantedPrefixes(kept.map(({ id, node }) => ({ id, podCIDRs: node.podCIDRs })));
+    this.#addPrefixes(new Map([...this.#refused, ...prefixes]));
+    for (const peer of kept) this.#publish(peer);
+    this.#reportFull();
   }
 
   /** Number of a node; undefined if it is none of the peers. */
@@ -257,33 +273,81 @@ export class Peers {
     notes.set(`peer-${id}`, JSON.stringify({ name, address: node.address, podCIDRs, capability }));
   }
 
+  /** A node goes, or becomes `after`: nothing of what it no longer is may be found any more. */
+  #leave(name: string, after: ClusterNode | undefined): void {
+    this.#waiting.delete(name);
+    const peer = this.#known.get(name);
+    if (peer === undefined) return;
+    if (after !== undefined && identity(after) === identity(peer.node)) return;
+    const { id, node } = peer;
+    this.#invalidate(peer);
+    const kept = after === undefined ? new Map() : wantedPrefixes([{ id, podCIDRs: after.podCIDRs }]);
+    for (const [text, { prefix }] of wantedPrefixes([{ id, podCIDRs: node.podCIDRs }])) {
+      this.#refused.delete(text);
+      if (!kept.has(text) && this.#prefixes.delete(text)) this.#o.tables.destinations.delete(prefix);
+    }
+    if (after === undefined) this.#remove(peer);
+  }
+
+  /** The peers of these nodes; nodes without a number wait for one. */
+  #number(nodes: Iterable<ClusterNode>): Known[] {
+    const peers: Known[] = [];
+    for (const node of nodes) {
+      const peer = this.#numbered(node);
+      if (peer === undefined) this.#waiting.set(node.name, node);
+      else {
+        this.#waiting.delete(node.name);
+        peers.push(peer);
+      }
+    }
+    return peers;
+  }
+
   #updatePrefixes(wanted: Prefixes): void {
-    const { tables, degradations } = this.#o;
+    this.#refused.clear();
     for (const [text, { prefix }] of [...this.#prefixes]) {
       if (wanted.has(text)) continue;
-      tables.destinations.delete(prefix);
+      this.#o.tables.destinations.delete(prefix);
       this.#prefixes.delete(text);
     }
-    let refused = 0;
+    this.#addPrefixes(wanted);
+  }
+
+  #addPrefixes(wanted: Prefixes): void {
     // Gateways first: with its CIDR alone a gateway would pass for a pod.
     const order = [...wanted].sort(([, a], [, b]) => a.destination.kind - b.destination.kind);
     for (const [text, entry] of order) {
+      this.#refused.delete(text);
       const before = this.#prefixes.get(text)?.destination;
       if (before?.kind === entry.destination.kind && before.peer === entry.destination.peer) continue;
       try {
-        tables.destinations.set(entry.prefix, entry.destination);
+        this.#o.tables.destinations.set(entry.prefix, entry.destination);
         this.#prefixes.set(text, entry);
       } catch (error) {
         if (!isFull(error)) throw error;
-        refused++;
+        this.#refused.set(text, entry);
       }
     }
+  }
+
+  #reportFull(): void {
+    const { degradations } = this.#o;
     degradations.put(
-      'destinations-full',
-      refused === 0
+      'peers-full',
+      this.#waiting.size === 0
         ? undefined
         : {
-            what: `${refused} pod CIDRs found no room in the table of destinations`,
+            what: `${this.#waiting.size} nodes are not peers: there is room for ${MAX_PEERS - 1}`,
+            where: 'cluster state',
+            action: 'nothing can be done in this version; traffic with them stays on the slow path',
+          },
+    );
+    degradations.put(
+      'destinations-full',
+      this.#refused.size === 0
+        ? undefined
+        : {
+            what: `${this.#refused.size} pod CIDRs found no room in the table of destinations`,
             where: 'cluster state',
             action: 'nothing can be done in this version; traffic with these pods stays on the slow path',
           },

@@ -2,10 +2,9 @@
  * What must not be accelerated although conntrack allows it, because Antrea or the kernel does something to its packets on the
  * way (antrea-facts: features to keep, reproduce or exclude). Sources say what they know; `Exclusions` puts it together.
  */
-import type { PodName, ReasonCode } from '../grpc/backend.ts';
+import type { NodeScope, PodName, ReasonCode } from '../grpc/backend.ts';
 
-/** `node`: nothing of this node is accelerated. `inter-node`: nothing between nodes is; pods of one node are. */
-export type NodeScope = 'node' | 'inter-node';
+export type { NodeScope };
 
 export interface NodeExclusion {
   readonly scope: NodeScope;
@@ -36,9 +35,9 @@ export const NOTHING_EXCLUDED: ExclusionList = { node: [], pods: [] };
 
 /** What holds now, all sources together. Of several exclusions of one thing the first source's first one is told. */
 export interface ExclusionState {
-  /** The exclusion of the whole node, if there is one. */
-  readonly node: NodeExclusion | undefined;
-  /** The exclusion of traffic between nodes; that of the whole node, if there is one. */
+  /** Why traffic between pods of this node is excluded, if it is. */
+  readonly sameNode: NodeExclusion | undefined;
+  /** Why traffic with other nodes is excluded, if it is. */
   readonly interNode: NodeExclusion | undefined;
   /** Every node-level exclusion, for status. */
   readonly all: readonly NodeExclusion[];
@@ -55,7 +54,7 @@ export function podText(pod: PodName): string {
 export class Exclusions {
   readonly #lists = new Map<string, ExclusionList>();
   readonly #changed: (state: ExclusionState) => void;
-  #state: ExclusionState = { node: undefined, interNode: undefined, all: [], pods: new Map() };
+  #state: ExclusionState = { sameNode: undefined, interNode: undefined, all: [], pods: new Map() };
 
   /** @param changed called after each change, at once */
   constructor(changed: (state: ExclusionState) => void) {
@@ -80,11 +79,15 @@ export class Exclusions {
 
 function combine(lists: readonly ExclusionList[]): ExclusionState {
   const all = lists.flatMap(({ node }) => node);
-  const node = all.find(({ scope }) => scope === 'node');
   const pods = new Map<string, PodExclusion>();
   for (const exclusion of lists.flatMap((list) => list.pods)) {
     const name = podText(exclusion.pod);
     if (!pods.has(name)) pods.set(name, exclusion);
   }
-  return { node, interNode: node ?? all[0], all, pods };
+  return {
+    sameNode: all.find(({ scope }) => scope !== 'inter-node'),
+    interNode: all.find(({ scope }) => scope !== 'same-node'),
+    all,
+    pods,
+  };
 }

@@ -2,7 +2,7 @@
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '2a39bc16f6c5dd21';
+export const LAYOUT_HASH = '679dd6746d06b0db';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -103,14 +103,12 @@ export const destKindNames: Readonly<Record<number, string>> = {
 /** enum xmasq_endpoint_flag. */
 export const EndpointFlag = {
   PRESENT: 1,
-  EXCLUDED: 2,
 } as const;
 /** A value of enum xmasq_endpoint_flag. */
 export type EndpointFlag = (typeof EndpointFlag)[keyof typeof EndpointFlag];
 /** Value of enum xmasq_endpoint_flag -> name, lower case; without the mark of the end. */
 export const endpointFlagNames: Readonly<Record<number, string>> = {
   [1]: 'present',
-  [2]: 'excluded',
 };
 
 /** enum xmasq_event_type. */
@@ -190,34 +188,46 @@ export const Reason = {
   GSO_SEGMENTS: 15,
   HEADER_CHANGED: 16,
   UNKNOWN_ENDPOINT: 17,
-  EXCLUDED: 18,
-  SPOOF: 19,
-  NOT_POD: 20,
-  PEER_NOT_CAPABLE: 21,
-  DRAINING: 22,
-  CT_MISSING: 23,
-  CT_UNCONFIRMED: 24,
-  CT_UNREPLIED: 25,
-  CT_STATE: 26,
-  CT_NOT_ALLOWED: 27,
-  CT_SOURCE: 28,
-  CT_SNAT: 29,
-  CT_HAIRPIN: 30,
-  CT_L7: 31,
-  CT_SERVICE: 32,
-  CT_STATUS: 33,
-  NO_APPROVAL: 34,
-  SLOT_TAKEN: 35,
-  SLOT_RECENT: 36,
-  MAP_FULL: 37,
-  KEY_EXCHANGE: 38,
-  KEY_REJECTED: 39,
-  PEER_SILENT: 40,
-  BLACK_HOLE: 41,
-  NO_NEIGHBOUR: 42,
-  CLOSED: 43,
-  STALE: 44,
-  COUNT: 45,
+  SPOOF: 18,
+  NOT_POD: 19,
+  PEER_NOT_CAPABLE: 20,
+  DRAINING: 21,
+  TRAFFIC_CONTROL: 22,
+  BANDWIDTH: 23,
+  PACKET_CAPTURE: 24,
+  ANTREA_IPAM: 25,
+  POD_VLAN: 26,
+  FEATURE_GATE: 27,
+  ENCAP_MODE: 28,
+  ENCRYPTION: 29,
+  TUNNEL_TYPE: 30,
+  BRIDGING: 31,
+  MULTICLUSTER: 32,
+  HW_OFFLOAD: 33,
+  FLOW_RESTORE: 34,
+  CT_MISSING: 35,
+  CT_UNCONFIRMED: 36,
+  CT_UNREPLIED: 37,
+  CT_STATE: 38,
+  CT_NOT_ALLOWED: 39,
+  CT_SOURCE: 40,
+  CT_SNAT: 41,
+  CT_HAIRPIN: 42,
+  CT_L7: 43,
+  CT_SERVICE: 44,
+  CT_STATUS: 45,
+  NO_APPROVAL: 46,
+  SLOT_TAKEN: 47,
+  SLOT_RECENT: 48,
+  MAP_FULL: 49,
+  KEY_EXCHANGE: 50,
+  KEY_REJECTED: 51,
+  PEER_SILENT: 52,
+  BLACK_HOLE: 53,
+  NO_NEIGHBOUR: 54,
+  CLOSED: 55,
+  STALE: 56,
+  COUNT: 57,
 } as const;
 /** A value of enum xmasq_reason. */
 export type Reason = (typeof Reason)[keyof typeof Reason];
@@ -241,33 +251,45 @@ export const reasonNames: Readonly<Record<number, string>> = {
   [15]: 'gso_segments',
   [16]: 'header_changed',
   [17]: 'unknown_endpoint',
-  [18]: 'excluded',
-  [19]: 'spoof',
-  [20]: 'not_pod',
-  [21]: 'peer_not_capable',
-  [22]: 'draining',
-  [23]: 'ct_missing',
-  [24]: 'ct_unconfirmed',
-  [25]: 'ct_unreplied',
-  [26]: 'ct_state',
-  [27]: 'ct_not_allowed',
-  [28]: 'ct_source',
-  [29]: 'ct_snat',
-  [30]: 'ct_hairpin',
-  [31]: 'ct_l7',
-  [32]: 'ct_service',
-  [33]: 'ct_status',
-  [34]: 'no_approval',
-  [35]: 'slot_taken',
-  [36]: 'slot_recent',
-  [37]: 'map_full',
-  [38]: 'key_exchange',
-  [39]: 'key_rejected',
-  [40]: 'peer_silent',
-  [41]: 'black_hole',
-  [42]: 'no_neighbour',
-  [43]: 'closed',
-  [44]: 'stale',
+  [18]: 'spoof',
+  [19]: 'not_pod',
+  [20]: 'peer_not_capable',
+  [21]: 'draining',
+  [22]: 'traffic_control',
+  [23]: 'bandwidth',
+  [24]: 'packet_capture',
+  [25]: 'antrea_ipam',
+  [26]: 'pod_vlan',
+  [27]: 'feature_gate',
+  [28]: 'encap_mode',
+  [29]: 'encryption',
+  [30]: 'tunnel_type',
+  [31]: 'bridging',
+  [32]: 'multicluster',
+  [33]: 'hw_offload',
+  [34]: 'flow_restore',
+  [35]: 'ct_missing',
+  [36]: 'ct_unconfirmed',
+  [37]: 'ct_unreplied',
+  [38]: 'ct_state',
+  [39]: 'ct_not_allowed',
+  [40]: 'ct_source',
+  [41]: 'ct_snat',
+  [42]: 'ct_hairpin',
+  [43]: 'ct_l7',
+  [44]: 'ct_service',
+  [45]: 'ct_status',
+  [46]: 'no_approval',
+  [47]: 'slot_taken',
+  [48]: 'slot_recent',
+  [49]: 'map_full',
+  [50]: 'key_exchange',
+  [51]: 'key_rejected',
+  [52]: 'peer_silent',
+  [53]: 'black_hole',
+  [54]: 'no_neighbour',
+  [55]: 'closed',
+  [56]: 'stale',
 };
 
 /** enum xmasq_slot_flag. */
@@ -332,7 +354,7 @@ function readApproval(from: Buffer, at: number): Approval {
 /** struct xmasq_approval, 8 bytes. */
 export const approvalCodec: Codec<Approval> = makeCodec('xmasq_approval', 8, writeApproval, readApproval);
 
-/** struct xmasq_config, 48 bytes. */
+/** struct xmasq_config, 56 bytes. */
 export interface Config {
   /** u32, offset 0. */
   readonly layoutVersion: number;
@@ -352,6 +374,12 @@ export interface Config {
   readonly ctZone: number;
   /** u16, network byte order in C, offset 46. */
   readonly tunnelPort: number;
+  /** u8, offset 48. */
+  readonly excludedLocal: number;
+  /** u8, offset 49. */
+  readonly excludedRemote: number;
+  /** u8, offset 50. */
+  readonly paused: number;
 }
 function writeConfig(to: Buffer, at: number, value: Config): void {
   to.writeUInt32LE(checkInteger('xmasq_config.layout_version', value.layoutVersion, 0, 4294967295), at);
@@ -369,6 +397,9 @@ function writeConfig(to: Buffer, at: number, value: Config): void {
   to.writeUInt32LE(checkInteger('xmasq_config.hz', value.hz, 0, 4294967295), at + 40);
   to.writeUInt16LE(checkInteger('xmasq_config.ct_zone', value.ctZone, 0, 65535), at + 44);
   to.writeUInt16BE(checkInteger('xmasq_config.tunnel_port', value.tunnelPort, 0, 65535), at + 46);
+  to.writeUInt8(checkInteger('xmasq_config.excluded_local', value.excludedLocal, 0, 255), at + 48);
+  to.writeUInt8(checkInteger('xmasq_config.excluded_remote', value.excludedRemote, 0, 255), at + 49);
+  to.writeUInt8(checkInteger('xmasq_config.paused', value.paused, 0, 255), at + 50);
 }
 function readConfig(from: Buffer, at: number): Config {
   return {
@@ -381,10 +412,13 @@ function readConfig(from: Buffer, at: number): Config {
     hz: from.readUInt32LE(at + 40),
     ctZone: from.readUInt16LE(at + 44),
     tunnelPort: from.readUInt16BE(at + 46),
+    excludedLocal: from.readUInt8(at + 48),
+    excludedRemote: from.readUInt8(at + 49),
+    paused: from.readUInt8(at + 50),
   };
 }
-/** struct xmasq_config, 48 bytes. */
-export const configCodec: Codec<Config> = makeCodec('xmasq_config', 48, writeConfig, readConfig);
+/** struct xmasq_config, 56 bytes. */
+export const configCodec: Codec<Config> = makeCodec('xmasq_config', 56, writeConfig, readConfig);
 
 /** struct xmasq_destination, 8 bytes. */
 export interface Destination {
@@ -423,6 +457,8 @@ export interface Endpoint {
   readonly epoch: number;
   /** 6 bytes, offset 16. */
   readonly mac: Uint8Array;
+  /** u8, offset 22. */
+  readonly excluded: number;
 }
 function writeEndpoint(to: Buffer, at: number, value: Endpoint): void {
   to.writeUInt32LE(checkInteger('xmasq_endpoint.ifindex', value.ifindex, 0, 4294967295), at);
@@ -431,6 +467,7 @@ function writeEndpoint(to: Buffer, at: number, value: Endpoint): void {
   to.writeUInt32LE(checkInteger('xmasq_endpoint.epoch', value.epoch, 0, 4294967295), at + 12);
   checkLength('xmasq_endpoint.mac', value.mac, 6);
   to.set(value.mac, at + 16);
+  to.writeUInt8(checkInteger('xmasq_endpoint.excluded', value.excluded, 0, 255), at + 22);
 }
 function readEndpoint(from: Buffer, at: number): Endpoint {
   return {
@@ -439,6 +476,7 @@ function readEndpoint(from: Buffer, at: number): Endpoint {
     flags: from.readUInt32LE(at + 8),
     epoch: from.readUInt32LE(at + 12),
     mac: Uint8Array.from(from.subarray(at + 16, at + 16 + 6)),
+    excluded: from.readUInt8(at + 22),
   };
 }
 /** struct xmasq_endpoint, 24 bytes. */
@@ -1122,7 +1160,7 @@ export const maps = {
   reasons: {
     name: 'reasons',
     type: 6,
-    maxEntries: 45,
+    maxEntries: 57,
     key: u32Codec,
     value: u64Codec,
   },

@@ -403,6 +403,9 @@ export namespace xmasq {
             /** StatusResponse podEvents. */
             podEvents?: (xmasq.v1.PodEventsStatus.$Properties|null);
 
+            /** StatusResponse exclusions. */
+            exclusions: xmasq.v1.Exclusion.$Properties[];
+
             /**
              * Encodes the specified StatusResponse message. Does not implicitly {@link xmasq.v1.StatusResponse.verify|verify} messages.
              * @param message StatusResponse message or plain object to encode
@@ -509,12 +512,128 @@ export namespace xmasq {
                 /** StatusResponse podEvents */
                 podEvents?: (xmasq.v1.PodEventsStatus.$Properties|null);
 
+                /** StatusResponse exclusions */
+                exclusions?: (xmasq.v1.Exclusion.$Properties[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a StatusResponse. */
             type $Shape = xmasq.v1.StatusResponse.$Properties;
+        }
+
+        /** ExclusionScope enum. */
+        enum ExclusionScope {
+
+            /** EXCLUSION_SCOPE_UNSPECIFIED value */
+            EXCLUSION_SCOPE_UNSPECIFIED = 0,
+
+            /** EXCLUSION_SCOPE_NODE value */
+            EXCLUSION_SCOPE_NODE = 1,
+
+            /** EXCLUSION_SCOPE_INTER_NODE value */
+            EXCLUSION_SCOPE_INTER_NODE = 2,
+
+            /** EXCLUSION_SCOPE_SAME_NODE value */
+            EXCLUSION_SCOPE_SAME_NODE = 3
+        }
+
+        /**
+         * Properties of an Exclusion.
+         * @deprecated Use xmasq.v1.Exclusion.$Properties instead.
+         */
+        interface IExclusion extends xmasq.v1.Exclusion.$Properties {
+        }
+
+        /** Represents an Exclusion. */
+        class Exclusion {
+
+            /**
+             * Constructs a new Exclusion.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: xmasq.v1.Exclusion.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Exclusion reason. */
+            reason: xmasq.v1.Reason;
+
+            /** Exclusion detail. */
+            detail: string;
+
+            /** Exclusion scope. */
+            scope: xmasq.v1.ExclusionScope;
+
+            /**
+             * Encodes the specified Exclusion message. Does not implicitly {@link xmasq.v1.Exclusion.verify|verify} messages.
+             * @param message Exclusion message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: xmasq.v1.Exclusion.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an Exclusion message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {xmasq.v1.Exclusion & xmasq.v1.Exclusion.$Shape} Exclusion
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): xmasq.v1.Exclusion & xmasq.v1.Exclusion.$Shape;
+
+            /**
+             * Creates an Exclusion message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns Exclusion
+             */
+            static fromObject(object: { [k: string]: any }): xmasq.v1.Exclusion;
+
+            /**
+             * Creates a plain object from an Exclusion message. Also converts values to other types if specified.
+             * @param message Exclusion
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: xmasq.v1.Exclusion, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this Exclusion to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+
+            /**
+             * Gets the type url for Exclusion
+             * @param [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns The type url
+             */
+            static getTypeUrl(prefix?: string): string;
+        }
+
+        namespace Exclusion {
+
+            /** Properties of an Exclusion. */
+            interface $Properties {
+
+                /** Exclusion reason */
+                reason?: (xmasq.v1.Reason|null);
+
+                /** Exclusion detail */
+                detail?: (string|null);
+
+                /** Exclusion scope */
+                scope?: (xmasq.v1.ExclusionScope|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an Exclusion. */
+            type $Shape = xmasq.v1.Exclusion.$Properties;
         }
 
         /**
@@ -1621,8 +1740,8 @@ export namespace xmasq {
             /** Endpoint attached. */
             attached: boolean;
 
-            /** Endpoint excluded. */
-            excluded: boolean;
+            /** Endpoint exclusion. */
+            exclusion?: (xmasq.v1.Exclusion.$Properties|null);
 
             /** Endpoint problem. */
             problem: string;
@@ -1712,8 +1831,8 @@ export namespace xmasq {
                 /** Endpoint attached */
                 attached?: (boolean|null);
 
-                /** Endpoint excluded */
-                excluded?: (boolean|null);
+                /** Endpoint exclusion */
+                exclusion?: (xmasq.v1.Exclusion.$Properties|null);
 
                 /** Endpoint problem */
                 problem?: (string|null);
@@ -2913,86 +3032,122 @@ export namespace xmasq {
             /** REASON_UNKNOWN_ENDPOINT value */
             REASON_UNKNOWN_ENDPOINT = 17,
 
-            /** REASON_EXCLUDED value */
-            REASON_EXCLUDED = 18,
-
             /** REASON_SPOOF value */
-            REASON_SPOOF = 19,
+            REASON_SPOOF = 18,
 
             /** REASON_NOT_POD value */
-            REASON_NOT_POD = 20,
+            REASON_NOT_POD = 19,
 
             /** REASON_PEER_NOT_CAPABLE value */
-            REASON_PEER_NOT_CAPABLE = 21,
+            REASON_PEER_NOT_CAPABLE = 20,
 
             /** REASON_DRAINING value */
-            REASON_DRAINING = 22,
+            REASON_DRAINING = 21,
+
+            /** REASON_TRAFFIC_CONTROL value */
+            REASON_TRAFFIC_CONTROL = 22,
+
+            /** REASON_BANDWIDTH value */
+            REASON_BANDWIDTH = 23,
+
+            /** REASON_PACKET_CAPTURE value */
+            REASON_PACKET_CAPTURE = 24,
+
+            /** REASON_ANTREA_IPAM value */
+            REASON_ANTREA_IPAM = 25,
+
+            /** REASON_POD_VLAN value */
+            REASON_POD_VLAN = 26,
+
+            /** REASON_FEATURE_GATE value */
+            REASON_FEATURE_GATE = 27,
+
+            /** REASON_ENCAP_MODE value */
+            REASON_ENCAP_MODE = 28,
+
+            /** REASON_ENCRYPTION value */
+            REASON_ENCRYPTION = 29,
+
+            /** REASON_TUNNEL_TYPE value */
+            REASON_TUNNEL_TYPE = 30,
+
+            /** REASON_BRIDGING value */
+            REASON_BRIDGING = 31,
+
+            /** REASON_MULTICLUSTER value */
+            REASON_MULTICLUSTER = 32,
+
+            /** REASON_HW_OFFLOAD value */
+            REASON_HW_OFFLOAD = 33,
+
+            /** REASON_FLOW_RESTORE value */
+            REASON_FLOW_RESTORE = 34,
 
             /** REASON_CT_MISSING value */
-            REASON_CT_MISSING = 23,
+            REASON_CT_MISSING = 35,
 
             /** REASON_CT_UNCONFIRMED value */
-            REASON_CT_UNCONFIRMED = 24,
+            REASON_CT_UNCONFIRMED = 36,
 
             /** REASON_CT_UNREPLIED value */
-            REASON_CT_UNREPLIED = 25,
+            REASON_CT_UNREPLIED = 37,
 
             /** REASON_CT_STATE value */
-            REASON_CT_STATE = 26,
+            REASON_CT_STATE = 38,
 
             /** REASON_CT_NOT_ALLOWED value */
-            REASON_CT_NOT_ALLOWED = 27,
+            REASON_CT_NOT_ALLOWED = 39,
 
             /** REASON_CT_SOURCE value */
-            REASON_CT_SOURCE = 28,
+            REASON_CT_SOURCE = 40,
 
             /** REASON_CT_SNAT value */
-            REASON_CT_SNAT = 29,
+            REASON_CT_SNAT = 41,
 
             /** REASON_CT_HAIRPIN value */
-            REASON_CT_HAIRPIN = 30,
+            REASON_CT_HAIRPIN = 42,
 
             /** REASON_CT_L7 value */
-            REASON_CT_L7 = 31,
+            REASON_CT_L7 = 43,
 
             /** REASON_CT_SERVICE value */
-            REASON_CT_SERVICE = 32,
+            REASON_CT_SERVICE = 44,
 
             /** REASON_CT_STATUS value */
-            REASON_CT_STATUS = 33,
+            REASON_CT_STATUS = 45,
 
             /** REASON_NO_APPROVAL value */
-            REASON_NO_APPROVAL = 34,
+            REASON_NO_APPROVAL = 46,
 
             /** REASON_SLOT_TAKEN value */
-            REASON_SLOT_TAKEN = 35,
+            REASON_SLOT_TAKEN = 47,
 
             /** REASON_SLOT_RECENT value */
-            REASON_SLOT_RECENT = 36,
+            REASON_SLOT_RECENT = 48,
 
             /** REASON_MAP_FULL value */
-            REASON_MAP_FULL = 37,
+            REASON_MAP_FULL = 49,
 
             /** REASON_KEY_EXCHANGE value */
-            REASON_KEY_EXCHANGE = 38,
+            REASON_KEY_EXCHANGE = 50,
 
             /** REASON_KEY_REJECTED value */
-            REASON_KEY_REJECTED = 39,
+            REASON_KEY_REJECTED = 51,
 
             /** REASON_PEER_SILENT value */
-            REASON_PEER_SILENT = 40,
+            REASON_PEER_SILENT = 52,
 
             /** REASON_BLACK_HOLE value */
-            REASON_BLACK_HOLE = 41,
+            REASON_BLACK_HOLE = 53,
 
             /** REASON_NO_NEIGHBOUR value */
-            REASON_NO_NEIGHBOUR = 42,
+            REASON_NO_NEIGHBOUR = 54,
 
             /** REASON_CLOSED value */
-            REASON_CLOSED = 43,
+            REASON_CLOSED = 55,
 
             /** REASON_STALE value */
-            REASON_STALE = 44
+            REASON_STALE = 56
         }
 
         /**

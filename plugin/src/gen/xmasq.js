@@ -754,6 +754,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {number|null} [flows] StatusResponse flows
              * @property {number|null} [uptimeMs] StatusResponse uptimeMs
              * @property {xmasq.v1.PodEventsStatus.$Properties|null} [podEvents] StatusResponse podEvents
+             * @property {Array.<xmasq.v1.Exclusion.$Properties>|null} [exclusions] StatusResponse exclusions
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
 
@@ -783,6 +784,7 @@ export const xmasq = $root.xmasq = (() => {
                 this.counters = [];
                 this.reasons = [];
                 this.maps = [];
+                this.exclusions = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -934,6 +936,14 @@ export const xmasq = $root.xmasq = (() => {
             StatusResponse.prototype.podEvents = null;
 
             /**
+             * StatusResponse exclusions.
+             * @member {Array.<xmasq.v1.Exclusion.$Properties>} exclusions
+             * @memberof xmasq.v1.StatusResponse
+             * @instance
+             */
+            StatusResponse.prototype.exclusions = $util.emptyArray;
+
+            /**
              * Encodes the specified StatusResponse message. Does not implicitly {@link xmasq.v1.StatusResponse.verify|verify} messages.
              * @function encode
              * @memberof xmasq.v1.StatusResponse
@@ -989,6 +999,9 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 17, wireType 0 =*/136).uint64(message.uptimeMs);
                 if (message.podEvents != null && $Object.hasOwnProperty.call(message, "podEvents"))
                     $root.xmasq.v1.PodEventsStatus.encode(message.podEvents, writer.uint32(/* id 18, wireType 2 =*/146).fork(), _depth + 1).ldelim();
+                if (message.exclusions != null && message.exclusions.length)
+                    for (let i = 0; i < message.exclusions.length; ++i)
+                        $root.xmasq.v1.Exclusion.encode(message.exclusions[i], writer.uint32(/* id 19, wireType 2 =*/154).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -1185,6 +1198,14 @@ export const xmasq = $root.xmasq = (() => {
                             message.podEvents = $root.xmasq.v1.PodEventsStatus.decode(reader, reader.size(), $undefined, _depth + 1, message.podEvents);
                             continue;
                         }
+                    case 19: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.exclusions && message.exclusions.length))
+                                message.exclusions = [];
+                            message.exclusions.push($root.xmasq.v1.Exclusion.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -1370,6 +1391,16 @@ export const xmasq = $root.xmasq = (() => {
                         throw $TypeError(".xmasq.v1.StatusResponse.podEvents: object expected");
                     message.podEvents = $root.xmasq.v1.PodEventsStatus.fromObject(object.podEvents, _depth + 1);
                 }
+                if (object.exclusions) {
+                    if (!$Array.isArray(object.exclusions))
+                        throw $TypeError(".xmasq.v1.StatusResponse.exclusions: array expected");
+                    message.exclusions = $Array(object.exclusions.length);
+                    for (let i = 0; i < object.exclusions.length; ++i) {
+                        if (!$util.isObject(object.exclusions[i]))
+                            throw $TypeError(".xmasq.v1.StatusResponse.exclusions: object expected");
+                        message.exclusions[i] = $root.xmasq.v1.Exclusion.fromObject(object.exclusions[i], _depth + 1);
+                    }
+                }
                 return message;
             };
 
@@ -1395,6 +1426,7 @@ export const xmasq = $root.xmasq = (() => {
                     object.counters = [];
                     object.reasons = [];
                     object.maps = [];
+                    object.exclusions = [];
                 }
                 if (options.defaults) {
                     object.version = "";
@@ -1469,6 +1501,11 @@ export const xmasq = $root.xmasq = (() => {
                         object.uptimeMs = options.longs === $String ? $util.Long.prototype.toString.call(message.uptimeMs) : options.longs === $Number ? new $util.LongBits(message.uptimeMs.low >>> 0, message.uptimeMs.high >>> 0).toNumber(true) : message.uptimeMs;
                 if (message.podEvents != null && $Object.hasOwnProperty.call(message, "podEvents"))
                     object.podEvents = $root.xmasq.v1.PodEventsStatus.toObject(message.podEvents, options, _depth + 1);
+                if (message.exclusions && message.exclusions.length) {
+                    object.exclusions = $Array(message.exclusions.length);
+                    for (let j = 0; j < message.exclusions.length; ++j)
+                        object.exclusions[j] = $root.xmasq.v1.Exclusion.toObject(message.exclusions[j], options, _depth + 1);
+                }
                 return object;
             };
 
@@ -1498,6 +1535,536 @@ export const xmasq = $root.xmasq = (() => {
             };
 
             return StatusResponse;
+        })();
+
+        /**
+         * ExclusionScope enum.
+         * @name xmasq.v1.ExclusionScope
+         * @enum {number}
+         * @property {number} EXCLUSION_SCOPE_UNSPECIFIED=0 EXCLUSION_SCOPE_UNSPECIFIED value
+         * @property {number} EXCLUSION_SCOPE_NODE=1 EXCLUSION_SCOPE_NODE value
+         * @property {number} EXCLUSION_SCOPE_INTER_NODE=2 EXCLUSION_SCOPE_INTER_NODE value
+         * @property {number} EXCLUSION_SCOPE_SAME_NODE=3 EXCLUSION_SCOPE_SAME_NODE value
+         */
+        v1.ExclusionScope = (function() {
+            const valuesById = $Object.create(null), values = $Object.create(valuesById);
+            values[valuesById[0] = "EXCLUSION_SCOPE_UNSPECIFIED"] = 0;
+            values[valuesById[1] = "EXCLUSION_SCOPE_NODE"] = 1;
+            values[valuesById[2] = "EXCLUSION_SCOPE_INTER_NODE"] = 2;
+            values[valuesById[3] = "EXCLUSION_SCOPE_SAME_NODE"] = 3;
+            return values;
+        })();
+
+        v1.Exclusion = (function() {
+
+            /**
+             * Properties of an Exclusion.
+             * @typedef {Object} xmasq.v1.Exclusion.$Properties
+             * @property {xmasq.v1.Reason|null} [reason] Exclusion reason
+             * @property {string|null} [detail] Exclusion detail
+             * @property {xmasq.v1.ExclusionScope|null} [scope] Exclusion scope
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+
+            /**
+             * Properties of an Exclusion.
+             * @memberof xmasq.v1
+             * @interface IExclusion
+             * @augments xmasq.v1.Exclusion.$Properties
+             * @deprecated Use xmasq.v1.Exclusion.$Properties instead.
+             */
+
+            /**
+             * Shape of an Exclusion.
+             * @typedef {xmasq.v1.Exclusion.$Properties} xmasq.v1.Exclusion.$Shape
+             */
+
+            /**
+             * Constructs a new Exclusion.
+             * @memberof xmasq.v1
+             * @classdesc Represents an Exclusion.
+             * @constructor
+             * @param {xmasq.v1.Exclusion.$Properties=} [properties] Properties to set
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+            const Exclusion = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            /**
+             * Exclusion reason.
+             * @member {xmasq.v1.Reason} reason
+             * @memberof xmasq.v1.Exclusion
+             * @instance
+             */
+            Exclusion.prototype.reason = 0;
+
+            /**
+             * Exclusion detail.
+             * @member {string} detail
+             * @memberof xmasq.v1.Exclusion
+             * @instance
+             */
+            Exclusion.prototype.detail = "";
+
+            /**
+             * Exclusion scope.
+             * @member {xmasq.v1.ExclusionScope} scope
+             * @memberof xmasq.v1.Exclusion
+             * @instance
+             */
+            Exclusion.prototype.scope = 0;
+
+            /**
+             * Encodes the specified Exclusion message. Does not implicitly {@link xmasq.v1.Exclusion.verify|verify} messages.
+             * @function encode
+             * @memberof xmasq.v1.Exclusion
+             * @static
+             * @param {xmasq.v1.Exclusion.$Properties} message Exclusion message or plain object to encode
+             * @param {$protobuf.Writer} [writer] Writer to encode to
+             * @returns {$protobuf.Writer} Writer
+             */
+            Exclusion.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).int32(message.reason);
+                if (message.detail != null && $Object.hasOwnProperty.call(message, "detail") && message.detail !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.detail);
+                if (message.scope != null && $Object.hasOwnProperty.call(message, "scope") && message.scope !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).int32(message.scope);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            /**
+             * Decodes an Exclusion message from the specified reader or buffer.
+             * @function decode
+             * @memberof xmasq.v1.Exclusion
+             * @static
+             * @param {$protobuf.Reader|Uint8Array} reader Reader or buffer to decode from
+             * @param {number} [length] Message length if known beforehand
+             * @returns {xmasq.v1.Exclusion & xmasq.v1.Exclusion.$Shape} Exclusion
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            Exclusion.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.xmasq.v1.Exclusion();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.detail = value;
+                            else
+                                delete message.detail;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.scope = value;
+                            else
+                                delete message.scope;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            /**
+             * Creates an Exclusion message from a plain object. Also converts values to their respective internal types.
+             * @function fromObject
+             * @memberof xmasq.v1.Exclusion
+             * @static
+             * @param {Object.<string,*>} object Plain object
+             * @returns {xmasq.v1.Exclusion} Exclusion
+             */
+            Exclusion.fromObject = function (object, _depth) {
+                if (object instanceof $root.xmasq.v1.Exclusion)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".xmasq.v1.Exclusion: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.xmasq.v1.Exclusion();
+                if (object.reason !== 0 && (typeof object.reason !== "string" || $root.xmasq.v1.Reason[object.reason] !== 0))
+                    switch (object.reason) {
+                    case "REASON_NONE":
+                    case 0:
+                        message.reason = 0;
+                        break;
+                    case "REASON_VLAN":
+                    case 1:
+                        message.reason = 1;
+                        break;
+                    case "REASON_MALFORMED":
+                    case 2:
+                        message.reason = 2;
+                        break;
+                    case "REASON_IP_OPTIONS":
+                    case 3:
+                        message.reason = 3;
+                        break;
+                    case "REASON_FRAGMENT":
+                    case 4:
+                        message.reason = 4;
+                        break;
+                    case "REASON_TTL":
+                    case 5:
+                        message.reason = 5;
+                        break;
+                    case "REASON_TRACEFLOW":
+                    case 6:
+                        message.reason = 6;
+                        break;
+                    case "REASON_PROTOCOL":
+                    case 7:
+                        message.reason = 7;
+                        break;
+                    case "REASON_ICMP_TYPE":
+                    case 8:
+                        message.reason = 8;
+                        break;
+                    case "REASON_SCTP_CONTROL":
+                    case 9:
+                        message.reason = 9;
+                        break;
+                    case "REASON_TCP_SYN":
+                    case 10:
+                        message.reason = 10;
+                        break;
+                    case "REASON_TCP_FIN":
+                    case 11:
+                        message.reason = 11;
+                        break;
+                    case "REASON_DNS_REPLY":
+                    case 12:
+                        message.reason = 12;
+                        break;
+                    case "REASON_RESERVED_PORT":
+                    case 13:
+                        message.reason = 13;
+                        break;
+                    case "REASON_TOO_BIG":
+                    case 14:
+                        message.reason = 14;
+                        break;
+                    case "REASON_GSO_SEGMENTS":
+                    case 15:
+                        message.reason = 15;
+                        break;
+                    case "REASON_HEADER_CHANGED":
+                    case 16:
+                        message.reason = 16;
+                        break;
+                    case "REASON_UNKNOWN_ENDPOINT":
+                    case 17:
+                        message.reason = 17;
+                        break;
+                    case "REASON_SPOOF":
+                    case 18:
+                        message.reason = 18;
+                        break;
+                    case "REASON_NOT_POD":
+                    case 19:
+                        message.reason = 19;
+                        break;
+                    case "REASON_PEER_NOT_CAPABLE":
+                    case 20:
+                        message.reason = 20;
+                        break;
+                    case "REASON_DRAINING":
+                    case 21:
+                        message.reason = 21;
+                        break;
+                    case "REASON_TRAFFIC_CONTROL":
+                    case 22:
+                        message.reason = 22;
+                        break;
+                    case "REASON_BANDWIDTH":
+                    case 23:
+                        message.reason = 23;
+                        break;
+                    case "REASON_PACKET_CAPTURE":
+                    case 24:
+                        message.reason = 24;
+                        break;
+                    case "REASON_ANTREA_IPAM":
+                    case 25:
+                        message.reason = 25;
+                        break;
+                    case "REASON_POD_VLAN":
+                    case 26:
+                        message.reason = 26;
+                        break;
+                    case "REASON_FEATURE_GATE":
+                    case 27:
+                        message.reason = 27;
+                        break;
+                    case "REASON_ENCAP_MODE":
+                    case 28:
+                        message.reason = 28;
+                        break;
+                    case "REASON_ENCRYPTION":
+                    case 29:
+                        message.reason = 29;
+                        break;
+                    case "REASON_TUNNEL_TYPE":
+                    case 30:
+                        message.reason = 30;
+                        break;
+                    case "REASON_BRIDGING":
+                    case 31:
+                        message.reason = 31;
+                        break;
+                    case "REASON_MULTICLUSTER":
+                    case 32:
+                        message.reason = 32;
+                        break;
+                    case "REASON_HW_OFFLOAD":
+                    case 33:
+                        message.reason = 33;
+                        break;
+                    case "REASON_FLOW_RESTORE":
+                    case 34:
+                        message.reason = 34;
+                        break;
+                    case "REASON_CT_MISSING":
+                    case 35:
+                        message.reason = 35;
+                        break;
+                    case "REASON_CT_UNCONFIRMED":
+                    case 36:
+                        message.reason = 36;
+                        break;
+                    case "REASON_CT_UNREPLIED":
+                    case 37:
+                        message.reason = 37;
+                        break;
+                    case "REASON_CT_STATE":
+                    case 38:
+                        message.reason = 38;
+                        break;
+                    case "REASON_CT_NOT_ALLOWED":
+                    case 39:
+                        message.reason = 39;
+                        break;
+                    case "REASON_CT_SOURCE":
+                    case 40:
+                        message.reason = 40;
+                        break;
+                    case "REASON_CT_SNAT":
+                    case 41:
+                        message.reason = 41;
+                        break;
+                    case "REASON_CT_HAIRPIN":
+                    case 42:
+                        message.reason = 42;
+                        break;
+                    case "REASON_CT_L7":
+                    case 43:
+                        message.reason = 43;
+                        break;
+                    case "REASON_CT_SERVICE":
+                    case 44:
+                        message.reason = 44;
+                        break;
+                    case "REASON_CT_STATUS":
+                    case 45:
+                        message.reason = 45;
+                        break;
+                    case "REASON_NO_APPROVAL":
+                    case 46:
+                        message.reason = 46;
+                        break;
+                    case "REASON_SLOT_TAKEN":
+                    case 47:
+                        message.reason = 47;
+                        break;
+                    case "REASON_SLOT_RECENT":
+                    case 48:
+                        message.reason = 48;
+                        break;
+                    case "REASON_MAP_FULL":
+                    case 49:
+                        message.reason = 49;
+                        break;
+                    case "REASON_KEY_EXCHANGE":
+                    case 50:
+                        message.reason = 50;
+                        break;
+                    case "REASON_KEY_REJECTED":
+                    case 51:
+                        message.reason = 51;
+                        break;
+                    case "REASON_PEER_SILENT":
+                    case 52:
+                        message.reason = 52;
+                        break;
+                    case "REASON_BLACK_HOLE":
+                    case 53:
+                        message.reason = 53;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 54:
+                        message.reason = 54;
+                        break;
+                    case "REASON_CLOSED":
+                    case 55:
+                        message.reason = 55;
+                        break;
+                    case "REASON_STALE":
+                    case 56:
+                        message.reason = 56;
+                        break;
+                    default:
+                        if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
+                            message.reason = object.reason;
+                    }
+                if (object.detail != null)
+                    if (typeof object.detail !== "string" || object.detail.length)
+                        message.detail = $String(object.detail);
+                if (object.scope !== 0 && (typeof object.scope !== "string" || $root.xmasq.v1.ExclusionScope[object.scope] !== 0))
+                    switch (object.scope) {
+                    case "EXCLUSION_SCOPE_UNSPECIFIED":
+                    case 0:
+                        message.scope = 0;
+                        break;
+                    case "EXCLUSION_SCOPE_NODE":
+                    case 1:
+                        message.scope = 1;
+                        break;
+                    case "EXCLUSION_SCOPE_INTER_NODE":
+                    case 2:
+                        message.scope = 2;
+                        break;
+                    case "EXCLUSION_SCOPE_SAME_NODE":
+                    case 3:
+                        message.scope = 3;
+                        break;
+                    default:
+                        if (typeof object.scope === "number" && (object.scope | 0) === object.scope)
+                            message.scope = object.scope;
+                    }
+                return message;
+            };
+
+            /**
+             * Creates a plain object from an Exclusion message. Also converts values to other types if specified.
+             * @function toObject
+             * @memberof xmasq.v1.Exclusion
+             * @static
+             * @param {xmasq.v1.Exclusion} message Exclusion
+             * @param {$protobuf.IConversionOptions} [options] Conversion options
+             * @returns {Object.<string,*>} Plain object
+             */
+            Exclusion.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.reason = options.enums === $String ? "REASON_NONE" : 0;
+                    object.detail = "";
+                    object.scope = options.enums === $String ? "EXCLUSION_SCOPE_UNSPECIFIED" : 0;
+                }
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = options.enums === $String ? $root.xmasq.v1.Reason[message.reason] === $undefined ? message.reason : $root.xmasq.v1.Reason[message.reason] : message.reason;
+                if (message.detail != null && $Object.hasOwnProperty.call(message, "detail"))
+                    object.detail = message.detail;
+                if (message.scope != null && $Object.hasOwnProperty.call(message, "scope"))
+                    object.scope = options.enums === $String ? $root.xmasq.v1.ExclusionScope[message.scope] === $undefined ? message.scope : $root.xmasq.v1.ExclusionScope[message.scope] : message.scope;
+                return object;
+            };
+
+            /**
+             * Converts this Exclusion to JSON.
+             * @function toJSON
+             * @memberof xmasq.v1.Exclusion
+             * @instance
+             * @returns {Object.<string,*>} JSON object
+             */
+            Exclusion.prototype.toJSON = function() {
+                return Exclusion.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            /**
+             * Gets the type url for Exclusion
+             * @function getTypeUrl
+             * @memberof xmasq.v1.Exclusion
+             * @static
+             * @param {string} [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns {string} The type url
+             */
+            Exclusion.getTypeUrl = function(prefix) {
+                if (prefix === $undefined)
+                    prefix = "type.googleapis.com";
+                return prefix + "/xmasq.v1.Exclusion";
+            };
+
+            return Exclusion;
         })();
 
         v1.Uplink = (function() {
@@ -2547,113 +3114,161 @@ export const xmasq = $root.xmasq = (() => {
                     case 17:
                         message.reason = 17;
                         break;
-                    case "REASON_EXCLUDED":
+                    case "REASON_SPOOF":
                     case 18:
                         message.reason = 18;
                         break;
-                    case "REASON_SPOOF":
+                    case "REASON_NOT_POD":
                     case 19:
                         message.reason = 19;
                         break;
-                    case "REASON_NOT_POD":
+                    case "REASON_PEER_NOT_CAPABLE":
                     case 20:
                         message.reason = 20;
                         break;
-                    case "REASON_PEER_NOT_CAPABLE":
+                    case "REASON_DRAINING":
                     case 21:
                         message.reason = 21;
                         break;
-                    case "REASON_DRAINING":
+                    case "REASON_TRAFFIC_CONTROL":
                     case 22:
                         message.reason = 22;
                         break;
-                    case "REASON_CT_MISSING":
+                    case "REASON_BANDWIDTH":
                     case 23:
                         message.reason = 23;
                         break;
-                    case "REASON_CT_UNCONFIRMED":
+                    case "REASON_PACKET_CAPTURE":
                     case 24:
                         message.reason = 24;
                         break;
-                    case "REASON_CT_UNREPLIED":
+                    case "REASON_ANTREA_IPAM":
                     case 25:
                         message.reason = 25;
                         break;
-                    case "REASON_CT_STATE":
+                    case "REASON_POD_VLAN":
                     case 26:
                         message.reason = 26;
                         break;
-                    case "REASON_CT_NOT_ALLOWED":
+                    case "REASON_FEATURE_GATE":
                     case 27:
                         message.reason = 27;
                         break;
-                    case "REASON_CT_SOURCE":
+                    case "REASON_ENCAP_MODE":
                     case 28:
                         message.reason = 28;
                         break;
-                    case "REASON_CT_SNAT":
+                    case "REASON_ENCRYPTION":
                     case 29:
                         message.reason = 29;
                         break;
-                    case "REASON_CT_HAIRPIN":
+                    case "REASON_TUNNEL_TYPE":
                     case 30:
                         message.reason = 30;
                         break;
-                    case "REASON_CT_L7":
+                    case "REASON_BRIDGING":
                     case 31:
                         message.reason = 31;
                         break;
-                    case "REASON_CT_SERVICE":
+                    case "REASON_MULTICLUSTER":
                     case 32:
                         message.reason = 32;
                         break;
-                    case "REASON_CT_STATUS":
+                    case "REASON_HW_OFFLOAD":
                     case 33:
                         message.reason = 33;
                         break;
-                    case "REASON_NO_APPROVAL":
+                    case "REASON_FLOW_RESTORE":
                     case 34:
                         message.reason = 34;
                         break;
-                    case "REASON_SLOT_TAKEN":
+                    case "REASON_CT_MISSING":
                     case 35:
                         message.reason = 35;
                         break;
-                    case "REASON_SLOT_RECENT":
+                    case "REASON_CT_UNCONFIRMED":
                     case 36:
                         message.reason = 36;
                         break;
-                    case "REASON_MAP_FULL":
+                    case "REASON_CT_UNREPLIED":
                     case 37:
                         message.reason = 37;
                         break;
-                    case "REASON_KEY_EXCHANGE":
+                    case "REASON_CT_STATE":
                     case 38:
                         message.reason = 38;
                         break;
-                    case "REASON_KEY_REJECTED":
+                    case "REASON_CT_NOT_ALLOWED":
                     case 39:
                         message.reason = 39;
                         break;
-                    case "REASON_PEER_SILENT":
+                    case "REASON_CT_SOURCE":
                     case 40:
                         message.reason = 40;
                         break;
-                    case "REASON_BLACK_HOLE":
+                    case "REASON_CT_SNAT":
                     case 41:
                         message.reason = 41;
                         break;
-                    case "REASON_NO_NEIGHBOUR":
+                    case "REASON_CT_HAIRPIN":
                     case 42:
                         message.reason = 42;
                         break;
-                    case "REASON_CLOSED":
+                    case "REASON_CT_L7":
                     case 43:
                         message.reason = 43;
                         break;
-                    case "REASON_STALE":
+                    case "REASON_CT_SERVICE":
                     case 44:
                         message.reason = 44;
+                        break;
+                    case "REASON_CT_STATUS":
+                    case 45:
+                        message.reason = 45;
+                        break;
+                    case "REASON_NO_APPROVAL":
+                    case 46:
+                        message.reason = 46;
+                        break;
+                    case "REASON_SLOT_TAKEN":
+                    case 47:
+                        message.reason = 47;
+                        break;
+                    case "REASON_SLOT_RECENT":
+                    case 48:
+                        message.reason = 48;
+                        break;
+                    case "REASON_MAP_FULL":
+                    case 49:
+                        message.reason = 49;
+                        break;
+                    case "REASON_KEY_EXCHANGE":
+                    case 50:
+                        message.reason = 50;
+                        break;
+                    case "REASON_KEY_REJECTED":
+                    case 51:
+                        message.reason = 51;
+                        break;
+                    case "REASON_PEER_SILENT":
+                    case 52:
+                        message.reason = 52;
+                        break;
+                    case "REASON_BLACK_HOLE":
+                    case 53:
+                        message.reason = 53;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 54:
+                        message.reason = 54;
+                        break;
+                    case "REASON_CLOSED":
+                    case 55:
+                        message.reason = 55;
+                        break;
+                    case "REASON_STALE":
+                    case 56:
+                        message.reason = 56;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -4652,7 +5267,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {Array.<string>|null} [ips] Endpoint ips
              * @property {string|null} [mac] Endpoint mac
              * @property {boolean|null} [attached] Endpoint attached
-             * @property {boolean|null} [excluded] Endpoint excluded
+             * @property {xmasq.v1.Exclusion.$Properties|null} [exclusion] Endpoint exclusion
              * @property {string|null} [problem] Endpoint problem
              * @property {number|null} [flows] Endpoint flows
              * @property {number|null} [id] Endpoint id
@@ -4754,12 +5369,12 @@ export const xmasq = $root.xmasq = (() => {
             Endpoint.prototype.attached = false;
 
             /**
-             * Endpoint excluded.
-             * @member {boolean} excluded
+             * Endpoint exclusion.
+             * @member {xmasq.v1.Exclusion.$Properties|null|undefined} exclusion
              * @memberof xmasq.v1.Endpoint
              * @instance
              */
-            Endpoint.prototype.excluded = false;
+            Endpoint.prototype.exclusion = null;
 
             /**
              * Endpoint problem.
@@ -4826,8 +5441,8 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 7, wireType 2 =*/58).string(message.mac);
                 if (message.attached != null && $Object.hasOwnProperty.call(message, "attached") && message.attached !== false)
                     writer.uint32(/* id 8, wireType 0 =*/64).bool(message.attached);
-                if (message.excluded != null && $Object.hasOwnProperty.call(message, "excluded") && message.excluded !== false)
-                    writer.uint32(/* id 9, wireType 0 =*/72).bool(message.excluded);
+                if (message.exclusion != null && $Object.hasOwnProperty.call(message, "exclusion"))
+                    $root.xmasq.v1.Exclusion.encode(message.exclusion, writer.uint32(/* id 9, wireType 2 =*/74).fork(), _depth + 1).ldelim();
                 if (message.problem != null && $Object.hasOwnProperty.call(message, "problem") && message.problem !== "")
                     writer.uint32(/* id 10, wireType 2 =*/82).string(message.problem);
                 if (message.flows != null && $Object.hasOwnProperty.call(message, "flows") && message.flows !== 0)
@@ -4952,12 +5567,9 @@ export const xmasq = $root.xmasq = (() => {
                             continue;
                         }
                     case 9: {
-                            if (wireType !== 0)
+                            if (wireType !== 2)
                                 break;
-                            if (value = reader.bool())
-                                message.excluded = value;
-                            else
-                                delete message.excluded;
+                            message.exclusion = $root.xmasq.v1.Exclusion.decode(reader, reader.size(), $undefined, _depth + 1, message.exclusion);
                             continue;
                         }
                     case 10: {
@@ -5059,9 +5671,11 @@ export const xmasq = $root.xmasq = (() => {
                 if (object.attached != null)
                     if (object.attached)
                         message.attached = $Boolean(object.attached);
-                if (object.excluded != null)
-                    if (object.excluded)
-                        message.excluded = $Boolean(object.excluded);
+                if (object.exclusion != null) {
+                    if (!$util.isObject(object.exclusion))
+                        throw $TypeError(".xmasq.v1.Endpoint.exclusion: object expected");
+                    message.exclusion = $root.xmasq.v1.Exclusion.fromObject(object.exclusion, _depth + 1);
+                }
                 if (object.problem != null)
                     if (typeof object.problem !== "string" || object.problem.length)
                         message.problem = $String(object.problem);
@@ -5104,7 +5718,7 @@ export const xmasq = $root.xmasq = (() => {
                     object.ifindex = 0;
                     object.mac = "";
                     object.attached = false;
-                    object.excluded = false;
+                    object.exclusion = null;
                     object.problem = "";
                     object.flows = 0;
                     object.id = 0;
@@ -5129,8 +5743,8 @@ export const xmasq = $root.xmasq = (() => {
                     object.mac = message.mac;
                 if (message.attached != null && $Object.hasOwnProperty.call(message, "attached"))
                     object.attached = message.attached;
-                if (message.excluded != null && $Object.hasOwnProperty.call(message, "excluded"))
-                    object.excluded = message.excluded;
+                if (message.exclusion != null && $Object.hasOwnProperty.call(message, "exclusion"))
+                    object.exclusion = $root.xmasq.v1.Exclusion.toObject(message.exclusion, options, _depth + 1);
                 if (message.problem != null && $Object.hasOwnProperty.call(message, "problem"))
                     object.problem = message.problem;
                 if (message.flows != null && $Object.hasOwnProperty.call(message, "flows"))
@@ -5658,113 +6272,161 @@ export const xmasq = $root.xmasq = (() => {
                 case 17:
                     message.reason = 17;
                     break;
-                case "REASON_EXCLUDED":
+                case "REASON_SPOOF":
                 case 18:
                     message.reason = 18;
                     break;
-                case "REASON_SPOOF":
+                case "REASON_NOT_POD":
                 case 19:
                     message.reason = 19;
                     break;
-                case "REASON_NOT_POD":
+                case "REASON_PEER_NOT_CAPABLE":
                 case 20:
                     message.reason = 20;
                     break;
-                case "REASON_PEER_NOT_CAPABLE":
+                case "REASON_DRAINING":
                 case 21:
                     message.reason = 21;
                     break;
-                case "REASON_DRAINING":
+                case "REASON_TRAFFIC_CONTROL":
                 case 22:
                     message.reason = 22;
                     break;
-                case "REASON_CT_MISSING":
+                case "REASON_BANDWIDTH":
                 case 23:
                     message.reason = 23;
                     break;
-                case "REASON_CT_UNCONFIRMED":
+                case "REASON_PACKET_CAPTURE":
                 case 24:
                     message.reason = 24;
                     break;
-                case "REASON_CT_UNREPLIED":
+                case "REASON_ANTREA_IPAM":
                 case 25:
                     message.reason = 25;
                     break;
-                case "REASON_CT_STATE":
+                case "REASON_POD_VLAN":
                 case 26:
                     message.reason = 26;
                     break;
-                case "REASON_CT_NOT_ALLOWED":
+                case "REASON_FEATURE_GATE":
                 case 27:
                     message.reason = 27;
                     break;
-                case "REASON_CT_SOURCE":
+                case "REASON_ENCAP_MODE":
                 case 28:
                     message.reason = 28;
                     break;
-                case "REASON_CT_SNAT":
+                case "REASON_ENCRYPTION":
                 case 29:
                     message.reason = 29;
                     break;
-                case "REASON_CT_HAIRPIN":
+                case "REASON_TUNNEL_TYPE":
                 case 30:
                     message.reason = 30;
                     break;
-                case "REASON_CT_L7":
+                case "REASON_BRIDGING":
                 case 31:
                     message.reason = 31;
                     break;
-                case "REASON_CT_SERVICE":
+                case "REASON_MULTICLUSTER":
                 case 32:
                     message.reason = 32;
                     break;
-                case "REASON_CT_STATUS":
+                case "REASON_HW_OFFLOAD":
                 case 33:
                     message.reason = 33;
                     break;
-                case "REASON_NO_APPROVAL":
+                case "REASON_FLOW_RESTORE":
                 case 34:
                     message.reason = 34;
                     break;
-                case "REASON_SLOT_TAKEN":
+                case "REASON_CT_MISSING":
                 case 35:
                     message.reason = 35;
                     break;
-                case "REASON_SLOT_RECENT":
+                case "REASON_CT_UNCONFIRMED":
                 case 36:
                     message.reason = 36;
                     break;
-                case "REASON_MAP_FULL":
+                case "REASON_CT_UNREPLIED":
                 case 37:
                     message.reason = 37;
                     break;
-                case "REASON_KEY_EXCHANGE":
+                case "REASON_CT_STATE":
                 case 38:
                     message.reason = 38;
                     break;
-                case "REASON_KEY_REJECTED":
+                case "REASON_CT_NOT_ALLOWED":
                 case 39:
                     message.reason = 39;
                     break;
-                case "REASON_PEER_SILENT":
+                case "REASON_CT_SOURCE":
                 case 40:
                     message.reason = 40;
                     break;
-                case "REASON_BLACK_HOLE":
+                case "REASON_CT_SNAT":
                 case 41:
                     message.reason = 41;
                     break;
-                case "REASON_NO_NEIGHBOUR":
+                case "REASON_CT_HAIRPIN":
                 case 42:
                     message.reason = 42;
                     break;
-                case "REASON_CLOSED":
+                case "REASON_CT_L7":
                 case 43:
                     message.reason = 43;
                     break;
-                case "REASON_STALE":
+                case "REASON_CT_SERVICE":
                 case 44:
                     message.reason = 44;
+                    break;
+                case "REASON_CT_STATUS":
+                case 45:
+                    message.reason = 45;
+                    break;
+                case "REASON_NO_APPROVAL":
+                case 46:
+                    message.reason = 46;
+                    break;
+                case "REASON_SLOT_TAKEN":
+                case 47:
+                    message.reason = 47;
+                    break;
+                case "REASON_SLOT_RECENT":
+                case 48:
+                    message.reason = 48;
+                    break;
+                case "REASON_MAP_FULL":
+                case 49:
+                    message.reason = 49;
+                    break;
+                case "REASON_KEY_EXCHANGE":
+                case 50:
+                    message.reason = 50;
+                    break;
+                case "REASON_KEY_REJECTED":
+                case 51:
+                    message.reason = 51;
+                    break;
+                case "REASON_PEER_SILENT":
+                case 52:
+                    message.reason = 52;
+                    break;
+                case "REASON_BLACK_HOLE":
+                case 53:
+                    message.reason = 53;
+                    break;
+                case "REASON_NO_NEIGHBOUR":
+                case 54:
+                    message.reason = 54;
+                    break;
+                case "REASON_CLOSED":
+                case 55:
+                    message.reason = 55;
+                    break;
+                case "REASON_STALE":
+                case 56:
+                    message.reason = 56;
                     break;
                 default:
                     if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -6945,113 +7607,161 @@ export const xmasq = $root.xmasq = (() => {
                     case 17:
                         message.reason = 17;
                         break;
-                    case "REASON_EXCLUDED":
+                    case "REASON_SPOOF":
                     case 18:
                         message.reason = 18;
                         break;
-                    case "REASON_SPOOF":
+                    case "REASON_NOT_POD":
                     case 19:
                         message.reason = 19;
                         break;
-                    case "REASON_NOT_POD":
+                    case "REASON_PEER_NOT_CAPABLE":
                     case 20:
                         message.reason = 20;
                         break;
-                    case "REASON_PEER_NOT_CAPABLE":
+                    case "REASON_DRAINING":
                     case 21:
                         message.reason = 21;
                         break;
-                    case "REASON_DRAINING":
+                    case "REASON_TRAFFIC_CONTROL":
                     case 22:
                         message.reason = 22;
                         break;
-                    case "REASON_CT_MISSING":
+                    case "REASON_BANDWIDTH":
                     case 23:
                         message.reason = 23;
                         break;
-                    case "REASON_CT_UNCONFIRMED":
+                    case "REASON_PACKET_CAPTURE":
                     case 24:
                         message.reason = 24;
                         break;
-                    case "REASON_CT_UNREPLIED":
+                    case "REASON_ANTREA_IPAM":
                     case 25:
                         message.reason = 25;
                         break;
-                    case "REASON_CT_STATE":
+                    case "REASON_POD_VLAN":
                     case 26:
                         message.reason = 26;
                         break;
-                    case "REASON_CT_NOT_ALLOWED":
+                    case "REASON_FEATURE_GATE":
                     case 27:
                         message.reason = 27;
                         break;
-                    case "REASON_CT_SOURCE":
+                    case "REASON_ENCAP_MODE":
                     case 28:
                         message.reason = 28;
                         break;
-                    case "REASON_CT_SNAT":
+                    case "REASON_ENCRYPTION":
                     case 29:
                         message.reason = 29;
                         break;
-                    case "REASON_CT_HAIRPIN":
+                    case "REASON_TUNNEL_TYPE":
                     case 30:
                         message.reason = 30;
                         break;
-                    case "REASON_CT_L7":
+                    case "REASON_BRIDGING":
                     case 31:
                         message.reason = 31;
                         break;
-                    case "REASON_CT_SERVICE":
+                    case "REASON_MULTICLUSTER":
                     case 32:
                         message.reason = 32;
                         break;
-                    case "REASON_CT_STATUS":
+                    case "REASON_HW_OFFLOAD":
                     case 33:
                         message.reason = 33;
                         break;
-                    case "REASON_NO_APPROVAL":
+                    case "REASON_FLOW_RESTORE":
                     case 34:
                         message.reason = 34;
                         break;
-                    case "REASON_SLOT_TAKEN":
+                    case "REASON_CT_MISSING":
                     case 35:
                         message.reason = 35;
                         break;
-                    case "REASON_SLOT_RECENT":
+                    case "REASON_CT_UNCONFIRMED":
                     case 36:
                         message.reason = 36;
                         break;
-                    case "REASON_MAP_FULL":
+                    case "REASON_CT_UNREPLIED":
                     case 37:
                         message.reason = 37;
                         break;
-                    case "REASON_KEY_EXCHANGE":
+                    case "REASON_CT_STATE":
                     case 38:
                         message.reason = 38;
                         break;
-                    case "REASON_KEY_REJECTED":
+                    case "REASON_CT_NOT_ALLOWED":
                     case 39:
                         message.reason = 39;
                         break;
-                    case "REASON_PEER_SILENT":
+                    case "REASON_CT_SOURCE":
                     case 40:
                         message.reason = 40;
                         break;
-                    case "REASON_BLACK_HOLE":
+                    case "REASON_CT_SNAT":
                     case 41:
                         message.reason = 41;
                         break;
-                    case "REASON_NO_NEIGHBOUR":
+                    case "REASON_CT_HAIRPIN":
                     case 42:
                         message.reason = 42;
                         break;
-                    case "REASON_CLOSED":
+                    case "REASON_CT_L7":
                     case 43:
                         message.reason = 43;
                         break;
-                    case "REASON_STALE":
+                    case "REASON_CT_SERVICE":
                     case 44:
                         message.reason = 44;
+                        break;
+                    case "REASON_CT_STATUS":
+                    case 45:
+                        message.reason = 45;
+                        break;
+                    case "REASON_NO_APPROVAL":
+                    case 46:
+                        message.reason = 46;
+                        break;
+                    case "REASON_SLOT_TAKEN":
+                    case 47:
+                        message.reason = 47;
+                        break;
+                    case "REASON_SLOT_RECENT":
+                    case 48:
+                        message.reason = 48;
+                        break;
+                    case "REASON_MAP_FULL":
+                    case 49:
+                        message.reason = 49;
+                        break;
+                    case "REASON_KEY_EXCHANGE":
+                    case 50:
+                        message.reason = 50;
+                        break;
+                    case "REASON_KEY_REJECTED":
+                    case 51:
+                        message.reason = 51;
+                        break;
+                    case "REASON_PEER_SILENT":
+                    case 52:
+                        message.reason = 52;
+                        break;
+                    case "REASON_BLACK_HOLE":
+                    case 53:
+                        message.reason = 53;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 54:
+                        message.reason = 54;
+                        break;
+                    case "REASON_CLOSED":
+                    case 55:
+                        message.reason = 55;
+                        break;
+                    case "REASON_STALE":
+                    case 56:
+                        message.reason = 56;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -9060,33 +9770,45 @@ export const xmasq = $root.xmasq = (() => {
          * @property {number} REASON_GSO_SEGMENTS=15 REASON_GSO_SEGMENTS value
          * @property {number} REASON_HEADER_CHANGED=16 REASON_HEADER_CHANGED value
          * @property {number} REASON_UNKNOWN_ENDPOINT=17 REASON_UNKNOWN_ENDPOINT value
-         * @property {number} REASON_EXCLUDED=18 REASON_EXCLUDED value
-         * @property {number} REASON_SPOOF=19 REASON_SPOOF value
-         * @property {number} REASON_NOT_POD=20 REASON_NOT_POD value
-         * @property {number} REASON_PEER_NOT_CAPABLE=21 REASON_PEER_NOT_CAPABLE value
-         * @property {number} REASON_DRAINING=22 REASON_DRAINING value
-         * @property {number} REASON_CT_MISSING=23 REASON_CT_MISSING value
-         * @property {number} REASON_CT_UNCONFIRMED=24 REASON_CT_UNCONFIRMED value
-         * @property {number} REASON_CT_UNREPLIED=25 REASON_CT_UNREPLIED value
-         * @property {number} REASON_CT_STATE=26 REASON_CT_STATE value
-         * @property {number} REASON_CT_NOT_ALLOWED=27 REASON_CT_NOT_ALLOWED value
-         * @property {number} REASON_CT_SOURCE=28 REASON_CT_SOURCE value
-         * @property {number} REASON_CT_SNAT=29 REASON_CT_SNAT value
-         * @property {number} REASON_CT_HAIRPIN=30 REASON_CT_HAIRPIN value
-         * @property {number} REASON_CT_L7=31 REASON_CT_L7 value
-         * @property {number} REASON_CT_SERVICE=32 REASON_CT_SERVICE value
-         * @property {number} REASON_CT_STATUS=33 REASON_CT_STATUS value
-         * @property {number} REASON_NO_APPROVAL=34 REASON_NO_APPROVAL value
-         * @property {number} REASON_SLOT_TAKEN=35 REASON_SLOT_TAKEN value
-         * @property {number} REASON_SLOT_RECENT=36 REASON_SLOT_RECENT value
-         * @property {number} REASON_MAP_FULL=37 REASON_MAP_FULL value
-         * @property {number} REASON_KEY_EXCHANGE=38 REASON_KEY_EXCHANGE value
-         * @property {number} REASON_KEY_REJECTED=39 REASON_KEY_REJECTED value
-         * @property {number} REASON_PEER_SILENT=40 REASON_PEER_SILENT value
-         * @property {number} REASON_BLACK_HOLE=41 REASON_BLACK_HOLE value
-         * @property {number} REASON_NO_NEIGHBOUR=42 REASON_NO_NEIGHBOUR value
-         * @property {number} REASON_CLOSED=43 REASON_CLOSED value
-         * @property {number} REASON_STALE=44 REASON_STALE value
+         * @property {number} REASON_SPOOF=18 REASON_SPOOF value
+         * @property {number} REASON_NOT_POD=19 REASON_NOT_POD value
+         * @property {number} REASON_PEER_NOT_CAPABLE=20 REASON_PEER_NOT_CAPABLE value
+         * @property {number} REASON_DRAINING=21 REASON_DRAINING value
+         * @property {number} REASON_TRAFFIC_CONTROL=22 REASON_TRAFFIC_CONTROL value
+         * @property {number} REASON_BANDWIDTH=23 REASON_BANDWIDTH value
+         * @property {number} REASON_PACKET_CAPTURE=24 REASON_PACKET_CAPTURE value
+         * @property {number} REASON_ANTREA_IPAM=25 REASON_ANTREA_IPAM value
+         * @property {number} REASON_POD_VLAN=26 REASON_POD_VLAN value
+         * @property {number} REASON_FEATURE_GATE=27 REASON_FEATURE_GATE value
+         * @property {number} REASON_ENCAP_MODE=28 REASON_ENCAP_MODE value
+         * @property {number} REASON_ENCRYPTION=29 REASON_ENCRYPTION value
+         * @property {number} REASON_TUNNEL_TYPE=30 REASON_TUNNEL_TYPE value
+         * @property {number} REASON_BRIDGING=31 REASON_BRIDGING value
+         * @property {number} REASON_MULTICLUSTER=32 REASON_MULTICLUSTER value
+         * @property {number} REASON_HW_OFFLOAD=33 REASON_HW_OFFLOAD value
+         * @property {number} REASON_FLOW_RESTORE=34 REASON_FLOW_RESTORE value
+         * @property {number} REASON_CT_MISSING=35 REASON_CT_MISSING value
+         * @property {number} REASON_CT_UNCONFIRMED=36 REASON_CT_UNCONFIRMED value
+         * @property {number} REASON_CT_UNREPLIED=37 REASON_CT_UNREPLIED value
+         * @property {number} REASON_CT_STATE=38 REASON_CT_STATE value
+         * @property {number} REASON_CT_NOT_ALLOWED=39 REASON_CT_NOT_ALLOWED value
+         * @property {number} REASON_CT_SOURCE=40 REASON_CT_SOURCE value
+         * @property {number} REASON_CT_SNAT=41 REASON_CT_SNAT value
+         * @property {number} REASON_CT_HAIRPIN=42 REASON_CT_HAIRPIN value
+         * @property {number} REASON_CT_L7=43 REASON_CT_L7 value
+         * @property {number} REASON_CT_SERVICE=44 REASON_CT_SERVICE value
+         * @property {number} REASON_CT_STATUS=45 REASON_CT_STATUS value
+         * @property {number} REASON_NO_APPROVAL=46 REASON_NO_APPROVAL value
+         * @property {number} REASON_SLOT_TAKEN=47 REASON_SLOT_TAKEN value
+         * @property {number} REASON_SLOT_RECENT=48 REASON_SLOT_RECENT value
+         * @property {number} REASON_MAP_FULL=49 REASON_MAP_FULL value
+         * @property {number} REASON_KEY_EXCHANGE=50 REASON_KEY_EXCHANGE value
+         * @property {number} REASON_KEY_REJECTED=51 REASON_KEY_REJECTED value
+         * @property {number} REASON_PEER_SILENT=52 REASON_PEER_SILENT value
+         * @property {number} REASON_BLACK_HOLE=53 REASON_BLACK_HOLE value
+         * @property {number} REASON_NO_NEIGHBOUR=54 REASON_NO_NEIGHBOUR value
+         * @property {number} REASON_CLOSED=55 REASON_CLOSED value
+         * @property {number} REASON_STALE=56 REASON_STALE value
          */
         v1.Reason = (function() {
             const valuesById = $Object.create(null), values = $Object.create(valuesById);
@@ -9108,33 +9830,45 @@ export const xmasq = $root.xmasq = (() => {
             values[valuesById[15] = "REASON_GSO_SEGMENTS"] = 15;
             values[valuesById[16] = "REASON_HEADER_CHANGED"] = 16;
             values[valuesById[17] = "REASON_UNKNOWN_ENDPOINT"] = 17;
-            values[valuesById[18] = "REASON_EXCLUDED"] = 18;
-            values[valuesById[19] = "REASON_SPOOF"] = 19;
-            values[valuesById[20] = "REASON_NOT_POD"] = 20;
-            values[valuesById[21] = "REASON_PEER_NOT_CAPABLE"] = 21;
-            values[valuesById[22] = "REASON_DRAINING"] = 22;
-            values[valuesById[23] = "REASON_CT_MISSING"] = 23;
-            values[valuesById[24] = "REASON_CT_UNCONFIRMED"] = 24;
-            values[valuesById[25] = "REASON_CT_UNREPLIED"] = 25;
-            values[valuesById[26] = "REASON_CT_STATE"] = 26;
-            values[valuesById[27] = "REASON_CT_NOT_ALLOWED"] = 27;
-            values[valuesById[28] = "REASON_CT_SOURCE"] = 28;
-            values[valuesById[29] = "REASON_CT_SNAT"] = 29;
-            values[valuesById[30] = "REASON_CT_HAIRPIN"] = 30;
-            values[valuesById[31] = "REASON_CT_L7"] = 31;
-            values[valuesById[32] = "REASON_CT_SERVICE"] = 32;
-            values[valuesById[33] = "REASON_CT_STATUS"] = 33;
-            values[valuesById[34] = "REASON_NO_APPROVAL"] = 34;
-            values[valuesById[35] = "REASON_SLOT_TAKEN"] = 35;
-            values[valuesById[36] = "REASON_SLOT_RECENT"] = 36;
-            values[valuesById[37] = "REASON_MAP_FULL"] = 37;
-            values[valuesById[38] = "REASON_KEY_EXCHANGE"] = 38;
-            values[valuesById[39] = "REASON_KEY_REJECTED"] = 39;
-            values[valuesById[40] = "REASON_PEER_SILENT"] = 40;
-            values[valuesById[41] = "REASON_BLACK_HOLE"] = 41;
-            values[valuesById[42] = "REASON_NO_NEIGHBOUR"] = 42;
-            values[valuesById[43] = "REASON_CLOSED"] = 43;
-            values[valuesById[44] = "REASON_STALE"] = 44;
+            values[valuesById[18] = "REASON_SPOOF"] = 18;
+            values[valuesById[19] = "REASON_NOT_POD"] = 19;
+            values[valuesById[20] = "REASON_PEER_NOT_CAPABLE"] = 20;
+            values[valuesById[21] = "REASON_DRAINING"] = 21;
+            values[valuesById[22] = "REASON_TRAFFIC_CONTROL"] = 22;
+            values[valuesById[23] = "REASON_BANDWIDTH"] = 23;
+            values[valuesById[24] = "REASON_PACKET_CAPTURE"] = 24;
+            values[valuesById[25] = "REASON_ANTREA_IPAM"] = 25;
+            values[valuesById[26] = "REASON_POD_VLAN"] = 26;
+            values[valuesById[27] = "REASON_FEATURE_GATE"] = 27;
+            values[valuesById[28] = "REASON_ENCAP_MODE"] = 28;
+            values[valuesById[29] = "REASON_ENCRYPTION"] = 29;
+            values[valuesById[30] = "REASON_TUNNEL_TYPE"] = 30;
+            values[valuesById[31] = "REASON_BRIDGING"] = 31;
+            values[valuesById[32] = "REASON_MULTICLUSTER"] = 32;
+            values[valuesById[33] = "REASON_HW_OFFLOAD"] = 33;
+            values[valuesById[34] = "REASON_FLOW_RESTORE"] = 34;
+            values[valuesById[35] = "REASON_CT_MISSING"] = 35;
+            values[valuesById[36] = "REASON_CT_UNCONFIRMED"] = 36;
+            values[valuesById[37] = "REASON_CT_UNREPLIED"] = 37;
+            values[valuesById[38] = "REASON_CT_STATE"] = 38;
+            values[valuesById[39] = "REASON_CT_NOT_ALLOWED"] = 39;
+            values[valuesById[40] = "REASON_CT_SOURCE"] = 40;
+            values[valuesById[41] = "REASON_CT_SNAT"] = 41;
+            values[valuesById[42] = "REASON_CT_HAIRPIN"] = 42;
+            values[valuesById[43] = "REASON_CT_L7"] = 43;
+            values[valuesById[44] = "REASON_CT_SERVICE"] = 44;
+            values[valuesById[45] = "REASON_CT_STATUS"] = 45;
+            values[valuesById[46] = "REASON_NO_APPROVAL"] = 46;
+            values[valuesById[47] = "REASON_SLOT_TAKEN"] = 47;
+            values[valuesById[48] = "REASON_SLOT_RECENT"] = 48;
+            values[valuesById[49] = "REASON_MAP_FULL"] = 49;
+            values[valuesById[50] = "REASON_KEY_EXCHANGE"] = 50;
+            values[valuesById[51] = "REASON_KEY_REJECTED"] = 51;
+            values[valuesById[52] = "REASON_PEER_SILENT"] = 52;
+            values[valuesById[53] = "REASON_BLACK_HOLE"] = 53;
+            values[valuesById[54] = "REASON_NO_NEIGHBOUR"] = 54;
+            values[valuesById[55] = "REASON_CLOSED"] = 55;
+            values[valuesById[56] = "REASON_STALE"] = 56;
             return values;
         })();
 

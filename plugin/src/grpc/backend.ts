@@ -6,6 +6,12 @@
  * text (`10.1.2.3`), ports and protocol numbers are in host byte order.
  */
 
+/**
+ * What a node-level exclusion is about: everything, traffic with other nodes only, or traffic between pods of this node
+ * only.
+ */
+export type NodeScope = 'node' | 'inter-node' | 'same-node';
+
 /** Value of the C enum `xmasq_reason` (bpf-src/xmasq.h), and of the protobuf enum `Reason` made from it. 0: none. */
 export type ReasonCode = number;
 
@@ -49,6 +55,15 @@ export interface MapFill {
   readonly capacity: number;
 }
 
+/** Why something is not accelerated though conntrack would allow it. */
+export interface ExclusionInfo {
+  readonly reason: ReasonCode;
+  /** The setting or object that is the cause, for people. */
+  readonly detail: string;
+  /** Absent: of a pod. */
+  readonly scope?: NodeScope;
+}
+
 /** State of the node. `podEvents` of the protobuf message is added by the gRPC layer, which owns it. */
 export interface StatusInfo {
   readonly version: string;
@@ -68,6 +83,8 @@ export interface StatusInfo {
     readonly mtu: number;
   };
   readonly degradations: readonly Degradation[];
+  /** What holds for the whole node, or for traffic between nodes. */
+  readonly exclusions: readonly ExclusionInfo[];
   readonly counters: readonly CounterValue[];
   readonly reasons: readonly ReasonValue[];
   readonly maps: readonly MapFill[];
@@ -104,7 +121,8 @@ export interface EndpointInfo {
   readonly ips: readonly string[];
   readonly mac: string;
   readonly attached: boolean;
-  readonly excluded: boolean;
+  /** Why it is never accelerated; absent: it is. */
+  readonly exclusion?: ExclusionInfo;
   /** Why it is not attached; empty: no problem. */
   readonly problem: string;
   readonly flows: number;

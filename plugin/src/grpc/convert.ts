@@ -5,9 +5,11 @@ import type {
   AttachMode,
   DrainResult,
   EndpointInfo,
+  ExclusionInfo,
   FlowInfo,
   FlowPath,
   FlushResult,
+  NodeScope,
   NodeState,
   PeerInfo,
   StatusInfo,
@@ -35,6 +37,12 @@ const ATTACH_MODES: Readonly<Record<AttachMode, xmasq.v1.AttachMode>> = {
 const FLOW_PATHS: Readonly<Record<FlowPath, xmasq.v1.FlowPath>> = {
   fast: v1.FlowPath.FLOW_PATH_FAST,
   slow: v1.FlowPath.FLOW_PATH_SLOW,
+};
+
+const SCOPES: Readonly<Record<NodeScope, xmasq.v1.ExclusionScope>> = {
+  node: v1.ExclusionScope.EXCLUSION_SCOPE_NODE,
+  'inter-node': v1.ExclusionScope.EXCLUSION_SCOPE_INTER_NODE,
+  'same-node': v1.ExclusionScope.EXCLUSION_SCOPE_SAME_NODE,
 };
 
 /** What PodEvents adds to the status. */
@@ -86,6 +94,7 @@ export function statusResponse(info: StatusInfo, podEvents: PodEventsInfo): xmas
     flows: info.flows,
     uptimeMs: toMs(info.uptimeMs),
     podEvents,
+    exclusions: info.exclusions.map(exclusionMessage),
   });
 }
 
@@ -109,8 +118,16 @@ export function peersResponse(peers: readonly PeerInfo[]): xmasq.v1.PeersRespons
 
 export function endpointsResponse(endpoints: readonly EndpointInfo[]): xmasq.v1.EndpointsResponse {
   return new v1.EndpointsResponse({
-    endpoints: endpoints.map((endpoint) => ({ ...endpoint, ips: [...endpoint.ips] })),
+    endpoints: endpoints.map(({ exclusion, ips, ...rest }) => ({
+      ...rest,
+      ips: [...ips],
+      ...(exclusion !== undefined && { exclusion: exclusionMessage(exclusion) }),
+    })),
   });
+}
+
+function exclusionMessage({ reason, detail, scope }: ExclusionInfo): xmasq.v1.Exclusion.$Properties {
+  return { reason: toReason(reason), detail, ...(scope !== undefined && { scope: SCOPES[scope] }) };
 }
 
 export function flowMessage(flow: FlowInfo): xmasq.v1.Flow.$Properties {

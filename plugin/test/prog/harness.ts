@@ -23,6 +23,7 @@ import {
   EndpointFlag,
   eventCodec,
   PeerFlag,
+  Reason,
   reasonNames,
   type Config,
   type Event,
@@ -423,14 +424,19 @@ export class Bench {
       hz: node.hz,
       ctZone: ZONE,
       tunnelPort: TUNNEL_PORT,
+      excludedLocal: 0,
+      excludedRemote: 0,
+      paused: 0,
     });
-    for (const [pod, device, flags] of [
-      [POD, ifindex.pod, EndpointFlag.PRESENT],
-      [POD2, ifindex.pod2, EndpointFlag.PRESENT],
-      [EXCLUDED_POD, ifindex.excluded, EndpointFlag.PRESENT | EndpointFlag.EXCLUDED],
+    for (const [pod, device, excluded] of [
+      [POD, ifindex.pod, 0],
+      [POD2, ifindex.pod2, 0],
+      [EXCLUDED_POD, ifindex.excluded, Reason.BANDWIDTH],
     ] as const) {
       const addr4 = parseIpv4(pod.addr);
-      tables.endpoints.set(pod.id, { ifindex: device, addr4, flags, epoch: pod.epoch, mac: macBytes(pod.mac) });
+      const { epoch, mac } = pod;
+      const flags = EndpointFlag.PRESENT;
+      tables.endpoints.set(pod.id, { ifindex: device, addr4, flags, epoch, mac: macBytes(mac), excluded });
       tables.endpointByIfindex.set(device, pod.id);
       tables.endpointByAddr.set(addr4, pod.id);
     }

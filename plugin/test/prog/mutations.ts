@@ -87,9 +87,18 @@ const admission: Mutation[] = [
     'if (ep->addr4 != key->saddr || !mac_equal(ep->mac, eth.smac))',
     'if (!mac_equal(ep->mac, eth.smac))',
   ]),
-  mutation('excluded pods', 'flow.h', 'an excluded pod: refused', [
-    'if (ep->flags & XMASQ_EP_EXCLUDED)\n\t\treturn XMASQ_REASON_EXCLUDED;\n\tf->endpoint_epoch',
-    'f->endpoint_epoch',
+  mutation('excluded pods', 'flow.h', 'an excluded pod: refused', ['excluded = ep->excluded;', 'excluded = 0;']),
+  mutation('excluded nodes', 'flow.h', 'traffic with other nodes is excluded: refused', [
+    'excluded = cfg->excluded_remote;',
+    'excluded = 0;',
+  ]),
+  mutation('excluded nodes, fast flows', 'flow.h', 'traffic with other nodes excluded since: slow, and the flow ends', [
+    'if (f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote)',
+    'if (0)',
+  ]),
+  mutation('paused admission', 'flow.h', 'no new flows are admitted: refused', [
+    'excluded = cfg->paused;',
+    'excluded = 0;',
   ]),
   mutation('gateway addresses are no pods', 'flow.h', 'a gateway address inside a peer’s pod CIDR: refused', [
     '!dest || dest->kind != XMASQ_DEST_PEER',
@@ -393,8 +402,8 @@ const restoring: Mutation[] = [
     ')',
   ]),
   mutation('excluded pods at the restore', 'flow.h', 'rejected: endpoint excluded', [
-    '(ep->flags & (XMASQ_EP_PRESENT | XMASQ_EP_EXCLUDED)) == XMASQ_EP_PRESENT',
-    '(ep->flags & XMASQ_EP_PRESENT)',
+    ' && !ep->excluded',
+    '',
   ]),
   mutation('conntrack at the restore', 'uplink_ingress.h', 'the conntrack entry is gone: demoted and rejected', [
     'if (now >= s->recheck_at)',

@@ -3,6 +3,7 @@ import { withClient, type CommandSpec } from '../context.ts';
 import { ExitCode } from '../exit.ts';
 import { print } from '../output.ts';
 import { renderTable } from '../table.ts';
+import { exclusionText } from '../words.ts';
 
 const v1 = xmasq.v1;
 
@@ -26,7 +27,7 @@ function endpointsTable({ endpoints }: xmasq.v1.EndpointsResponse): string {
       { name: 'MAC' },
       { name: 'STATE' },
       { name: 'FLOWS', right: true },
-      { name: 'PROBLEM' },
+      { name: 'BECAUSE' },
     ],
     endpoints.map((endpoint) => [
       `${endpoint.namespace ?? ''}/${endpoint.pod ?? ''}`,
@@ -35,12 +36,17 @@ function endpointsTable({ endpoints }: xmasq.v1.EndpointsResponse): string {
       endpoint.mac ?? '',
       stateOf(endpoint),
       String(endpoint.flows ?? 0),
-      endpoint.problem ?? '',
+      because(endpoint),
     ]),
   );
 }
 
-function stateOf({ attached, excluded }: xmasq.v1.Endpoint.$Properties): string {
+function stateOf({ attached, exclusion }: xmasq.v1.Endpoint.$Properties): string {
   if (attached !== true) return 'not attached';
-  return excluded === true ? 'excluded' : 'attached';
+  return exclusion ? 'excluded' : 'attached';
+}
+
+function because({ problem, exclusion }: xmasq.v1.Endpoint.$Properties): string {
+  if (problem !== undefined && problem !== null && problem !== '') return problem;
+  return exclusion ? exclusionText(exclusion) : '';
 }

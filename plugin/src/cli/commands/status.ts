@@ -5,7 +5,7 @@ import { ExitCode } from '../exit.ts';
 import { print } from '../output.ts';
 import { renderFields, renderTable } from '../table.ts';
 import { duration, printable } from '../text.ts';
-import { enumWord } from '../words.ts';
+import { enumWord, exclusionText } from '../words.ts';
 
 const v1 = xmasq.v1;
 
@@ -38,6 +38,7 @@ function statusText(status: xmasq.v1.StatusResponse, all: boolean): string {
   const sections = [
     summary(status),
     degradations(status),
+    exclusions(status),
     renderTable(
       [{ name: 'MAP' }, { name: 'ENTRIES', right: true }, { name: 'CAPACITY', right: true }],
       status.maps.map(({ name, entries, capacity }) => [name ?? '', String(entries ?? 0), String(capacity ?? 0)]),
@@ -81,6 +82,15 @@ function summary(status: xmasq.v1.StatusResponse): string {
     ['peers', `${status.peers}, alive ${status.peersAlive}`],
     ['flows', String(status.flows)],
   ]);
+}
+
+function exclusions({ exclusions: list }: xmasq.v1.StatusResponse): string {
+  return list
+    .map((exclusion) => {
+      const scope = enumWord(v1.ExclusionScope, 'EXCLUSION_SCOPE_', exclusion.scope ?? 0);
+      return `${printable(`excluded (${scope}): ${exclusionText(exclusion)}`)}\n`;
+    })
+    .join('');
 }
 
 function degradations({ degradations: list }: xmasq.v1.StatusResponse): string {

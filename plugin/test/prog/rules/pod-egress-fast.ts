@@ -1,7 +1,7 @@
 /** pod_egress: what is sent fast, byte for byte, and what becomes of the flow. */
 import { expect } from '@jest/globals';
 import { CtStatus } from '../../../src/netlink/ctnetlink.ts';
-import { ConfigFlag, EndpointFlag, EventType, FlowFlag, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, EndpointFlag, EventType, FlowFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import {
   ALLOWED,
   announcement,
@@ -368,7 +368,24 @@ const local: Rule[] = [
   rule('same node: an excluded pod as destination', (bench) => {
     const { sent } = neighbours(bench, EXCLUDED_POD);
     const frame = sent({ id: FORGED_ID });
-    expectSlow(bench.run('pod_egress', frame), frame, 'excluded');
+    expectSlow(bench.run('pod_egress', frame), frame, 'bandwidth');
+  }),
+  rule('same node: excluded for the node: slow, and the flow ends', (bench) => {
+    const { sent } = neighbours(bench);
+    bench.run('pod_egress', sent());
+    expect(bench.run('pod_egress', sent()).verdict).toBe(Verdict.redirect);
+    bench.configure({ excludedLocal: Reason.FEATURE_GATE });
+    for (const [key] of [...bench.tables.flows.entries()]) bench.patchFlow(key, { verifyAt: 0n });
+    const frame = sent({ id: FORGED_ID });
+    expectSlow(bench.run('pod_egress', frame), frame, 'feature_gate');
+    expectSlow(bench.run('pod_egress', frame), frame, 'feature_gate');
+    expect([...bench.tables.flows.entries()]).toEqual([]);
+  }),
+  rule('same node: traffic with other nodes is excluded: fast all the same', (bench) => {
+    bench.configure({ excludedRemote: Reason.ENCRYPTION });
+    const { sent } = neighbours(bench);
+    bench.run('pod_egress', sent());
+    expect(bench.run('pod_egress', sent()).verdict).toBe(Verdict.redirect);
   }),
   rule('same node: a pod that is gone as destination', (bench) => {
     bench.tables.endpoints.set(POD2.id, { ...bench.tables.endpoints.get(POD2.id), flags: 0 });

@@ -2,7 +2,7 @@
 import { expect } from '@jest/globals';
 import { CtStatus, CtTcpState } from '../../../src/netlink/ctnetlink.ts';
 import { parseIpv4 } from '../../../src/netlink/ip.ts';
-import { ConfigFlag, EndpointFlag, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import type { CtSpec } from '../conntrack.ts';
 import {
   announcement,
@@ -356,10 +356,25 @@ const senders: Rule[] = [
     bench.tables.endpointByIfindex.set(bench.node.ifindex.pod, POD2.id);
     return { frame: allowed(bench, { kind: 'udp' }) };
   }),
-  refused('an excluded pod', 'excluded', (bench) => ({
+  refused('an excluded pod', 'bandwidth', (bench) => ({
     frame: allowed(bench, { kind: 'udp', local: EXCLUDED_POD }),
     ifindex: bench.node.ifindex.excluded,
   })),
+  refused('traffic with other nodes is excluded', 'encryption', (bench) => {
+    bench.configure({ excludedRemote: Reason.ENCRYPTION });
+    return { frame: allowed(bench, { kind: 'udp' }) };
+  }),
+  refused('no new flows are admitted', 'flow_restore', (bench) => {
+    bench.configure({ paused: Reason.FLOW_RESTORE });
+    return { frame: allowed(bench, { kind: 'udp' }) };
+  }),
+  rule('the refusal of an excluded pod is remembered, and why', (bench) => {
+    const talk = new Conversation({ kind: 'udp', local: EXCLUDED_POD });
+    bench.run('pod_egress', allowed(bench, { kind: 'udp', local: EXCLUDED_POD }), {
+      ifindex: bench.node.ifindex.excluded,
+    });
+    expect(bench.tables.refusals.get(bench.flowKeyOf(talk))).toMatchObject({ reason: Reason.BANDWIDTH });
+  }),
   refused('a source MAC that is not the pod’s', 'spoof', (bench) => ({
     frame: allowed(bench, { kind: 'udp' }, { smac: STRANGER_MAC }),
   })),
@@ -700,11 +715,26 @@ const blocked: Rule[] = [
   rule('endpoint excluded since: stale', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     requireFast(bench, flow);
-    const flags = EndpointFlag.PRESENT | EndpointFlag.EXCLUDED;
-    bench.tables.endpoints.set(POD.id, { ...bench.tables.endpoints.get(POD.id), flags });
+    bench.tables.endpoints.set(POD.id, { ...bench.tables.endpoints.get(POD.id), excluded: Reason.BANDWIDTH });
     bench.patchFlow(flow.flowKey, { verifyAt: 0n });
     const frame = flow.talk.sent({ id: FORGED_ID });
     expectSlow(bench.run('pod_egress', frame), frame, 'stale');
+  }),
+  rule('traffic with other nodes excluded since: slow, and the flow ends', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    bench.configure({ excludedRemote: Reason.ENCRYPTION });
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n });
+    const frame = flow.talk.sent({ id: FORGED_ID });
+    expectSlow(bench.run('pod_egress', frame), frame, 'encryption');
+    expect(bench.flow(flow.flowKey)).toBeUndefined();
+  }),
+  rule('while no new flows are admitted, a present one goes on', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    bench.configure({ paused: Reason.FLOW_RESTORE });
+    requireFast(bench, flow);
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n, recheckAt: 0n });
+    expectFast(bench, flow);
   }),
   rule('peer epoch changed: stale', (bench) => {
     const flow = bench.establish({ kind: 'udp' });

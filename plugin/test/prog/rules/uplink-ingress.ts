@@ -1,7 +1,7 @@
 /** uplink_ingress: what is restored, what is rejected, what passes, and control messages. */
 import { expect } from '@jest/globals';
 import { parseIpv4 } from '../../../src/netlink/ip.ts';
-import { ConfigFlag, EndpointFlag, FlowFlag, PeerFlag, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, FlowFlag, PeerFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import {
   ALLOWED,
   announcement,
@@ -280,8 +280,7 @@ const rejections: Rule[] = [
     bench.tables.endpoints.set(POD.id, { ...bench.tables.endpoints.get(POD.id), flags: 0 });
   }),
   rejected('endpoint excluded', (bench) => {
-    const flags = EndpointFlag.PRESENT | EndpointFlag.EXCLUDED;
-    bench.tables.endpoints.set(POD.id, { ...bench.tables.endpoints.get(POD.id), flags });
+    bench.tables.endpoints.set(POD.id, { ...bench.tables.endpoints.get(POD.id), excluded: Reason.BANDWIDTH });
   }),
   rejected('peer epoch changed', (bench) => {
     bench.tables.peers.set(PEER.id, { ...bench.tables.peers.get(PEER.id), epoch: 99 });

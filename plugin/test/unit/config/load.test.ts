@@ -20,6 +20,7 @@ describe('configuration file', () => {
   test('defaults', () => {
     expect(parseConfig('x.yaml', MINIMAL)).toEqual({
       nodeName: 'node-a',
+      featureGates: { XMasq: false, SameNode: true, FlowExport: false, FlowAccounting: false },
       uplink: { device: undefined },
       bpffs: '/sys/fs/bpf/xmasq',
       socket: '/run/xmasq/xmasq.sock',
@@ -84,7 +85,7 @@ describe('configuration file', () => {
   });
 
   test.each([
-    ['colour: red', 'x.yaml:3: colour: is not a known key; known here: nodeName, uplink,'],
+    ['colour: red', 'x.yaml:3: colour: is not a known key; known here: nodeName, featureGates, uplink,'],
     ['startHold: 301', 'x.yaml:3: startHold: is 301; expected seconds, from 0 to 300'],
     ['startHold: "10"', 'startHold: is "10"; expected seconds, from 0 to 300'],
     ['startHold: .nan', 'startHold: is null; expected seconds'],

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { BpfError } from '../../../src/bpf/errors.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { Endpoints } from '../../../src/dataplane/endpoints.ts';
-import { EndpointFlag } from '../../../src/dataplane/layout.ts';
+import { EndpointFlag, Reason } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
 import type { Pod } from '../../../src/grpc/backend.ts';
 import { parseIpv4 } from '../../../src/netlink/ip.ts';
@@ -66,6 +66,33 @@ describe('endpoints', () => {
     expect(tables.endpointByAddr.get(address(2))).toBe(1);
     expect(tables.endpointByIfindex.get(102)).toBe(1);
     expect(endpoints.list(new Map([[1, 4]]))[0]).toMatchObject({ pod: 'p2', attached: true, id: 1, flows: 4 });
+  });
+
+  test('an excluded pod keeps its hooks, and its flows end', async () => {
+    const endpoints = make();
+    await endpoints.added(pod(2));
+    const exclusion = { pod: { namespace: pod(2).namespace, name: 'p2' }, reason: Reason.BANDWIDTH, detail: 'limit' };
+    const excluded = new Map([[`${pod(2).namespace}/p2`, exclusion]]);
+    endpoints.setExclusions(excluded);
+    expect(tables.endpoints.get(1)).toMatchObject({ flags: 1, excluded: Reason.BANDWIDTH, epoch: 2 });
+    expect(attacher.attached.size).toBe(2);
+    const [info] = endpoints.list(new Map());
+    expect(info).toMatchObject({ attached: true, exclusion: { reason: Reason.BANDWIDTH, detail: 'limit' } });
+    endpoints.setExclusions(excluded);
+    expect(tables.endpoints.get(1).epoch).toBe(2);
+    endpoints.setExclusions(new Map());
+    expect(tables.endpoints.get(1)).toMatchObject({ excluded: 0, epoch: 3 });
+    expect(endpoints.list(new Map())[0]).not.toHaveProperty('exclusion');
+  });
+
+  test('a pod that is excluded before it appears never is without', async () => {
+    const endpoints = make();
+    const exclusion = { pod: { namespace: pod(2).namespace, name: 'p2' }, reason: Reason.BANDWIDTH, detail: 'limit' };
+    endpoints.setExclusions(new Map([[`${pod(2).namespace}/p2`, exclusion]]));
+    await endpoints.added(pod(2));
+    const present = tables.endpoints.writes.filter(([, entry]) => (entry.flags & EndpointFlag.PRESENT) !== 0);
+    expect(present).toHaveLength(1);
+    expect(present[0]?.[1].excluded).toBe(Reason.BANDWIDTH);
   });
 
   test('removal makes the flows invalid before anything else', async () => {

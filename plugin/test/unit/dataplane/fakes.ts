@@ -65,7 +65,7 @@ export class FakeArray<V> implements ArrayTable<V> {
   }
 }
 
-const zeroEndpoint: Endpoint = { ifindex: 0, addr4: 0, flags: 0, epoch: 0, mac: new Uint8Array(6) };
+const zeroEndpoint: Endpoint = { ifindex: 0, addr4: 0, flags: 0, epoch: 0, mac: new Uint8Array(6), excluded: 0 };
 const zeroPeer: Peer = { addr4: 0, flags: 0, epoch: 0 };
 const zeroState: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n };
 export const zeroConfig: DataPlaneConfig = {
@@ -78,6 +78,9 @@ export const zeroConfig: DataPlaneConfig = {
   hz: 0,
   ctZone: 0,
   tunnelPort: 0,
+  excludedLocal: 0,
+  excludedRemote: 0,
+  paused: 0,
 };
 
 export class FakeTables implements Tables {

@@ -21,7 +21,7 @@ beforeEach(() => {
   tables = new FakeTables();
   clock = new FakeClock();
   janitor = new Janitor(tables, clock.now, 8);
-  tables.endpoints.set(1, { ifindex: 7, addr4: key.saddr, flags: 1, epoch: 1, mac: new Uint8Array(6) });
+  tables.endpoints.set(1, { ifindex: 7, addr4: key.saddr, flags: 1, epoch: 1, mac: new Uint8Array(6), excluded: 0 });
   tables.peers.set(1, { addr4: flow().nodeDaddr, flags: 3, epoch: 1 });
   tables.flows.set(key, flow({ lastTx: clock.time }));
   tables.slots.set(slotKey, slot({ lastRx: clock.time }));

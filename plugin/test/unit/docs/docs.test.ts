@@ -9,6 +9,7 @@ import type { AgentParts } from '../../../src/agent/backend.ts';
 import { metricsRegistry } from '../../../src/agent/metrics.ts';
 import { ExitCode } from '../../../src/cli/exit.ts';
 import { runProgram } from '../../../src/cli/program.ts';
+import { FEATURE_GATES, type Gate } from '../../../src/config/feature-gates.ts';
 import { parseConfig } from '../../../src/config/load.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import { DRAINED_NS } from '../../../src/dataplane/drain.ts';
@@ -52,6 +53,14 @@ describe('docs/admin.md has every', () => {
       .map(({ name, type, labelNames }) => [name, type, labelNames.join(',')]);
     const documented = table(section(admin, '## Metrics'), 'Metric');
     expect(documented.map(([name, type, label]) => [code(name), type, code(label)])).toEqual(expected);
+  });
+
+  test('feature gate', () => {
+    const documented = table(read('docs/feature-gates.md'), 'Gate').map((row) => row.map(code));
+    const gates = Object.entries<Gate>(FEATURE_GATES);
+    expect(documented).toEqual(
+      gates.map(([name, gate]) => [name, `${gate.default}`, gate.stage, gate.since, gate.what]),
+    );
   });
 
   test('exit code', () => {

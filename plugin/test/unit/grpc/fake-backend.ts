@@ -55,6 +55,7 @@ export class FakeBackend implements AdminBackend {
     kernelRelease: '6.18.0',
     uplink: { device: 'eth0', ifindex: 2, address: '192.168.77.1', mtu: 1500 },
     degradations: [],
+    exclusions: [],
     counters: [{ name: 'fast_tx', value: 9_007_199_254_740_991n }],
     reasons: [
       { reason: 0, packets: 0n },
@@ -119,7 +120,6 @@ export class FakeBackend implements AdminBackend {
         ips: ['10.10.1.2'],
         mac: '02:00:00:00:00:02',
         attached: true,
-        excluded: false,
         problem: '',
         flows: 2,
         id: 1,

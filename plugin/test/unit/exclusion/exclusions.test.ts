@@ -1,0 +1,82 @@
+import { describe, expect, test } from '@jest/globals';
+import { FEATURE_GATES, resolveGates } from '../../../src/config/feature-gates.ts';
+import { parseConfig } from '../../../src/config/load.ts';
+import { ConfigMap } from '../../../src/dataplane/config-map.ts';
+import { Reason } from '../../../src/dataplane/layout.ts';
+import { NodeExclusion } from '../../../src/dataplane/node-exclusion.ts';
+import { Exclusions, type ExclusionState } from '../../../src/exclusion/exclusions.ts';
+import { gateExclusions } from '../../../src/exclusion/gates.ts';
+import { FakeClock, FakeTables, flow, key, quiet } from '../dataplane/fakes.ts';
+
+const encryption = { scope: 'inter-node', reason: Reason.ENCRYPTION, detail: 'ipsec' } as const;
+const gate = { scope: 'node', reason: Reason.FEATURE_GATE, detail: 'off' } as const;
+const web = { pod: { namespace: 'a', name: 'web' }, reason: Reason.BANDWIDTH, detail: 'limit' };
+
+describe('exclusions', () => {
+  test('sources are put together; the first that speaks of a thing is told', () => {
+    const states: ExclusionState[] = [];
+    const exclusions = new Exclusions((state) => states.push(state));
+    const first = exclusions.source('first');
+    const second = exclusions.source('second');
+    second({ node: [encryption], pods: [web] });
+    expect(states[0]).toMatchObject({ sameNode: undefined, interNode: encryption, all: [encryption] });
+    first({ node: [gate], pods: [{ ...web, detail: 'other' }] });
+    expect(states[1]).toMatchObject({ sameNode: gate, interNode: gate, all: [gate, encryption] });
+    expect(states[1]?.pods.get('a/web')?.detail).toBe('other');
+    first({ node: [gate], pods: [{ ...web, detail: 'other' }] });
+    expect(states).toHaveLength(2);
+    first({ node: [], pods: [] });
+    expect(exclusions.state).toMatchObject({ sameNode: undefined, interNode: encryption });
+    expect(exclusions.state.pods.get('a/web')?.detail).toBe('limit');
+  });
+
+  test('traffic within the node alone', () => {
+    const exclusions = new Exclusions(() => undefined);
+    const sameNode = { ...gate, scope: 'same-node' } as const;
+    exclusions.source('x')({ node: [sameNode], pods: [] });
+    expect(exclusions.state).toMatchObject({ sameNode, interNode: undefined });
+  });
+});
+
+describe('feature gates', () => {
+  test('defaults, toggles, and names that count more', () => {
+    expect(resolveGates({})).toEqual(
+      Object.fromEntries(Object.entries(FEATURE_GATES).map(([name, value]) => [name, value.default])),
+    );
+    expect(resolveGates({ AllAlpha: true, FlowExport: false })).toMatchObject({ XMasq: true, FlowExport: false });
+    expect(resolveGates({ AllBeta: false })).toMatchObject({ XMasq: false, SameNode: false });
+  });
+
+  test('an unknown name is an error that lists the known ones', () => {
+    const text = 'nodeName: n\nclusterState: {file: /x}\nfeatureGates: {Xmasq: true}\n';
+    expect(() => parseConfig('x.yaml', text)).toThrow(/x.yaml:3: featureGates.*Xmasq.*known here: XMasq, SameNode/);
+  });
+
+  test('what they exclude', () => {
+    expect(gateExclusions(resolveGates({ XMasq: true }))).toEqual([]);
+    expect(gateExclusions(resolveGates({}))).toMatchObject([{ scope: 'node', reason: Reason.FEATURE_GATE }]);
+    expect(gateExclusions(resolveGates({ XMasq: true, SameNode: false }))).toMatchObject([{ scope: 'same-node' }]);
+  });
+});
+
+describe('the node’s exclusions', () => {
+  test('reach the programs, and end what is fast', async () => {
+    const tables = new FakeTables();
+    const clock = new FakeClock();
+    const config = new ConfigMap(tables.config, clock.now);
+    const node = new NodeExclusion({ config, tables, log: quiet, now: clock.now });
+    tables.flows.set(key, flow({}));
+    await node.apply({ sameNode: undefined, interNode: undefined });
+    expect(tables.flows.size).toBe(1);
+    await node.apply({ sameNode: undefined, interNode: encryption });
+    expect(config.get()).toMatchObject({ excludedLocal: 0, excludedRemote: Reason.ENCRYPTION });
+    expect(tables.flows.size).toBe(0);
+    tables.flows.set(key, flow({}));
+    await node.apply({ sameNode: undefined, interNode: encryption });
+    expect(tables.flows.size).toBe(1);
+    await node.apply({ sameNode: undefined, interNode: undefined });
+    expect(config.get()).toMatchObject({ excludedLocal: 0, excludedRemote: 0 });
+    node.pause(Reason.FLOW_RESTORE);
+    expect(config.get().paused).toBe(Reason.FLOW_RESTORE);
+  });
+});
