@@ -281,10 +281,13 @@ export class Peers {
     if (after !== undefined && identity(after) === identity(peer.node)) return;
     const { id, node } = peer;
     this.#invalidate(peer);
-    const kept = after === undefined ? new Map() : wantedPrefixes([{ id, podCIDRs: after.podCIDRs }]);
+    const kept: Prefixes =
+      after === undefined ? new Map<string, never>() : wantedPrefixes([{ id, podCIDRs: after.podCIDRs }]);
     for (const [text, { prefix }] of wantedPrefixes([{ id, podCIDRs: node.podCIDRs }])) {
       this.#refused.delete(text);
-      if (!kept.has(text) && this.#prefixes.delete(text)) this.#o.tables.destinations.delete(prefix);
+      if (kept.has(text) || !this.#prefixes.has(text)) continue;
+      this.#o.tables.destinations.delete(prefix);
+      this.#prefixes.delete(text);
     }
     if (after === undefined) this.#remove(peer);
   }

@@ -1,10 +1,13 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
+import { BpfError } from '../../../src/bpf/errors.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { DestKind, PeerFlag } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
 import { parsePrefix, Peers } from '../../../src/dataplane/peers.ts';
 import { formatIpv4, parseIpv4 } from '../../../src/netlink/ip.ts';
-import type { ClusterNode, ClusterState } from '../../../src/state/cluster.ts';
+import type { HashTable } from '../../../src/dataplane/ports.ts';
+import type { ClusterDiff, ClusterNode, ClusterState } from '../../../src/state/cluster.ts';
+import { diffCluster } from '../../../src/state/cluster-diff.ts';
 import { FakeClock, fakeNotes, FakeTables, quiet } from './fakes.ts';
 
 let tables: FakeTables;
@@ -128,5 +131,110 @@ describe('peers', () => {
     expect(parsePrefix('255.255.255.255/32').addr).toBe(0xffffffff);
     for (const wrong of ['10.1.2.3', '10.1.2.3/33', 'x/8', 'fd00::/64'])
       expect(() => parsePrefix(wrong)).toThrow(RangeError);
+  });
+});
+
+describe('peers by differences', () => {
+  const change = (before: ClusterNode, after: ClusterNode): ClusterDiff => ({
+    added: [],
+    changed: [{ before, after }],
+    removed: [],
+  });
+
+  /** Writes to all tables since the last call. */
+  function counter(): () => number {
+    let count = 0;
+    for (const table of [tables.peerByAddr, tables.destinations] as HashTable<unknown, unknown>[]) {
+      const set = table.set.bind(table);
+      const remove = table.delete.bind(table);
+      table.set = (...args) => {
+        count++;
+        set(...args);
+      };
+      table.delete = (key) => {
+        count++;
+        return remove(key);
+      };
+    }
+    let before = 0;
+    return () => {
+      const all = count + tables.peers.writes.length + tables.peerState.writes.length;
+      const since = all - before;
+      before = all;
+      return since;
+    };
+  }
+
+  test('leads to the same tables as whole states do', () => {
+    const states = [
+      [node(2), node(3), node(4)],
+      [node(2, { capability: { protocol: 1, incarnation: 'b' } }), node(3), node(4)],
+      [node(3, { address: '172.30.0.4' }), node(4, { address: '172.30.0.3' })],
+      [node(2, { podCIDRs: ['10.10.3.0/24'] }), node(3, { podCIDRs: ['10.10.2.0/24'] }), node(5)],
+      [node(5, { podCIDRs: ['10.10.64.0/18'] })],
+      [],
+    ].map((nodes) => state(...nodes));
+    const whole = { tables, peers: make() };
+    tables = new FakeTables();
+    notes = fakeNotes();
+    const parts = { tables, peers: make() };
+    let former: ClusterState | undefined;
+    for (const next of states) {
+      whole.peers.update(next);
+      if (former === undefined) parts.peers.update(next);
+      else parts.peers.apply(diffCluster(former, next), 'n1');
+      former = next;
+      const entries = [whole, parts].map(({ tables: { destinations, peerByAddr }, peers }) => ({
+        destinations: [...destinations.entries()].map((entry) => JSON.stringify(entry)).sort(),
+        addresses: [...peerByAddr.entries()].sort(([a], [b]) => a - b),
+        peers: peers.list(new Map()).map((peer) => ({ ...peer, epoch: peer.epoch > 0 })),
+      }));
+      expect(entries[1]).toEqual(entries[0]);
+    }
+  });
+
+  test('one change costs the same among 2 and among 40 nodes', () => {
+    const costs = [2, 40].map((size) => {
+      tables = new FakeTables();
+      notes = fakeNotes();
+      const peers = make();
+      const nodes = Array.from({ length: size }, (_, index) => node(index + 2));
+      peers.update(state(...nodes));
+      const writes = counter();
+      writes();
+      const reborn = node(2, { capability: { protocol: 1, incarnation: 'b' } });
+      peers.apply(change(node(2), reborn), 'n1');
+      const changed = writes();
+      peers.apply({ added: [], changed: [], removed: [reborn] }, 'n1');
+      const removed = writes();
+      peers.apply({ added: [node(2)], changed: [], removed: [] }, 'n1');
+      return [changed, removed, writes()];
+    });
+    expect(costs[1]).toEqual(costs[0]);
+    expect(Math.max(...costs.flat())).toBeLessThan(10);
+  });
+
+  test('this node is no peer, and what does not concern the tables writes nothing', () => {
+    const peers = make();
+    peers.update(state(node(2)));
+    const writes = counter();
+    writes();
+    peers.apply(change(node(1), node(1, { capability: { protocol: 1, incarnation: 'c' } })), 'n1');
+    expect(writes()).toBe(0);
+    expect(peers.count).toBe(1);
+  });
+
+  test('prefixes without room get it when others go', () => {
+    const peers = make();
+    const set = tables.destinations.set.bind(tables.destinations);
+    tables.destinations.set = (...args) => {
+      if (tables.destinations.size >= 4) throw new BpfError('update', 7);
+      set(...args);
+    };
+    peers.update(state(node(2), node(3)));
+    peers.apply({ added: [node(4)], changed: [], removed: [] }, 'n1');
+    expect(destinations().some((text) => text.startsWith('10.10.4.'))).toBe(false);
+    peers.apply({ added: [], changed: [], removed: [node(2)] }, 'n1');
+    expect(destinations().filter((text) => text.startsWith('10.10.4.'))).toHaveLength(2);
   });
 });
