@@ -1,5 +1,4 @@
 /** Prometheus metrics, read from the maps when they are asked for. */
-import { createServer, type Server } from 'node:http';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { readCounters, readReasons } from '../dataplane/counters.ts';
 import { reasonNames } from '../dataplane/layout.ts';
@@ -69,7 +68,7 @@ function gauges(
 /** All metrics of the sidecar, in a registry of their own. */
 export function metricsRegistry(parts: AgentParts, state: () => NodeState): Registry {
   const registry = new Registry();
-  const { tables, janitor, endpoints, peers, degradations, approvals, events, uplink } = parts;
+  const { tables, janitor, endpoints, peers, degradations, approvals, events, uplink, exclusions } = parts;
   collectDefaultMetrics({ register: registry });
   counter(
     registry,
@@ -109,35 +108,20 @@ export function metricsRegistry(parts: AgentParts, state: () => NodeState): Regi
     'Times another program was found before one of ours on the uplink',
     () => uplink.displaced,
   );
+  gauges(registry, 'xmasq_excluded_pods', 'Pods that are never accelerated, by the reason', 'reason', () =>
+    countReasons([...exclusions.state.pods.values()]),
+  );
+  gauges(registry, 'xmasq_node_exclusions', 'What excludes traffic of the whole node, by the reason', 'reason', () =>
+    countReasons(exclusions.state.all),
+  );
   return registry;
 }
 
-/**
- * Serves /metrics.
- * @param address `host:port`; IPv6 in brackets
- * @throws Error naming the address where it cannot be listened on
- */
-export async function serveMetrics(registry: Registry, address: string): Promise<Server> {
-  const split = address.lastIndexOf(':');
-  const host = address.slice(0, split).replace(/^\[(.*)\]$/, '$1');
-  const port = Number(address.slice(split + 1));
-  const server = createServer((request, response) => {
-    if (request.url !== '/metrics' || (request.method !== 'GET' && request.method !== 'HEAD')) {
-      response.writeHead(404, { 'content-type': 'text/plain' }).end('only GET /metrics is here\n');
-      return;
-    }
-    registry.metrics().then(
-      (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
-      (error: unknown) => response.writeHead(500, { 'content-type': 'text/plain' }).end(`${String(error)}\n`),
-    );
-  });
-  server.requestTimeout = 10_000;
-  server.maxConnections = 32;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(new Error(`metrics cannot be served on ${address}: ${cause.message}`, { cause })),
-    );
-    server.listen({ port, ...(host === '' ? {} : { host }) }, resolve);
-  });
-  return server;
+function countReasons(list: readonly { readonly reason: number }[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { reason } of list) {
+    const name = reasonNames[reason] ?? String(reason);
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
 }

@@ -1,5 +1,4 @@
 /** The sidecar's life: puts the parts together, feeds them with what happens, and leaves the data plane running at the end. */
-import type { Server } from 'node:http';
 import type { Config } from '../config/config.ts';
 import { tcxSupported } from '../bpf/link.ts';
 import type { RingBuffer } from '../bpf/ringbuf.ts';
@@ -24,6 +23,7 @@ import { Throttle } from '../dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
 import { Exclusions } from '../exclusion/exclusions.ts';
 import { gateExclusions } from '../exclusion/gates.ts';
+import type { NodeState } from '../grpc/backend.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
 import { Ctnetlink } from '../netlink/ctnetlink.ts';
@@ -33,8 +33,9 @@ import { conntrackTimeout } from '../netlink/sysctl.ts';
 import { StaticCluster } from '../state/static-cluster.ts';
 import { Backend, type AgentParts } from './backend.ts';
 import type { BpfFiles } from './bpf-files.ts';
+import { serveHttp } from './http.ts';
 import { lockDirectory } from './lock.ts';
-import { metricsRegistry, serveMetrics } from './metrics.ts';
+import { metricsRegistry } from './metrics.ts';
 import { requireCapabilities, requireConntrack, RequirementError } from './requirements.ts';
 import { VERSION } from './version.ts';
 
@@ -247,10 +248,9 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
 
   const backend = new Backend(parts);
   if (config.metrics.address !== undefined) {
-    const server: Server = await serveMetrics(
-      metricsRegistry(parts, () => backend.state()),
-      config.metrics.address,
-    );
+    const state = (): NodeState => backend.state();
+    const { address } = config.metrics;
+    const server = await serveHttp({ address, registry: metricsRegistry(parts, state), state });
     closers.add(() => {
       server.closeAllConnections();
       server.close();

@@ -1,6 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import type { AgentParts } from '../../../src/agent/backend.ts';
-import { metricsRegistry, serveMetrics } from '../../../src/agent/metrics.ts';
+import { serveHttp } from '../../../src/agent/http.ts';
+import { metricsRegistry } from '../../../src/agent/metrics.ts';
+import type { NodeState } from '../../../src/grpc/backend.ts';
 import { Counter, Reason } from '../../../src/dataplane/layout.ts';
 
 /** What the metrics read of the parts. */
@@ -25,6 +27,9 @@ function parts(): AgentParts {
     approvals: { sizes: { granted: 5, wanted: 0 }, counts: { granted: 9 } },
     events: { counts: new Map([['black_hole', 1]]) },
     uplink: { displaced: 0 },
+    exclusions: {
+      state: { all: [{ reason: Reason.ENCRYPTION }], pods: new Map([['a/b', { reason: Reason.BANDWIDTH }]]) },
+    },
   };
   return fake as unknown as AgentParts;
 }
@@ -41,6 +46,8 @@ describe('metrics', () => {
       'xmasq_map_entries{map="flows"} 3',
       'xmasq_map_capacity{map="flows"} 1024',
       'xmasq_endpoints 4',
+      'xmasq_excluded_pods{reason="bandwidth"} 1',
+      'xmasq_node_exclusions{reason="encryption"} 1',
       'xmasq_peers_alive 1',
       'xmasq_state{state="ready"} 1',
       'xmasq_state{state="drained"} 0',
@@ -55,15 +62,23 @@ describe('metrics', () => {
 
   test('are served on the address, and only there', async () => {
     const registry = metricsRegistry(parts(), () => 'ready');
-    const server = await serveMetrics(registry, '127.0.0.1:0');
+    let state: NodeState = 'starting';
+    const options = { registry, state: () => state };
+    const server = await serveHttp({ ...options, address: '127.0.0.1:0' });
     const address = server.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
     try {
       const good = await fetch(`http://127.0.0.1:${port}/metrics`);
       expect([good.status, good.headers.get('content-type')]).toEqual([200, registry.contentType]);
       expect(await good.text()).toContain('xmasq_endpoints 4');
-      expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(404);
-      await expect(serveMetrics(registry, `127.0.0.1:${port}`)).rejects.toThrow(
+      const status = async (path: string): Promise<number> => (await fetch(`http://127.0.0.1:${port}${path}`)).status;
+      expect(await status('/')).toBe(404);
+      expect([await status('/healthz'), await status('/readyz')]).toEqual([200, 503]);
+      state = 'degraded';
+      expect(await status('/readyz')).toBe(200);
+      state = 'drained';
+      expect([await status('/healthz'), await status('/readyz')]).toEqual([200, 503]);
+      await expect(serveHttp({ ...options, address: `127.0.0.1:${port}` })).rejects.toThrow(
         /cannot be served on 127.0.0.1:.*EADDRINUSE/,
       );
     } finally {

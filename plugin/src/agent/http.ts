@@ -1,0 +1,61 @@
+/** The HTTP server of metrics and health, for Prometheus and the kubelet. No authentication: choose a local address. */
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { Registry } from 'prom-client';
+import type { NodeState } from '../grpc/backend.ts';
+
+export interface HttpOptions {
+  /** `host:port`; IPv6 in brackets; no host: all addresses. */
+  readonly address: string;
+  readonly registry: Registry;
+  readonly state: () => NodeState;
+}
+
+/** States in which the node does its part, or all of it that it may. */
+const READY: ReadonlySet<NodeState> = new Set(['ready', 'degraded']);
+
+/**
+ * Serves `/metrics`; `/healthz`: 200 while the process answers; `/readyz`: 200 if the state is ready or degraded, 503 with
+ * the state otherwise.
+ * @throws Error that names the address where it cannot be listened on
+ */
+export async function serveHttp({ address, registry, state }: HttpOptions): Promise<Server> {
+  const split = address.lastIndexOf(':');
+  const host = address.slice(0, split).replace(/^\[(.*)\]$/, '$1');
+  const port = Number(address.slice(split + 1));
+  const server = createServer(answer(registry, state));
+  server.requestTimeout = 10_000;
+  server.maxConnections = 32;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(new Error(`metrics and health cannot be served on ${address}: ${cause.message}`, { cause })),
+    );
+    server.listen({ port, ...(host === '' ? {} : { host }) }, resolve);
+  });
+  return server;
+}
+
+const TEXT = { 'content-type': 'text/plain' };
+
+function answer(registry: Registry, state: () => NodeState): RequestListener {
+  return (request, response) => {
+    const path = request.method === 'GET' || request.method === 'HEAD' ? request.url : undefined;
+    switch (path) {
+      case '/metrics':
+        registry.metrics().then(
+          (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
+          (error: unknown) => response.writeHead(500, TEXT).end(`${String(error)}\n`),
+        );
+        return;
+      case '/healthz':
+        response.writeHead(200, TEXT).end('ok\n');
+        return;
+      case '/readyz': {
+        const now = state();
+        response.writeHead(READY.has(now) ? 200 : 503, TEXT).end(`${now}\n`);
+        return;
+      }
+      default:
+        response.writeHead(404, TEXT).end('only GET /metrics, /healthz and /readyz are here\n');
+    }
+  };
+}
