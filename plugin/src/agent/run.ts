@@ -22,7 +22,7 @@ import type { Program, ProgramName } from '../dataplane/programs.ts';
 import { Throttle } from '../dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
 import { Exclusions } from '../exclusion/exclusions.ts';
-import { gateExclusions } from '../exclusion/gates.ts';
+import { gateExclusions } from './gate-exclusions.ts';
 import type { NodeState } from '../grpc/backend.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';

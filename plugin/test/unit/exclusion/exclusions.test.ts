@@ -5,7 +5,7 @@ import { ConfigMap } from '../../../src/dataplane/config-map.ts';
 import { Reason } from '../../../src/dataplane/layout.ts';
 import { NodeExclusion } from '../../../src/dataplane/node-exclusion.ts';
 import { Exclusions, type ExclusionState } from '../../../src/exclusion/exclusions.ts';
-import { gateExclusions } from '../../../src/exclusion/gates.ts';
+import { gateExclusions } from '../../../src/agent/gate-exclusions.ts';
 import { FakeClock, FakeTables, flow, key, quiet } from '../dataplane/fakes.ts';
 
 const encryption = { scope: 'inter-node', reason: Reason.ENCRYPTION, detail: 'ipsec' } as const;

@@ -1,7 +1,7 @@
 /** What the feature gates exclude. */
 import type { FeatureGates, GateName } from '../config/feature-gates.ts';
 import { Reason } from '../dataplane/layout.ts';
-import type { NodeExclusion, NodeScope } from './exclusions.ts';
+import type { NodeExclusion, NodeScope } from '../exclusion/exclusions.ts';
 
 /** Gates without which something must stay slow. */
 const SCOPES: readonly (readonly [GateName, NodeScope])[] = [
