@@ -98,6 +98,23 @@ describe('frames', () => {
     });
   });
 
+  test('inside Geneve are decoded too, behind its options; other versions and payloads are not', () => {
+    const inner = withChecksums(hex(ping));
+    const geneve = (header: string): Buffer => {
+      const length = (extra: number): string => (extra + 16 + inner.length).toString(16).padStart(4, '0');
+      const ip = `4500${length(24)} 00004000 40110000 ac1e0001 ac1e0002`;
+      return Buffer.concat([hex(`${ethernet} ${ip} c000 17c1 ${length(4)} 0000 ${header} 00000500 00000000`), inner]);
+    };
+    expect(decodeFrame(geneve('01006558'))).toMatchObject({
+      l4: { dport: 6081 },
+      vni: 5,
+      inner: { ip: { src: '10.10.1.2' }, l4: { icmpType: 8, checksumValid: true } },
+    });
+    for (const header of ['c1006558', '01000800', '3f006558']) {
+      expect(decodeFrame(geneve(header)).inner?.ip).toBeUndefined();
+    }
+  });
+
   test('CRC32c of the check string of its definition', () => {
     expect(crc32c(Buffer.from('123456789'))).toBe(0xe3069283);
   });

@@ -145,6 +145,12 @@ export interface Conntrack {
   setTimeouts(timeouts: ConntrackTimeouts): Promise<void>;
 }
 
+/** Encapsulation and UDP port of a slow path. */
+export interface Tunnel {
+  readonly type: 'vxlan' | 'geneve';
+  readonly port: number;
+}
+
 /** A node. `address` is its transport address and `device` the uplink. */
 export interface Node extends Place {
   /** 1-based. */
@@ -156,6 +162,8 @@ export interface Node extends Place {
   /** Names of the devices of the slow path. */
   readonly gatewayDevice: string;
   readonly tunnelDevice: string;
+  /** How the slow path encapsulates. */
+  readonly tunnel: Tunnel;
   /** Where this node's programs, links and maps are pinned. Not created by the lab, removed by `down()`. */
   readonly pinDir: string;
   /** A directory of its own for sockets and state of this node's processes. */
@@ -269,7 +277,7 @@ export const ANTREA = {
  */
 export const TIME_FACTOR = Math.max(1, Number(process.env['XMASQ_TIME_FACTOR'] ?? '1') || 1);
 
-/** Overhead of VXLAN over IPv4: outer Ethernet, IP, UDP, VXLAN headers less the outer Ethernet that MTU does not count. */
+/** Overhead of VXLAN, or Geneve without options, over IPv4: IP, UDP and tunnel headers, and the inner Ethernet. */
 export const TUNNEL_OVERHEAD = 50;
 
 /** The element, or a LabError that says which index of what is missing. */

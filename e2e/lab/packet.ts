@@ -1,4 +1,4 @@
-/** Decodes Ethernet frames: IPv4 with TCP, UDP, ICMP, SCTP, and the frame inside a VXLAN packet. */
+/** Decodes Ethernet frames: IPv4 with TCP, UDP, ICMP, SCTP, and the frame inside a VXLAN or Geneve packet. */
 import { createHash } from 'node:crypto';
 
 /** IPv4 header fields. Numbers are in host order, addresses dotted. */
@@ -48,9 +48,9 @@ export interface Packet {
   /** Undefined if the frame is not IPv4. */
   readonly ip: Ipv4Fields | undefined;
   readonly l4: TransportFields | undefined;
-  /** VXLAN network identifier, if this is UDP to port 4789 with a VXLAN header. */
+  /** Network identifier, if this is UDP to port 4789 with a VXLAN header, or to 6081 with a Geneve header. */
   readonly vni: number | undefined;
-  /** The frame inside the VXLAN packet. */
+  /** The frame inside the tunnel packet. */
   readonly inner: Packet | undefined;
 }
 
@@ -59,8 +59,12 @@ export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, sctp: 132, ah: 51 } as const;
 
 const ETHER_HEADER = 14;
 const ETHERTYPE_IPV4 = 0x0800;
+/** Transparent Ethernet bridging: what Geneve says of an Ethernet frame. */
+const ETHERTYPE_ETHERNET = 0x6558;
 const VXLAN_PORT = 4789;
-const VXLAN_HEADER = 8;
+const GENEVE_PORT = 6081;
+/** Both headers, without Geneve's options. */
+const TUNNEL_HEADER = 8;
 
 /** Decodes a frame; what is cut off or not understood is undefined, never an error. */
 export function decodeFrame(frame: Buffer): Packet {
@@ -83,11 +87,19 @@ export function decodeFrame(frame: Buffer): Packet {
   const complete = packet.length >= ip.length;
   if (ip.fragmentOffset !== 0) return { ...base, ip };
   const l4 = decodeTransport(ip, segment, complete && !ip.mf, packet);
-  const vxlan = l4?.dport === VXLAN_PORT && ip.proto === IPPROTO.udp ? segment.subarray(8) : undefined;
-  if (vxlan === undefined || vxlan.length < VXLAN_HEADER || (vxlan.readUInt8(0) & 0x08) === 0) {
-    return { ...base, ip, l4 };
-  }
-  return { ...base, ip, l4, vni: vxlan.readUIntBE(4, 3), inner: decodeFrame(vxlan.subarray(VXLAN_HEADER)) };
+  const tunnel = ip.proto === IPPROTO.udp ? segment.subarray(8) : Buffer.alloc(0);
+  const headerLength = tunnelHeaderLength(l4?.dport, tunnel);
+  if (headerLength === undefined || tunnel.length < headerLength) return { ...base, ip, l4 };
+  return { ...base, ip, l4, vni: tunnel.readUIntBE(4, 3), inner: decodeFrame(tunnel.subarray(headerLength)) };
+}
+
+/** Length of the tunnel header that a UDP payload begins with; undefined if it is none with an Ethernet frame inside. */
+function tunnelHeaderLength(port: number | undefined, payload: Buffer): number | undefined {
+  if (payload.length < TUNNEL_HEADER) return undefined;
+  const first = payload.readUInt8(0);
+  if (port === VXLAN_PORT) return (first & 0x08) !== 0 ? TUNNEL_HEADER : undefined;
+  const geneve = port === GENEVE_PORT && first >> 6 === 0 && payload.readUInt16BE(2) === ETHERTYPE_ETHERNET;
+  return geneve ? TUNNEL_HEADER + (first & 0x3f) * 4 : undefined;
 }
 
 /** The Internet checksum (RFC 1071) of the bytes plus `initial`, complemented; 0 over data with a right checksum. */

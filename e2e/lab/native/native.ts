@@ -7,11 +7,12 @@ import { UPLINK, newLabId, planNode } from './addressing.ts';
 import type { NodePlan } from './addressing.ts';
 import { inNamespace, listNamespaces, processesIn, removeNamespaces } from './namespaces.ts';
 import { NativeNode } from './node.ts';
+import type { NodeOptions } from './node.ts';
 import { NativePlace } from './place.ts';
 import type { LabContext } from './place.ts';
 import { NativePolicy } from './policy.ts';
 import { ProcessTable, run } from './process.ts';
-import { addNamespace, addVeth, nodeScript, routerScript, switchScript, underlayPort } from './setup.ts';
+import { addNamespace, addVeth, routerScript, switchScript, underlayPort } from './setup.ts';
 import {
   toolPath,
   labDir,
@@ -29,8 +30,27 @@ const BPFFS_MAGIC = 0xcafe4a11;
 const MAX_NODES = 16;
 const MAX_PODS = 200;
 
+/** What a lab on another slow path makes otherwise: its nodes and its policy. */
+export interface SlowPath<N extends NativeNode, P extends Policy> {
+  node(context: LabContext, plan: NodePlan, options: NodeOptions): N;
+  policy(nodes: readonly N[]): P;
+}
+
+const BRIDGE: SlowPath<NativeNode, Policy> = {
+  node: (context, plan, options) => new NativeNode(context, plan, options),
+  policy: (nodes) => new NativePolicy(nodes),
+};
+
 /** Builds a lab; on failure everything made so far is removed. Needs root. Sweeps up after labs that were lost. */
-export async function up(options: LabOptions = {}): Promise<NativeLab> {
+export function up(options: LabOptions = {}): Promise<NativeLab> {
+  return upOn(BRIDGE, options);
+}
+
+/** As `up`, on another slow path. */
+export async function upOn<N extends NativeNode, P extends Policy>(
+  slowPath: SlowPath<N, P>,
+  options: LabOptions,
+): Promise<NativeLab<N, P>> {
   const count = bounded('nodes', options.nodes ?? 2, 1, MAX_NODES);
   const podsPerNode = bounded('podsPerNode', options.podsPerNode ?? 2, 0, MAX_PODS);
   const mtu = bounded('mtu', options.mtu ?? 1500, 600, 65535);
@@ -42,12 +62,11 @@ export async function up(options: LabOptions = {}): Promise<NativeLab> {
 
   const plans = Array.from({ length: count }, (_, i) => planNode(id, i + 1, mtu, routed));
   const context: LabContext = { dir: labDir(id), processes: new ProcessTable(labDir(id)) };
-  const nodes = plans.map(
-    (plan) =>
-      new NativeNode(context, plan, {
-        pinDir: join(BPFFS, `${id}-${plan.name}`),
-        spoofGuard: options.spoofGuard ?? false,
-      }),
+  const nodes = plans.map((plan) =>
+    slowPath.node(context, plan, {
+      pinDir: join(BPFFS, `${id}-${plan.name}`),
+      spoofGuard: options.spoofGuard ?? false,
+    }),
   );
   saveState({
     id,
@@ -57,7 +76,11 @@ export async function up(options: LabOptions = {}): Promise<NativeLab> {
     created: new Date().toISOString(),
   });
   const underlayNamespace = routed || count !== 2 ? `${id}-u` : undefined;
-  const lab = new NativeLab(id, context, nodes, underlay(context, plans, underlayNamespace, routed));
+  const lab = new NativeLab(id, context, {
+    nodes,
+    policy: slowPath.policy(nodes),
+    underlay: underlay(context, plans, underlayNamespace, routed),
+  });
   try {
     await build(lab, plans, {
       underlayNamespace,
@@ -117,24 +140,24 @@ export function residue(lab: Pick<NativeLab, 'id' | 'nodes'>): string[] {
   ];
 }
 
-export class NativeLab implements Lab {
+export class NativeLab<N extends NativeNode = NativeNode, P extends Policy = Policy> implements Lab {
   readonly id: string;
   readonly dir: string;
-  readonly nodes: readonly NativeNode[];
-  readonly policy: Policy;
+  readonly nodes: readonly N[];
+  readonly policy: P;
   readonly underlay: NativeUnderlay;
   readonly #context: LabContext;
 
-  constructor(id: string, context: LabContext, nodes: readonly NativeNode[], underlay: NativeUnderlay) {
+  constructor(id: string, context: LabContext, parts: Pick<NativeLab<N, P>, 'nodes' | 'policy' | 'underlay'>) {
     this.id = id;
     this.dir = context.dir;
-    this.nodes = nodes;
-    this.policy = new NativePolicy(nodes);
-    this.underlay = underlay;
+    this.nodes = parts.nodes;
+    this.policy = parts.policy;
+    this.underlay = parts.underlay;
     this.#context = context;
   }
 
-  node(i: number): NativeNode {
+  node(i: number): N {
     return at(this.nodes, i, 'node');
   }
 
@@ -189,14 +212,11 @@ async function build(lab: NativeLab, plans: readonly NodePlan[], options: BuildO
   });
   const underlayScript = options.routed ? routerScript(plans) : switchScript(plans);
   await Promise.all([
-    ...plans.map((plan) =>
-      run(inNamespace(plan.namespace, ['sh', '-e']), plan.name, {
-        input: nodeScript(
-          plan,
-          plans.filter((peer) => peer !== plan),
-          options.hostConntrack,
-        ),
-      }),
+    ...lab.nodes.map((node) =>
+      node.start(
+        plans.filter((peer) => peer.index !== node.index),
+        options.hostConntrack,
+      ),
     ),
     ...(options.underlayNamespace === undefined
       ? []

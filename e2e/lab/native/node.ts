@@ -1,8 +1,8 @@
 /** A node: a namespace with an uplink, the slow path, and pods. */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { LabError, at } from '../lab.ts';
-import type { AddPodOptions, Conntrack, OffloadFlags, Pod } from '../lab.ts';
+import { ANTREA, LabError, at } from '../lab.ts';
+import type { AddPodOptions, Conntrack, OffloadFlags, Pod, Tunnel } from '../lab.ts';
 import { GATEWAY_DEVICE, POD_DEVICE, TUNNEL_DEVICE, UPLINK, planPod } from './addressing.ts';
 import type { NodePlan, PodPlan } from './addressing.ts';
 import { NativeConntrack } from './conntrack.ts';
@@ -12,16 +12,22 @@ import type { LabContext } from './place.ts';
 import { NativePod } from './pod.ts';
 import type { PodHost } from './pod.ts';
 import { run } from './process.ts';
-import { addNamespace, addVeth, podHostScript, podScript, sysctls } from './setup.ts';
+import { addNamespace, addVeth, nodeScript, podHostScript, podScript, sysctls } from './setup.ts';
 
 const LAST_POD_ADDRESS = 250;
+
+export interface NodeOptions {
+  readonly pinDir: string;
+  readonly spoofGuard: boolean;
+}
 
 export class NativeNode extends NativePlace implements PodHost {
   readonly index: number;
   readonly podCidr: string;
   readonly gateway: string;
-  readonly gatewayDevice = GATEWAY_DEVICE;
-  readonly tunnelDevice = TUNNEL_DEVICE;
+  readonly gatewayDevice: string = GATEWAY_DEVICE;
+  readonly tunnelDevice: string = TUNNEL_DEVICE;
+  readonly tunnel: Tunnel = { type: 'vxlan', port: ANTREA.vxlanPort };
   readonly pinDir: string;
   readonly socketDir: string;
   readonly conntrack: Conntrack;
@@ -32,7 +38,7 @@ export class NativeNode extends NativePlace implements PodHost {
   readonly #addresses = new Set<string>();
   #sandboxes = 0;
 
-  constructor(context: LabContext, plan: NodePlan, options: { pinDir: string; spoofGuard: boolean }) {
+  constructor(context: LabContext, plan: NodePlan, options: NodeOptions) {
     super(context, {
       name: plan.name,
       namespace: plan.namespace,
@@ -113,17 +119,27 @@ export class NativeNode extends NativePlace implements PodHost {
     );
   }
 
+  /** Sets the node and its slow path up; the uplink exists already. */
+  async start(peers: readonly NodePlan[], hostConntrack: boolean): Promise<void> {
+    await this.exec(['sh', '-e'], { input: nodeScript(this.#plan, peers, hostConntrack) });
+  }
+
   /** Takes pods into service whose devices exist. */
   async startPods(pods: readonly PodPlan[]): Promise<void> {
     if (pods.length === 0) return;
-    const hostScript = pods.map((pod) => podHostScript(this.#plan, pod, this.#spoofGuard)).join('');
     await Promise.all([
-      this.exec(['sh', '-e'], { input: hostScript }),
+      this.connectPods(pods),
       ...pods.map((pod) =>
         run(inNamespace(pod.namespace, ['sh', '-e']), pod.name, { input: podScript(this.#plan, pod) }),
       ),
     ]);
     for (const pod of pods) this.#pods.push(new NativePod(this.#context, this, pod, this.#plan.podMtu));
+  }
+
+  /** Connects the pods' host devices to the slow path. */
+  protected async connectPods(pods: readonly PodPlan[]): Promise<void> {
+    const script = pods.map((pod) => podHostScript(this.#plan, pod, this.#spoofGuard)).join('');
+    await this.exec(['sh', '-e'], { input: script });
   }
 
   /** Removes what this node's processes pinned. */

@@ -112,16 +112,16 @@ export function switchScript(nodes: readonly NodePlan[]): string {
   );
 }
 
-/* IPv6 off: no router solicitations or multicast reports in the captures. */
-const COMMON_SYSCTLS: Readonly<Record<string, number>> = {
+/** IPv6 off: no router solicitations or multicast reports in the captures. */
+export const COMMON_SYSCTLS: Readonly<Record<string, number>> = {
   'net/ipv6/conf/all/disable_ipv6': 1,
   'net/ipv6/conf/default/disable_ipv6': 1,
   'net/ipv4/conf/all/send_redirects': 0,
   'net/ipv4/conf/default/send_redirects': 0,
 };
 
-/* The strictest of `all` and the device counts: every device needs it, those made later take it from `default`. */
-const LOOSE_REVERSE_PATH = 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >"$f"; done\n';
+/** The strictest of `all` and the device counts: every device needs it, those made later take it from `default`. */
+export const LOOSE_REVERSE_PATH = 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >"$f"; done\n';
 
 /** Shell lines that set kernel parameters of the namespace they run in. */
 export function sysctls(values: Readonly<Record<string, string | number>>): string {
@@ -130,10 +130,12 @@ export function sysctls(values: Readonly<Record<string, string | number>>): stri
     .join('');
 }
 
-function batch(program: 'ip' | 'bridge', lines: readonly string[]): string {
+/** Shell text that runs these lines as one batch of a program. */
+export function batch(program: 'ip' | 'bridge', lines: readonly string[]): string {
   return lines.length === 0 ? '' : hereDocument(`${program} -batch -`, `${lines.join('\n')}\n`);
 }
 
-function hereDocument(command: string, text: string): string {
+/** Shell text that runs a command with this text as its input. */
+export function hereDocument(command: string, text: string): string {
   return `${command} <<'END_OF_INPUT'\n${text}END_OF_INPUT\n`;
 }
