@@ -1,0 +1,126 @@
+/** Open vSwitch of one node: its ovsdb-server and ovs-vswitchd, with directories of their own, and the tools to ask them. */
+import { mkdirSync } from 'node:fs';
+import { uptime } from 'node:os';
+import { join } from 'node:path';
+import { TIME_FACTOR, eventually, sleep } from '../lab.ts';
+import type { Node, Proc } from '../lab.ts';
+import { ovsBinaries } from '../openvswitch.ts';
+import type { OvsBinaries } from '../openvswitch.ts';
+import { BRIDGE } from './names.ts';
+import { initialSettings } from './rows.ts';
+
+/** Debian's 3.1.0 reads 0 processors on a machine younger than this, and then never serves an upcall. */
+const YOUNGEST_MACHINE_SECONDS = 11;
+const TOOL_TIMEOUT_MS = 30_000;
+/** ovs-vsctl waits for ovs-vswitchd to do what it wrote. */
+const VSCTL_SECONDS = 25 * TIME_FACTOR;
+
+/** What a node has to offer the daemons. */
+type Host = Pick<Node, 'exec' | 'spawn' | 'name'>;
+
+export class OvsDaemons {
+  /** Run directory: `db.sock`, `br-int.mgmt`; stands for /var/run/antrea/openvswitch of a real node. */
+  readonly runDir: string;
+  readonly #host: Host;
+  readonly #binaries: OvsBinaries;
+  #server: Proc | undefined;
+  #switch: Proc | undefined;
+
+  private constructor(host: Host, directory: string, binaries: OvsBinaries) {
+    this.#host = host;
+    this.runDir = join(directory, 'openvswitch');
+    this.#binaries = binaries;
+  }
+
+  /**
+   * Makes an empty database and starts both daemons in the node's network namespace; they wait for flows.
+   * @throws Error when Open vSwitch's programs cannot be fetched; LabError when a daemon does not start
+   */
+  static async start(host: Host, directory: string): Promise<OvsDaemons> {
+    const daemons = new OvsDaemons(host, directory, await ovsBinaries());
+    mkdirSync(daemons.runDir, { recursive: true });
+    await daemons.#tool(['ovsdb-tool', 'create', join(daemons.runDir, 'conf.db'), daemons.#binaries.schema]);
+    await daemons.startServer();
+    await daemons.vsctl(['--no-wait', 'init']);
+    await daemons.vsctl(['--no-wait', ...initialSettings()]);
+    await daemons.startSwitch();
+    return daemons;
+  }
+
+  /** Path of the database's socket. */
+  get database(): string {
+    return join(this.runDir, 'db.sock');
+  }
+
+  /** Starts ovsdb-server and waits until it answers. */
+  async startServer(): Promise<void> {
+    this.#server = await this.#spawn('ovsdb-server', [
+      ...[
+        join(this.runDir, 'conf.db'),
+        `--remote=punix:${this.database}`,
+        '--no-chdir',
+        '-vconsole:info',
+        '-vfile:off',
+      ],
+    ]);
+    await eventually(
+      `ovsdb-server of ${this.#host.name}`,
+      async () => (await this.#tool(['ovsdb-client', 'list-dbs', `unix:${this.database}`], false)) !== undefined,
+    );
+  }
+
+  /** Starts ovs-vswitchd. It forwards nothing before the first flows, if the database says so. */
+  async startSwitch(): Promise<void> {
+    const young = YOUNGEST_MACHINE_SECONDS - uptime();
+    if (young > 0) await sleep(young * 1000);
+    this.#switch = await this.#spawn('ovs-vswitchd', [
+      ...[`unix:${this.database}`, '--no-chdir', '-vconsole:info', '-vfile:off'],
+    ]);
+  }
+
+  /** Ends ovsdb-server; the switch goes on. */
+  async stopServer(): Promise<void> {
+    await this.#server?.stop();
+  }
+
+  /** Ends ovs-vswitchd; what the kernel's datapath knows stays in force. */
+  async stopSwitch(): Promise<void> {
+    await this.#switch?.stop();
+  }
+
+  /** Runs ovs-vsctl and returns its output. */
+  async vsctl(args: readonly string[]): Promise<string> {
+    const argv = ['ovs-vsctl', `--db=unix:${this.database}`, `--timeout=${VSCTL_SECONDS}`, ...args];
+    return (await this.#tool(argv)) ?? '';
+  }
+
+  /** Runs a command of ovs-ofctl on the bridge and returns its output; `input` stands for a file named `-`. */
+  async ofctl(command: readonly string[], args: readonly string[] = [], input?: string): Promise<string> {
+    const argv = ['ovs-ofctl', '-O', 'OpenFlow15', ...command, `unix:${join(this.runDir, `${BRIDGE}.mgmt`)}`, ...args];
+    return (await this.#tool(argv, true, input)) ?? '';
+  }
+
+  /** Every table of the database as `ovsdb-client` prints it in JSON. */
+  async dumpDatabase(): Promise<string> {
+    const argv = ['ovsdb-client', '--format=json', 'dump', `unix:${this.database}`, 'Open_vSwitch'];
+    return (await this.#tool(argv)) ?? '';
+  }
+
+  async #tool(argv: readonly string[], check = true, input?: string): Promise<string | undefined> {
+    const options = { check, timeoutMs: TOOL_TIMEOUT_MS, ...(input === undefined ? {} : { input }) };
+    const { code, stdout } = await this.#host.exec(['env', ...this.#environment(), ...argv], options);
+    return code === 0 ? stdout : undefined;
+  }
+
+  #spawn(program: string, args: readonly string[]): Promise<Proc> {
+    return this.#host.spawn(['env', ...this.#environment(), program, ...args], {
+      name: `${this.#host.name}-${program}`,
+    });
+  }
+
+  #environment(): string[] {
+    const { runDir } = this;
+    const own = { OVS_RUNDIR: runDir, OVS_LOGDIR: runDir, OVS_DBDIR: runDir, OVS_SYSCONFDIR: runDir };
+    return Object.entries({ ...this.#binaries.env, ...own }).map(([key, value]) => `${key}=${value}`);
+  }
+}

@@ -1,0 +1,142 @@
+/** A node whose slow path is Open vSwitch's kernel datapath with Geneve, and Antrea's pipeline. */
+import { LabError } from '../lab.ts';
+import type { Pod, Tunnel } from '../lab.ts';
+import type { NodePlan, PodPlan } from '../native/addressing.ts';
+import { NativeNode } from '../native/node.ts';
+import type { NodeOptions } from '../native/node.ts';
+import type { LabContext } from '../native/place.ts';
+import { batch } from '../native/setup.ts';
+import { OvsDaemons } from './daemons.ts';
+import { BRIDGE, GATEWAY, GENEVE_PORT, TUNNEL, TUNNEL_DEVICE } from './names.ts';
+import { baseFlows, cookieMatch, podFlows } from './pipeline.ts';
+import { bridgeRows, deletePodRows, flowsRestored, podRows, roundRow } from './rows.ts';
+import { serviceFlows } from './services.ts';
+import type { ClusterIpService } from './services.ts';
+import { gatewayScript, hostScript } from './setup.ts';
+
+/** What of Open vSwitch's state must be equal before and after, if nobody has written to it. */
+export interface OvsState {
+  readonly flows: string;
+  readonly groups: string;
+  readonly meters: string;
+  /** Rows of each table without the columns that count by themselves. */
+  readonly database: unknown;
+}
+
+export class OvsNode extends NativeNode {
+  override readonly gatewayDevice: string = GATEWAY;
+  override readonly tunnelDevice: string = TUNNEL_DEVICE;
+  override readonly tunnel: Tunnel = { type: 'geneve', port: GENEVE_PORT };
+  readonly #plan: NodePlan;
+  readonly #ofports = new Map<string, number>();
+  #daemons: OvsDaemons | undefined;
+  #services = 0;
+
+  /** The pipeline always guards against spoofing, whatever the options say. */
+  constructor(context: LabContext, plan: NodePlan, options: NodeOptions) {
+    super(context, plan, options);
+    this.#plan = plan;
+  }
+
+  /** The node's Open vSwitch. */
+  get ovs(): OvsDaemons {
+    if (this.#daemons === undefined) throw new LabError(`Open vSwitch of ${this.name} was not started`);
+    return this.#daemons;
+  }
+
+  override async start(peers: readonly NodePlan[], hostConntrack: boolean): Promise<void> {
+    await this.exec(['sh', '-e'], { input: hostScript(this.#plan, hostConntrack) });
+    this.#daemons = await OvsDaemons.start(this, this.socketDir);
+    await this.ovs.vsctl(bridgeRows(this.#plan));
+    await this.exec(['sh', '-e'], { input: gatewayScript(this.#plan, peers) });
+    await this.ovs.ofctl(['--bundle', 'replace-flows'], ['-'], lines(baseFlows(this.#plan, peers)));
+    // Nothing is flooded into a tunnel that has no destination.
+    await this.ovs.ofctl(['mod-port'], [TUNNEL, 'no-flood']);
+    await this.ovs.vsctl([...flowsRestored(), '--', ...roundRow()]);
+  }
+
+  /** As antrea-agent does it: the pod's flows go, then its port, then its device. */
+  override async deletePod(pod: Pod): Promise<void> {
+    const device = pod.endpoint.ifName;
+    const ofport = this.#ofports.get(device);
+    if (ofport === undefined) throw new LabError(`${this.name} has no pod ${pod.name} (deleted before?)`);
+    await this.deleteFlows(cookieMatch('pod', ofport));
+    await this.ovs.vsctl(deletePodRows(device));
+    this.#ofports.delete(device);
+    await super.deletePod(pod);
+  }
+
+  async addFlows(flows: readonly string[]): Promise<void> {
+    if (flows.length > 0) await this.ovs.ofctl(['--bundle', 'add-flows'], ['-'], lines(flows));
+  }
+
+  /** Deletes the flows that match (an ovs-ofctl flow match). */
+  async deleteFlows(match: string): Promise<void> {
+    await this.ovs.ofctl(['del-flows'], [match]);
+  }
+
+  /** Adds a Service for connections that begin on this node. */
+  async addService(service: ClusterIpService): Promise<void> {
+    this.#services += 1;
+    const { group, flows } = serviceFlows(service, this.#services);
+    await this.ovs.ofctl(['add-group'], [group]);
+    await this.addFlows(flows);
+  }
+
+  /** Flows, groups, meters and database as they are now. */
+  async ovsState(): Promise<OvsState> {
+    const [flows, groups, meters, database] = await Promise.all([
+      this.ovs.ofctl(['--no-stats', 'dump-flows']),
+      this.ovs.ofctl(['dump-groups']),
+      this.ovs.ofctl(['dump-meters']),
+      this.ovs.dumpDatabase(),
+    ]);
+    return { flows, groups: body(groups), meters: body(meters), database: withoutStatistics(database) };
+  }
+
+  protected override async connectPods(pods: readonly PodPlan[]): Promise<void> {
+    const up = pods.map((pod) => `link set ${pod.hostDevice} mtu ${this.#plan.podMtu} up`);
+    await this.exec(['sh', '-e'], { input: batch('ip', up) });
+    await this.ovs.vsctl(podRows(pods));
+    const answer = await this.ovs.vsctl(['--format=json', '--columns=name,ofport', 'list', 'Interface']);
+    const { data } = JSON.parse(answer) as { data: (readonly [string, unknown])[] };
+    const ofports = new Map(data);
+    const flows = pods.flatMap((pod) => {
+      const ofport = ofports.get(pod.hostDevice);
+      if (typeof ofport !== 'number' || ofport < 0) {
+        throw new LabError(`${this.name}: ${BRIDGE} has no port for ${pod.hostDevice}: ${answer}`);
+      }
+      this.#ofports.set(pod.hostDevice, ofport);
+      return podFlows(this.#plan, pod, ofport);
+    });
+    await this.addFlows(flows);
+  }
+}
+
+function lines(flows: readonly string[]): string {
+  return flows.map((each) => `${each}\n`).join('');
+}
+
+/* The first line of a reply holds a transaction number. */
+function body(reply: string): string {
+  return reply.replace(/^.*\n/, '');
+}
+
+/** Columns that change by themselves. */
+const STATISTICS: ReadonlySet<string> = new Set(['statistics']);
+
+/* `ovsdb-client dump` prints a JSON object per table, a line each. */
+function withoutStatistics(dump: string): unknown {
+  return dump
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const { caption, headings, data } = JSON.parse(line) as {
+        caption: string;
+        headings: readonly string[];
+        data: readonly (readonly unknown[])[];
+      };
+      const kept = data.map((row) => row.filter((_, i) => !STATISTICS.has(headings[i] ?? '')));
+      return { caption, rows: kept.map((row) => JSON.stringify(row)).sort() };
+    });
+}

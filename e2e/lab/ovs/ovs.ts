@@ -1,0 +1,51 @@
+/**
+ * The lab on Open vSwitch: nodes and pods are network namespaces as in the native lab, the slow path is each node's own Open
+ * vSwitch (kernel datapath, Geneve) with a pipeline like Antrea's. Needs a kernel with the openvswitch module.
+ */
+import { existsSync } from 'node:fs';
+import { LabError } from '../lab.ts';
+import type { LabOptions } from '../lab.ts';
+import { upOn } from '../native/native.ts';
+import type { NativeLab } from '../native/native.ts';
+import { run } from '../native/process.ts';
+import { OvsNode } from './node.ts';
+import { OvsPolicy } from './policy.ts';
+
+export { residue, sweep } from '../native/native.ts';
+export type { NativeLab } from '../native/native.ts';
+
+/** A lab whose nodes have `ovs`, and whose policy has stages. */
+export type OvsLab = NativeLab<OvsNode, OvsPolicy>;
+
+/** Modules of the kernel's datapath; the second is Open vSwitch's side of Geneve. */
+const MODULES = ['openvswitch', 'vport-geneve'];
+
+/** Builds a lab; see the native lab's `up`. `spoofGuard` is on in any case. */
+export async function up(options: LabOptions = {}): Promise<OvsLab> {
+  await needModules();
+  return upOn(
+    {
+      node: (context, plan, nodeOptions) => new OvsNode(context, plan, nodeOptions),
+      policy: (nodes: readonly OvsNode[]) => new OvsPolicy(nodes),
+    },
+    options,
+  );
+}
+
+/** True if this kernel has the datapath, loaded or not. */
+export async function hasDatapath(): Promise<boolean> {
+  if (existsSync('/sys/module/openvswitch') && existsSync('/sys/module/vport_geneve')) return true;
+  const { code } = await run(['modprobe', '-n', '-q', '-a', ...MODULES], 'machine', { check: false });
+  return code === 0;
+}
+
+async function needModules(): Promise<void> {
+  try {
+    await run(['modprobe', '-a', ...MODULES], 'machine');
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new LabError(
+      `the Open vSwitch lab needs the kernel module openvswitch with Geneve; without it, use the micro-VM: ${reason}`,
+    );
+  }
+}
