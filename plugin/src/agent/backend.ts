@@ -27,6 +27,7 @@ import {
   type FlushTarget,
   type NodeState,
   type PeerInfo,
+  type SourceInfo,
   type StatusInfo,
   type VersionInfo,
 } from '../grpc/backend.ts';
@@ -48,6 +49,8 @@ export interface AgentParts {
   readonly approvals: Approvals;
   readonly events: Events;
   readonly exclusions: Exclusions;
+  /** What is followed; more are added while the sidecar starts. */
+  readonly sources: (() => SourceInfo)[];
   readonly degradations: Degradations;
   readonly now: Clock;
 }
@@ -78,8 +81,20 @@ export class Backend implements AdminBackend {
   }
 
   async status(): Promise<StatusInfo> {
-    const { config, configMap, attacher, uplink, tables, janitor, endpoints, peers, degradations, exclusions, now } =
-      this.#parts;
+    const {
+      config,
+      configMap,
+      attacher,
+      uplink,
+      tables,
+      janitor,
+      endpoints,
+      peers,
+      degradations,
+      exclusions,
+      sources,
+      now,
+    } = this.#parts;
     const { total } = await countFlows(tables);
     const device = uplink.current;
     return {
@@ -93,6 +108,7 @@ export class Backend implements AdminBackend {
       ...(device === undefined ? {} : { uplink: { ...device, address: formatIpv4(device.address) } }),
       degradations: degradations.list(),
       exclusions: exclusions.state.all,
+      sources: sources.map((source) => source()),
       counters: readCounters(tables),
       reasons: readReasons(tables),
       maps: janitor.fill(tables.capacity),

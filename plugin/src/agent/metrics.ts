@@ -68,7 +68,7 @@ function gauges(
 /** All metrics of the sidecar, in a registry of their own. */
 export function metricsRegistry(parts: AgentParts, state: () => NodeState): Registry {
   const registry = new Registry();
-  const { tables, janitor, endpoints, peers, degradations, approvals, events, uplink, exclusions } = parts;
+  const { tables, janitor, endpoints, peers, degradations, approvals, events, uplink, exclusions, sources } = parts;
   collectDefaultMetrics({ register: registry });
   counter(
     registry,
@@ -107,6 +107,9 @@ export function metricsRegistry(parts: AgentParts, state: () => NodeState): Regi
     'xmasq_uplink_displaced_total',
     'Times another program was found before one of ours on the uplink',
     () => uplink.displaced,
+  );
+  gauges(registry, 'xmasq_source_connected', '1 while the source is connected', 'source', () =>
+    sources.map((source) => source()).map(({ name, connected }) => [name, connected ? 1 : 0]),
   );
   gauges(registry, 'xmasq_excluded_pods', 'Pods that are never accelerated, by the reason', 'reason', () =>
     countReasons([...exclusions.state.pods.values()]),

@@ -10,7 +10,7 @@ import { Drain } from '../dataplane/drain.ts';
 import { Endpoints } from '../dataplane/endpoints.ts';
 import { Events } from '../dataplane/events.ts';
 import { Janitor } from '../dataplane/janitor.ts';
-import { ConfigFlag, MAX_ENDPOINTS } from '../dataplane/layout.ts';
+import { ConfigFlag, MAX_ENDPOINTS, Reason } from '../dataplane/layout.ts';
 import { loadDataPlane, reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
 import { NodeExclusion } from '../dataplane/node-exclusion.ts';
 import { Notes } from '../dataplane/notes.ts';
@@ -36,6 +36,8 @@ import type { BpfFiles } from './bpf-files.ts';
 import { serveHttp } from './http.ts';
 import { lockDirectory } from './lock.ts';
 import { metricsRegistry } from './metrics.ts';
+import { followOvsdb, ovsdbInfo } from './ovsdb.ts';
+import { PodSources } from './pod-sources.ts';
 import { requireCapabilities, requireConntrack, RequirementError } from './requirements.ts';
 import { VERSION } from './version.ts';
 
@@ -211,6 +213,10 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     nodeExclusion.apply(state).catch((error: unknown) => log.error({ err: error }, 'ending excluded flows'));
   });
   exclusions.source('feature gates')({ node: gateExclusions(config.featureGates), pods: [] });
+  // Open vSwitch's database is believed first.
+  const podSources = new PodSources(endpoints);
+  const ovsdbPods = config.ovsdb.socket === undefined ? undefined : podSources.source({ required: true });
+  const eventPods = podSources.source();
   const parts: AgentParts = {
     config,
     tables,
@@ -224,6 +230,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     approvals,
     events,
     exclusions,
+    sources: [],
     degradations,
     now: monotonic,
   };
@@ -233,6 +240,12 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   const ring: RingBuffer = events.follow(dataPlane.eventsPath);
   closers.add(() => ring.close());
   await followCluster(parts, followUplink, closers);
+  nodeExclusion.pause(Reason.NONE);
+  const ovsdb = ovsdbPods && followOvsdb({ config, pods: ovsdbPods, exclusions, nodeExclusion, degradations, log });
+  if (ovsdb !== undefined) {
+    closers.add(() => ovsdb.stop());
+    parts.sources.push(() => ovsdbInfo(ovsdb));
+  }
   // Once more when all sources have spoken: what an earlier start excluded may be included now.
   endpoints.setExclusions(exclusions.state.pods);
   await nodeExclusion.apply(exclusions.state);
@@ -259,7 +272,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   const grpc = await GrpcServer.start({
     socket: config.socket,
     admin: backend,
-    pods: endpoints,
+    pods: eventPods,
     maxPods: MAX_ENDPOINTS - 1,
   });
   closers.add(() => grpc.stop());

@@ -24,6 +24,12 @@ export interface Config {
     /** YAML or JSON file that lists the nodes. */
     readonly file: string;
   };
+  readonly ovsdb: {
+    /** Unix socket of Open vSwitch's database; undefined: pods come from PodEvents alone. */
+    readonly socket: string | undefined;
+    /** Antrea's bridge. */
+    readonly bridge: string;
+  };
   readonly tunnel: {
     readonly type: TunnelType;
     /** UDP port; default 4789 for VXLAN, 6081 for Geneve. */

@@ -40,6 +40,7 @@ export function parseConfig(file: string, text: string, environment: ConfigEnvir
     nodeName,
     featureGates: resolveGates(raw.featureGates),
     uplink: { device: raw.uplink.device },
+    ovsdb: { socket: raw.ovsdb.socket, bridge: raw.ovsdb.bridge },
     tunnel: { type: raw.tunnel.type, port: raw.tunnel.port ?? TUNNEL_PORTS[raw.tunnel.type] },
     metrics: { address: raw.metrics.address },
   };

@@ -16,6 +16,8 @@ import {
 const MAX_PIN_DIRECTORY = 200;
 /** As unix-socket.ts. */
 const MAX_SOCKET = 80;
+/** sun_path of unix(7) without its final zero. */
+const MAX_SOCKET_PATH = 107;
 
 /** UDP port of each tunnel type, as IANA assigned and Antrea uses it. */
 export const TUNNEL_PORTS = { vxlan: 4789, geneve: 6081 } as const;
@@ -33,6 +35,10 @@ export const configSchema = mapping({
   bpffs: absolutePath(MAX_PIN_DIRECTORY).default('/sys/fs/bpf/xmasq'),
   socket: absolutePath(MAX_SOCKET).default('/run/xmasq/xmasq.sock'),
   clusterState: mapping({ file: absolutePath(4095) }),
+  ovsdb: mapping({
+    socket: absolutePath(MAX_SOCKET_PATH).optional(),
+    bridge: deviceName().default('br-int'),
+  }).prefault({}),
   tunnel: mapping({
     type: oneOf(['vxlan', 'geneve']).default('geneve'),
     port: wholeNumber(1, 65535).optional(),

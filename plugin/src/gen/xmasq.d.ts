@@ -406,6 +406,9 @@ export namespace xmasq {
             /** StatusResponse exclusions. */
             exclusions: xmasq.v1.Exclusion.$Properties[];
 
+            /** StatusResponse sources. */
+            sources: xmasq.v1.Source.$Properties[];
+
             /**
              * Encodes the specified StatusResponse message. Does not implicitly {@link xmasq.v1.StatusResponse.verify|verify} messages.
              * @param message StatusResponse message or plain object to encode
@@ -515,12 +518,118 @@ export namespace xmasq {
                 /** StatusResponse exclusions */
                 exclusions?: (xmasq.v1.Exclusion.$Properties[]|null);
 
+                /** StatusResponse sources */
+                sources?: (xmasq.v1.Source.$Properties[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a StatusResponse. */
             type $Shape = xmasq.v1.StatusResponse.$Properties;
+        }
+
+        /**
+         * Properties of a Source.
+         * @deprecated Use xmasq.v1.Source.$Properties instead.
+         */
+        interface ISource extends xmasq.v1.Source.$Properties {
+        }
+
+        /** Represents a Source. */
+        class Source {
+
+            /**
+             * Constructs a new Source.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: xmasq.v1.Source.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Source name. */
+            name: string;
+
+            /** Source connected. */
+            connected: boolean;
+
+            /** Source synced. */
+            synced: boolean;
+
+            /** Source detail. */
+            detail: string;
+
+            /**
+             * Encodes the specified Source message. Does not implicitly {@link xmasq.v1.Source.verify|verify} messages.
+             * @param message Source message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: xmasq.v1.Source.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Source message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {xmasq.v1.Source & xmasq.v1.Source.$Shape} Source
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): xmasq.v1.Source & xmasq.v1.Source.$Shape;
+
+            /**
+             * Creates a Source message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns Source
+             */
+            static fromObject(object: { [k: string]: any }): xmasq.v1.Source;
+
+            /**
+             * Creates a plain object from a Source message. Also converts values to other types if specified.
+             * @param message Source
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: xmasq.v1.Source, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this Source to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+
+            /**
+             * Gets the type url for Source
+             * @param [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns The type url
+             */
+            static getTypeUrl(prefix?: string): string;
+        }
+
+        namespace Source {
+
+            /** Properties of a Source. */
+            interface $Properties {
+
+                /** Source name */
+                name?: (string|null);
+
+                /** Source connected */
+                connected?: (boolean|null);
+
+                /** Source synced */
+                synced?: (boolean|null);
+
+                /** Source detail */
+                detail?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Source. */
+            type $Shape = xmasq.v1.Source.$Properties;
         }
 
         /** ExclusionScope enum. */

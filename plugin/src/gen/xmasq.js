@@ -755,6 +755,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {number|null} [uptimeMs] StatusResponse uptimeMs
              * @property {xmasq.v1.PodEventsStatus.$Properties|null} [podEvents] StatusResponse podEvents
              * @property {Array.<xmasq.v1.Exclusion.$Properties>|null} [exclusions] StatusResponse exclusions
+             * @property {Array.<xmasq.v1.Source.$Properties>|null} [sources] StatusResponse sources
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
 
@@ -785,6 +786,7 @@ export const xmasq = $root.xmasq = (() => {
                 this.reasons = [];
                 this.maps = [];
                 this.exclusions = [];
+                this.sources = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -944,6 +946,14 @@ export const xmasq = $root.xmasq = (() => {
             StatusResponse.prototype.exclusions = $util.emptyArray;
 
             /**
+             * StatusResponse sources.
+             * @member {Array.<xmasq.v1.Source.$Properties>} sources
+             * @memberof xmasq.v1.StatusResponse
+             * @instance
+             */
+            StatusResponse.prototype.sources = $util.emptyArray;
+
+            /**
              * Encodes the specified StatusResponse message. Does not implicitly {@link xmasq.v1.StatusResponse.verify|verify} messages.
              * @function encode
              * @memberof xmasq.v1.StatusResponse
@@ -1002,6 +1012,9 @@ export const xmasq = $root.xmasq = (() => {
                 if (message.exclusions != null && message.exclusions.length)
                     for (let i = 0; i < message.exclusions.length; ++i)
                         $root.xmasq.v1.Exclusion.encode(message.exclusions[i], writer.uint32(/* id 19, wireType 2 =*/154).fork(), _depth + 1).ldelim();
+                if (message.sources != null && message.sources.length)
+                    for (let i = 0; i < message.sources.length; ++i)
+                        $root.xmasq.v1.Source.encode(message.sources[i], writer.uint32(/* id 20, wireType 2 =*/162).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -1206,6 +1219,14 @@ export const xmasq = $root.xmasq = (() => {
                             message.exclusions.push($root.xmasq.v1.Exclusion.decode(reader, reader.size(), $undefined, _depth + 1));
                             continue;
                         }
+                    case 20: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.sources && message.sources.length))
+                                message.sources = [];
+                            message.sources.push($root.xmasq.v1.Source.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -1401,6 +1422,16 @@ export const xmasq = $root.xmasq = (() => {
                         message.exclusions[i] = $root.xmasq.v1.Exclusion.fromObject(object.exclusions[i], _depth + 1);
                     }
                 }
+                if (object.sources) {
+                    if (!$Array.isArray(object.sources))
+                        throw $TypeError(".xmasq.v1.StatusResponse.sources: array expected");
+                    message.sources = $Array(object.sources.length);
+                    for (let i = 0; i < object.sources.length; ++i) {
+                        if (!$util.isObject(object.sources[i]))
+                            throw $TypeError(".xmasq.v1.StatusResponse.sources: object expected");
+                        message.sources[i] = $root.xmasq.v1.Source.fromObject(object.sources[i], _depth + 1);
+                    }
+                }
                 return message;
             };
 
@@ -1427,6 +1458,7 @@ export const xmasq = $root.xmasq = (() => {
                     object.reasons = [];
                     object.maps = [];
                     object.exclusions = [];
+                    object.sources = [];
                 }
                 if (options.defaults) {
                     object.version = "";
@@ -1506,6 +1538,11 @@ export const xmasq = $root.xmasq = (() => {
                     for (let j = 0; j < message.exclusions.length; ++j)
                         object.exclusions[j] = $root.xmasq.v1.Exclusion.toObject(message.exclusions[j], options, _depth + 1);
                 }
+                if (message.sources && message.sources.length) {
+                    object.sources = $Array(message.sources.length);
+                    for (let j = 0; j < message.sources.length; ++j)
+                        object.sources[j] = $root.xmasq.v1.Source.toObject(message.sources[j], options, _depth + 1);
+                }
                 return object;
             };
 
@@ -1535,6 +1572,294 @@ export const xmasq = $root.xmasq = (() => {
             };
 
             return StatusResponse;
+        })();
+
+        v1.Source = (function() {
+
+            /**
+             * Properties of a Source.
+             * @typedef {Object} xmasq.v1.Source.$Properties
+             * @property {string|null} [name] Source name
+             * @property {boolean|null} [connected] Source connected
+             * @property {boolean|null} [synced] Source synced
+             * @property {string|null} [detail] Source detail
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+
+            /**
+             * Properties of a Source.
+             * @memberof xmasq.v1
+             * @interface ISource
+             * @augments xmasq.v1.Source.$Properties
+             * @deprecated Use xmasq.v1.Source.$Properties instead.
+             */
+
+            /**
+             * Shape of a Source.
+             * @typedef {xmasq.v1.Source.$Properties} xmasq.v1.Source.$Shape
+             */
+
+            /**
+             * Constructs a new Source.
+             * @memberof xmasq.v1
+             * @classdesc Represents a Source.
+             * @constructor
+             * @param {xmasq.v1.Source.$Properties=} [properties] Properties to set
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+            const Source = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            /**
+             * Source name.
+             * @member {string} name
+             * @memberof xmasq.v1.Source
+             * @instance
+             */
+            Source.prototype.name = "";
+
+            /**
+             * Source connected.
+             * @member {boolean} connected
+             * @memberof xmasq.v1.Source
+             * @instance
+             */
+            Source.prototype.connected = false;
+
+            /**
+             * Source synced.
+             * @member {boolean} synced
+             * @memberof xmasq.v1.Source
+             * @instance
+             */
+            Source.prototype.synced = false;
+
+            /**
+             * Source detail.
+             * @member {string} detail
+             * @memberof xmasq.v1.Source
+             * @instance
+             */
+            Source.prototype.detail = "";
+
+            /**
+             * Encodes the specified Source message. Does not implicitly {@link xmasq.v1.Source.verify|verify} messages.
+             * @function encode
+             * @memberof xmasq.v1.Source
+             * @static
+             * @param {xmasq.v1.Source.$Properties} message Source message or plain object to encode
+             * @param {$protobuf.Writer} [writer] Writer to encode to
+             * @returns {$protobuf.Writer} Writer
+             */
+            Source.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.name);
+                if (message.connected != null && $Object.hasOwnProperty.call(message, "connected") && message.connected !== false)
+                    writer.uint32(/* id 2, wireType 0 =*/16).bool(message.connected);
+                if (message.synced != null && $Object.hasOwnProperty.call(message, "synced") && message.synced !== false)
+                    writer.uint32(/* id 3, wireType 0 =*/24).bool(message.synced);
+                if (message.detail != null && $Object.hasOwnProperty.call(message, "detail") && message.detail !== "")
+                    writer.uint32(/* id 4, wireType 2 =*/34).string(message.detail);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            /**
+             * Decodes a Source message from the specified reader or buffer.
+             * @function decode
+             * @memberof xmasq.v1.Source
+             * @static
+             * @param {$protobuf.Reader|Uint8Array} reader Reader or buffer to decode from
+             * @param {number} [length] Message length if known beforehand
+             * @returns {xmasq.v1.Source & xmasq.v1.Source.$Shape} Source
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            Source.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.xmasq.v1.Source();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.connected = value;
+                            else
+                                delete message.connected;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.synced = value;
+                            else
+                                delete message.synced;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.detail = value;
+                            else
+                                delete message.detail;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            /**
+             * Creates a Source message from a plain object. Also converts values to their respective internal types.
+             * @function fromObject
+             * @memberof xmasq.v1.Source
+             * @static
+             * @param {Object.<string,*>} object Plain object
+             * @returns {xmasq.v1.Source} Source
+             */
+            Source.fromObject = function (object, _depth) {
+                if (object instanceof $root.xmasq.v1.Source)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".xmasq.v1.Source: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.xmasq.v1.Source();
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                if (object.connected != null)
+                    if (object.connected)
+                        message.connected = $Boolean(object.connected);
+                if (object.synced != null)
+                    if (object.synced)
+                        message.synced = $Boolean(object.synced);
+                if (object.detail != null)
+                    if (typeof object.detail !== "string" || object.detail.length)
+                        message.detail = $String(object.detail);
+                return message;
+            };
+
+            /**
+             * Creates a plain object from a Source message. Also converts values to other types if specified.
+             * @function toObject
+             * @memberof xmasq.v1.Source
+             * @static
+             * @param {xmasq.v1.Source} message Source
+             * @param {$protobuf.IConversionOptions} [options] Conversion options
+             * @returns {Object.<string,*>} Plain object
+             */
+            Source.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.name = "";
+                    object.connected = false;
+                    object.synced = false;
+                    object.detail = "";
+                }
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                if (message.connected != null && $Object.hasOwnProperty.call(message, "connected"))
+                    object.connected = message.connected;
+                if (message.synced != null && $Object.hasOwnProperty.call(message, "synced"))
+                    object.synced = message.synced;
+                if (message.detail != null && $Object.hasOwnProperty.call(message, "detail"))
+                    object.detail = message.detail;
+                return object;
+            };
+
+            /**
+             * Converts this Source to JSON.
+             * @function toJSON
+             * @memberof xmasq.v1.Source
+             * @instance
+             * @returns {Object.<string,*>} JSON object
+             */
+            Source.prototype.toJSON = function() {
+                return Source.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            /**
+             * Gets the type url for Source
+             * @function getTypeUrl
+             * @memberof xmasq.v1.Source
+             * @static
+             * @param {string} [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns {string} The type url
+             */
+            Source.getTypeUrl = function(prefix) {
+                if (prefix === $undefined)
+                    prefix = "type.googleapis.com";
+                return prefix + "/xmasq.v1.Source";
+            };
+
+            return Source;
         })();
 
         /**

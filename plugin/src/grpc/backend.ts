@@ -64,6 +64,17 @@ export interface ExclusionInfo {
   readonly scope?: NodeScope;
 }
 
+/** Something outside that the sidecar follows. */
+export interface SourceInfo {
+  readonly name: string;
+  /** There is a connection now. */
+  readonly connected: boolean;
+  /** It has told its state once; that stays in force without a connection. */
+  readonly synced: boolean;
+  /** For people. */
+  readonly detail: string;
+}
+
 /** State of the node. `podEvents` of the protobuf message is added by the gRPC layer, which owns it. */
 export interface StatusInfo {
   readonly version: string;
@@ -85,6 +96,8 @@ export interface StatusInfo {
   readonly degradations: readonly Degradation[];
   /** What holds for the whole node, or for traffic between nodes. */
   readonly exclusions: readonly ExclusionInfo[];
+  /** What the sidecar follows, besides pod events. */
+  readonly sources: readonly SourceInfo[];
   readonly counters: readonly CounterValue[];
   readonly reasons: readonly ReasonValue[];
   readonly maps: readonly MapFill[];

@@ -95,6 +95,7 @@ export function statusResponse(info: StatusInfo, podEvents: PodEventsInfo): xmas
     uptimeMs: toMs(info.uptimeMs),
     podEvents,
     exclusions: info.exclusions.map(exclusionMessage),
+    sources: [...info.sources],
   });
 }
 

@@ -78,10 +78,17 @@ function summary(status: xmasq.v1.StatusResponse): string {
         : 'none',
     ],
     ['pod events', podEvents?.connected === true ? 'connected' : synced],
+    ...status.sources.map((source): [string, string] => [source.name ?? '', sourceText(source)]),
     ['endpoints', String(status.endpoints)],
     ['peers', `${status.peers}, alive ${status.peersAlive}`],
     ['flows', String(status.flows)],
   ]);
+}
+
+function sourceText({ connected, synced, detail }: xmasq.v1.Source.$Properties): string {
+  const state =
+    connected === true ? 'connected' : synced === true ? 'not connected, last state in force' : 'not connected';
+  return printable(`${state}; ${detail ?? ''}`);
 }
 
 function exclusions({ exclusions: list }: xmasq.v1.StatusResponse): string {

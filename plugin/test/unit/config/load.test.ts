@@ -25,6 +25,7 @@ describe('configuration file', () => {
       bpffs: '/sys/fs/bpf/xmasq',
       socket: '/run/xmasq/xmasq.sock',
       clusterState: { file: '/etc/xmasq/nodes.yaml' },
+      ovsdb: { socket: undefined, bridge: 'br-int' },
       tunnel: { type: 'geneve', port: 6081 },
       conntrack: { zone: 65520 },
       maps: { flows: 65536, slots: 131072, approvals: 65536, refusals: 65536 },

@@ -31,6 +31,7 @@ describe('Admin', () => {
       uplink: { device: 'eth0', ifindex: 2, address: '192.168.77.1', mtu: 1500 },
       degradations: [],
       exclusions: [],
+      sources: [],
       counters: [{ name: 'fast_tx', value: '9007199254740991' }],
       reasons: [
         { reason: 'REASON_NONE', packets: '0' },

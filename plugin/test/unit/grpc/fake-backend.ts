@@ -56,6 +56,7 @@ export class FakeBackend implements AdminBackend {
     uplink: { device: 'eth0', ifindex: 2, address: '192.168.77.1', mtu: 1500 },
     degradations: [],
     exclusions: [],
+    sources: [],
     counters: [{ name: 'fast_tx', value: 9_007_199_254_740_991n }],
     reasons: [
       { reason: 0, packets: 0n },
