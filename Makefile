@@ -68,7 +68,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test test-all test-fresh
+.PHONY: lint format unit prog lab-test vm-test test-ovs test test-all test-fresh
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -87,6 +87,9 @@ lab-test: build ## Specs in the native lab: two nodes as network namespaces.
 vm-test: build ## Smoke specs in a micro-VM for each Debian kernel.
 	@$(JEST) vm
 
+test-ovs: build ## Specs in the lab on Open vSwitch; in a micro-VM where the kernel lacks it (KERNEL=6.12 or 6.1).
+	@KERNEL="$(KERNEL)" $(JEST) ovs
+
 test: | setup ## Everything above in one run, with a summary (at most 30 minutes on 2 cores).
 	@scripts/test.sh lint unit prog lab vm
 
@@ -100,6 +103,7 @@ test-fresh: | setup ## Demo and test in a clean Debian 12 (or TARGETS=...): noth
 
 .PHONY: demo lab lab-down clean
 LAB ?= native
+KERNEL ?= 6.12
 
 demo: build ## Host network, overlay and XMasq compared on two nodes (2 minutes); writes build/demo.json.
 	@node e2e/demo/main.ts

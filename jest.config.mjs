@@ -1,4 +1,4 @@
-// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, lab, vm or long.
+// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, lab, vm, ovs or long.
 const base = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
@@ -29,6 +29,14 @@ export default {
       testMatch: ['<rootDir>/e2e/specs/**/*.spec.ts', '<rootDir>/e2e/lab/**/*.spec.ts'],
     },
     { ...realTime, displayName: 'long', testMatch: ['<rootDir>/e2e/specs-long/**/*.spec.ts'] },
+    {
+      ...base,
+      displayName: 'ovs',
+      testRunner: '<rootDir>/e2e/vm/jest/runner.mjs',
+      // The lab's specs, on Open vSwitch.
+      moduleNameMapper: { '/lab/native/native\\.ts$': '<rootDir>/e2e/lab/ovs/ovs.ts' },
+      testMatch: ['<rootDir>/e2e/specs-ovs/**/*.spec.ts', '<rootDir>/e2e/specs/smoke.spec.ts'],
+    },
     { ...realTime, displayName: 'vm', testMatch: ['<rootDir>/e2e/specs-vm/**/*.spec.ts'] },
   ],
 };

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|lab|vm|long [JEST_ARGUMENT...]
+# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|lab|vm|ovs|long [JEST_ARGUMENT...]
 # Suites that touch the kernel run one file at a time. The whole suite has a limit besides that of each spec.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,9 +12,10 @@ case $suite in
   prog) limit=600 ;;
   lab) limit=1500 ;;
   vm) limit=900 ;;
+  ovs) limit=5400 ;;
   long) limit=7200 ;;
   *)
-    printf 'jest.sh: no suite "%s": unit, prog, lab, vm, long\n' "$suite" >&2
+    printf 'jest.sh: no suite "%s": unit, prog, lab, vm, ovs, long\n' "$suite" >&2
     exit 2
     ;;
 esac

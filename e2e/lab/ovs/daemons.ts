@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { uptime } from 'node:os';
 import { join } from 'node:path';
-import { TIME_FACTOR, eventually, sleep } from '../lab.ts';
+import { LabError, TIME_FACTOR, eventually, sleep } from '../lab.ts';
 import type { Node, Proc } from '../lab.ts';
 import { ovsBinaries } from '../openvswitch.ts';
 import type { OvsBinaries } from '../openvswitch.ts';
@@ -98,6 +98,13 @@ export class OvsDaemons {
   async ofctl(command: readonly string[], args: readonly string[] = [], input?: string): Promise<string> {
     const argv = ['ovs-ofctl', '-O', 'OpenFlow15', ...command, `unix:${join(this.runDir, `${BRIDGE}.mgmt`)}`, ...args];
     return (await this.#tool(argv, true, input)) ?? '';
+  }
+
+  /** Runs a command of ovs-appctl on ovs-vswitchd and returns its output. */
+  async appctl(args: readonly string[]): Promise<string> {
+    if (this.#switch === undefined) throw new LabError(`ovs-vswitchd of ${this.#host.name} was not started`);
+    const socket = join(this.runDir, `ovs-vswitchd.${this.#switch.pid}.ctl`);
+    return (await this.#tool(['ovs-appctl', '-t', socket, ...args])) ?? '';
   }
 
   /** Every table of the database as `ovsdb-client` prints it in JSON. */

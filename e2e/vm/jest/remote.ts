@@ -1,0 +1,156 @@
+/** Runs a spec file inside a fresh micro-VM and reports to jest as if it had run here. */
+import type { AssertionResult, TestResult } from '@jest/test-result';
+import { LAB_MODULES, MicroVm } from '../vm.ts';
+import { isKernelLine, KERNELS, type KernelLine } from '../kernels.ts';
+import { bundleSpec } from './bundle.ts';
+import { decodeEvent, type SpecEvent, type SpecName, type SpecResult } from './events.ts';
+
+/** What of jest's configuration matters. */
+export interface RemoteOptions {
+  readonly specFile: string;
+  /** The module that stands for the native lab's, absolute. */
+  readonly lab: string;
+  readonly modules: readonly string[];
+  readonly namePattern: string | undefined;
+}
+
+/** How much slower than natively everything is: the emulator, and hardware virtualisation. */
+const TIME_FACTOR = { tcg: 10, kvm: 2 } as const;
+const SPEC_LIMIT_MS = 60_000;
+/** Of a whole file. */
+const FILE_LIMIT_MS = 20 * 60_000;
+const OUTPUT_KEPT = 32 * 1024 * 1024;
+const MEMORY_MIB = 3072;
+const RETRIES = 1;
+
+/** What the file's run came to. */
+interface Outcome {
+  readonly events: readonly SpecEvent[];
+  /** Why the run did not come to its end; undefined if it did. */
+  readonly failure: string | undefined;
+}
+
+/** The kernel that the environment names (`KERNEL`), by default the newest. */
+export function chosenKernel(): KernelLine {
+  const named = process.env['KERNEL'] ?? '';
+  if (named === '') return KERNELS[0];
+  if (!isKernelLine(named)) throw new Error(`KERNEL=${named}: the kernels are ${KERNELS.join(', ')}`);
+  return named;
+}
+
+/** Boots, runs, and reports; what goes wrong on the way is the file's failure. */
+export async function runRemotely(options: RemoteOptions): Promise<TestResult> {
+  const started = Date.now();
+  let outcome: Outcome;
+  try {
+    outcome = await runInVm(options);
+  } catch (error) {
+    outcome = { events: [], failure: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+  }
+  return toTestResult(options.specFile, outcome, started);
+}
+
+async function runInVm(options: RemoteOptions): Promise<Outcome> {
+  await using vm = await MicroVm.boot({
+    kernel: chosenKernel(),
+    memory: MEMORY_MIB,
+    modules: [...LAB_MODULES, ...options.modules],
+  });
+  const timeFactor = TIME_FACTOR[vm.accelerator];
+  const program = await bundleSpec(options.specFile, {
+    lab: options.lab,
+    defaultLimitMs: SPEC_LIMIT_MS,
+    timeFactor,
+    retries: RETRIES,
+    ...(options.namePattern === undefined ? {} : { namePattern: options.namePattern }),
+  });
+  const process = vm.spawn(['node', program], {
+    keepBytes: OUTPUT_KEPT,
+    env: {
+      XMASQ_TIME_FACTOR: String(timeFactor),
+      XMASQ_KERNEL: vm.kernel,
+      NODE_COMPILE_CACHE: '/tmp/node-cache',
+    },
+  });
+  const deadline = Date.now() + FILE_LIMIT_MS;
+  while (!process.ended && Date.now() < deadline) await process.nextChange(deadline - Date.now());
+  const late = process.ended ? undefined : `not done within ${FILE_LIMIT_MS} ms`;
+  const events = process.stdout.split('\n').flatMap((line) => decodeEvent(line) ?? []);
+  const done = events.find((event) => event.type === 'done');
+  if (done !== undefined) return { events, failure: done.failure };
+  const said = `${process.stdout.slice(-2000)}\n${process.stderr.slice(-6000)}\n${vm.consoleLog.slice(-2000)}`;
+  return { events, failure: `${late ?? 'the run broke off'}\n${said}` };
+}
+
+function toTestResult(specFile: string, { events, failure }: Outcome, started: number): TestResult {
+  const specs = events.flatMap((event) => (event.type === 'specs' ? event.specs : []));
+  const results = new Map(events.flatMap((event) => (event.type === 'end' ? [[event.index, event.result]] : [])));
+  const unfinished: SpecResult = {
+    status: 'failed',
+    milliseconds: 0,
+    errors: [`no result: ${failure ?? ''}`],
+    earlierErrors: [],
+  };
+  const assertions = specs.map((spec, i) => toAssertion(spec, results.get(i) ?? unfinished));
+  const count = (status: AssertionResult['status']): number =>
+    assertions.filter((assertion) => assertion.status === status).length;
+  const messages = assertions.flatMap(({ status, fullName, failureMessages }) =>
+    status === 'failed' ? [`  ● ${fullName}\n\n${indent(failureMessages.join('\n\n'))}\n`] : [],
+  );
+  if (failure !== undefined) messages.push(`  ● outside of the specs\n\n${indent(failure)}\n`);
+  const end = Date.now();
+  return {
+    leaks: false,
+    numFailingTests: count('failed'),
+    numPassingTests: count('passed'),
+    numPendingTests: count('pending'),
+    numTodoTests: 0,
+    openHandles: [],
+    perfStats: {
+      end,
+      loadTestEnvironmentEnd: started,
+      loadTestEnvironmentStart: started,
+      runtime: end - started,
+      setupAfterEnvEnd: started,
+      setupAfterEnvStart: started,
+      setupFilesEnd: started,
+      setupFilesStart: started,
+      slow: false,
+      start: started,
+    },
+    skipped: false,
+    snapshot: {
+      added: 0,
+      fileDeleted: false,
+      matched: 0,
+      unchecked: 0,
+      uncheckedKeys: [],
+      unmatched: 0,
+      updated: 0,
+    },
+    testFilePath: specFile,
+    testResults: assertions,
+    ...(messages.length === 0 ? {} : { failureMessage: `${messages.join('\n')}\n` }),
+    ...(failure === undefined ? {} : { testExecError: { message: failure, stack: failure } }),
+  };
+}
+
+function toAssertion({ blocks, title }: SpecName, result: SpecResult): AssertionResult {
+  return {
+    ancestorTitles: [...blocks],
+    title,
+    fullName: [...blocks, title].join(' '),
+    status: result.status,
+    duration: result.milliseconds,
+    failureMessages: [...result.errors],
+    failureDetails: [],
+    retryReasons: [...result.earlierErrors],
+    invocations: result.earlierErrors.length > 0 ? 2 : 1,
+    location: null,
+    numPassingAsserts: 0,
+  };
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, '    ');
+}
