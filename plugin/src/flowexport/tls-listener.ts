@@ -30,7 +30,6 @@ export interface TlsListenerOptions {
 
 /** A client that has not finished its handshake by then is cut off. */
 const HANDSHAKE_MS = 10_000;
-const CERTIFICATE_ERROR = /CERT|CA_|ISSUER|SIGNATURE|PURPOSE|CHAIN|SELF_SIGNED/;
 
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
@@ -47,6 +46,12 @@ function context({ ca, cert, key }: TlsMaterial): SecureContextOptions {
   };
 }
 
+/** Why a connection whose handshake is over is refused. */
+function refusalOf(socket: TLSSocket): 'refusedCertificate' | 'refusedProtocol' | undefined {
+  if (!socket.authorized) return 'refusedCertificate';
+  return socket.alpnProtocol === 'h2' ? undefined : 'refusedProtocol';
+}
+
 /** Accepts connections with mutual TLS on the loopback device. Certificates are replaced without a pause. */
 export class TlsListener {
   readonly #server: Server;
@@ -58,16 +63,14 @@ export class TlsListener {
     this.#server = createServer({
       ...context(tls.current),
       requestCert: true,
-      rejectUnauthorized: true,
+      // Whom to refuse is decided in #secured(), where it can be counted.
+      rejectUnauthorized: false,
       ALPNProtocols: ['h2'],
       handshakeTimeout: HANDSHAKE_MS,
     });
     this.#server.maxConnections = maxConnections;
     this.#server.on('drop', () => this.#counts.refusedLimit++);
-    this.#server.on('tlsClientError', (error) => {
-      const certificate = CERTIFICATE_ERROR.test(errorCode(error) ?? '');
-      this.#counts[certificate ? 'refusedCertificate' : 'refusedHandshake']++;
-    });
+    this.#server.on('tlsClientError', () => this.#counts.refusedHandshake++);
     this.#server.on('secureConnection', (socket) => this.#secured(socket, onConnection));
     this.#unsubscribe = tls.onChange((material) => this.#server.setSecureContext(context(material)));
   }
@@ -123,8 +126,9 @@ export class TlsListener {
   #secured(socket: TLSSocket, onConnection: (socket: TLSSocket) => void): void {
     // Whoever resets the connection is heard of by the HTTP/2 session as well.
     socket.on('error', () => undefined);
-    if (socket.alpnProtocol !== 'h2') {
-      this.#counts.refusedProtocol++;
+    const refusal = refusalOf(socket);
+    if (refusal !== undefined) {
+      this.#counts[refusal]++;
       socket.destroy();
       return;
     }
