@@ -108,9 +108,12 @@ KERNEL ?= 6.12
 demo: build ## Host network, overlay and XMasq compared on two nodes (2 minutes); writes build/demo.json.
 	@node e2e/demo/main.ts
 
-lab: build ## Bring the two-node lab up and leave it up for exploring (LAB=native).
-	@[ "$(LAB)" = native ] || { echo "LAB=$(LAB): the labs are: native" >&2; exit 2; }
-	@node e2e/lab/cli.ts up
+lab: build ## Bring the two-node lab up and leave it up for exploring (LAB=native, or LAB=ovs on Open vSwitch).
+	@case "$(LAB)" in \
+	  native) node e2e/lab/cli.ts up ;; \
+	  ovs) KERNEL="$(KERNEL)" node e2e/vm/lab.ts ;; \
+	  *) echo "LAB=$(LAB): the labs are: native, ovs" >&2; exit 2 ;; \
+	esac
 
 lab-down: | setup ## Remove the lab.
 	@node e2e/lab/cli.ts down

@@ -3,11 +3,12 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { sweep, up } from './native/native.ts';
+import { sweep, up as upNative } from './native/native.ts';
 import type { NativeLab } from './native/native.ts';
 import { run } from './native/process.ts';
 import { labDir, listStates } from './native/state.ts';
 import type { LabState } from './native/state.ts';
+import { up as upOvs } from './ovs/ovs.ts';
 import { startSidecars } from './sidecar.ts';
 import type { LabSidecars } from './sidecar.ts';
 
@@ -15,6 +16,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** In the lab's directory: what `up` printed. */
 const GUIDE = 'explore.txt';
 const USAGE = 'usage: node e2e/lab/cli.ts up|down|status\n';
+/** `XMASQ_LAB=ovs`: the slow path is Open vSwitch, and the kernel must have its datapath. */
+const up = process.env['XMASQ_LAB'] === 'ovs' ? upOvs : upNative;
 /** Exit code after SIGINT, as a shell has it. */
 const INTERRUPTED = 130;
 

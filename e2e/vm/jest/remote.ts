@@ -1,7 +1,7 @@
 /** Runs a spec file inside a fresh micro-VM and reports to jest as if it had run here. */
 import type { AssertionResult, TestResult } from '@jest/test-result';
 import { LAB_MODULES, MicroVm } from '../vm.ts';
-import { isKernelLine, KERNELS, type KernelLine } from '../kernels.ts';
+import { chosenKernel, OVS_MODULES } from '../ovs.ts';
 import { bundleSpec } from './bundle.ts';
 import { decodeEvent, type SpecEvent, type SpecName, type SpecResult } from './events.ts';
 
@@ -10,7 +10,6 @@ export interface RemoteOptions {
   readonly specFile: string;
   /** The module that stands for the native lab's, absolute. */
   readonly lab: string;
-  readonly modules: readonly string[];
   readonly namePattern: string | undefined;
 }
 
@@ -30,23 +29,15 @@ interface Outcome {
   readonly failure: string | undefined;
 }
 
-/** The kernel that the environment names (`KERNEL`), by default the newest. */
-export function chosenKernel(): KernelLine {
-  const named = process.env['KERNEL'] ?? '';
-  if (named === '') return KERNELS[0];
-  if (!isKernelLine(named)) throw new Error(`KERNEL=${named}: the kernels are ${KERNELS.join(', ')}`);
-  return named;
-}
-
-/** Boots, runs, and reports; what goes wrong on the way is the file's failure. */
+/**
+ * Boots, runs, and reports.
+ * @throws Error when it did not come to the specs; the message ends with what was said
+ */
 export async function runRemotely(options: RemoteOptions): Promise<TestResult> {
   const started = Date.now();
-  let outcome: Outcome;
-  try {
-    outcome = await runInVm(options);
-  } catch (error) {
-    outcome = { events: [], failure: error instanceof Error ? (error.stack ?? error.message) : String(error) };
-  }
+  const outcome = await runInVm(options);
+  // A file without specs is told to jest by throwing only.
+  if (!outcome.events.some((event) => event.type === 'specs')) throw new Error(outcome.failure ?? 'no specs');
   return toTestResult(options.specFile, outcome, started);
 }
 
@@ -54,7 +45,7 @@ async function runInVm(options: RemoteOptions): Promise<Outcome> {
   await using vm = await MicroVm.boot({
     kernel: chosenKernel(),
     memory: MEMORY_MIB,
-    modules: [...LAB_MODULES, ...options.modules],
+    modules: [...LAB_MODULES, ...OVS_MODULES],
   });
   const timeFactor = TIME_FACTOR[vm.accelerator];
   const program = await bundleSpec(options.specFile, {

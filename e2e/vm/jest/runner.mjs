@@ -5,8 +5,6 @@ import circus from 'jest-circus/runner';
 import { hasDatapath } from '../../lab/ovs/ovs.ts';
 import { runRemotely } from './remote.ts';
 
-const MODULES = ['openvswitch', 'vport-geneve', 'sctp'];
-
 export default async function runTest(globalConfig, config, environment, runtime, testPath, ...rest) {
   if (process.env.XMASQ_VM !== '1' && (await hasDatapath())) {
     return circus(globalConfig, config, environment, runtime, testPath, ...rest);
@@ -14,7 +12,6 @@ export default async function runTest(globalConfig, config, environment, runtime
   return runRemotely({
     specFile: testPath,
     lab: path.join(config.rootDir, 'e2e/lab/ovs/ovs.ts'),
-    modules: MODULES,
     namePattern: globalConfig.testNamePattern || undefined,
   });
 }

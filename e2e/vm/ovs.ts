@@ -1,0 +1,16 @@
+/** What a micro-VM needs for the lab on Open vSwitch. */
+import { isKernelLine, KERNELS, type KernelLine } from './kernels.ts';
+
+/** Besides LAB_MODULES: the datapath with Geneve, and SCTP for its traffic. */
+export const OVS_MODULES: readonly string[] = ['openvswitch', 'vport-geneve', 'sctp'];
+
+/**
+ * The kernel that the environment names (`KERNEL`), by default the newest.
+ * @throws Error when it names an unknown one
+ */
+export function chosenKernel(): KernelLine {
+  const named = process.env['KERNEL'] ?? '';
+  if (named === '') return KERNELS[0];
+  if (!isKernelLine(named)) throw new Error(`KERNEL=${named}: the kernels are ${KERNELS.join(', ')}`);
+  return named;
+}
