@@ -4,7 +4,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { Splitter } from '../../plugin/src/ovsdb/splitter.ts';
 
 const MAX_MESSAGE = 64 * 1024 * 1024;
-/** Messages kept each way; a test that needs more counts. */
+/** Messages kept. */
 const MAX_KEPT = 10_000;
 
 /** A Unix socket that passes everything on to another one. */

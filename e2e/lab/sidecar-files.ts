@@ -19,6 +19,8 @@ export interface SidecarSettings {
   readonly featureGates?: Readonly<Record<string, boolean>>;
   /** `address:port` inside the node. */
   readonly metricsAddress?: string;
+  /** The socket of the node's Open vSwitch database, as a source of pods. Default: there is none. */
+  readonly ovsdb?: (node: Node) => string;
 }
 
 /** Paths of one sidecar. */
@@ -44,6 +46,7 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
     log: { level: settings.logLevel ?? 'info' },
     ...(settings.maps === undefined ? {} : { maps: settings.maps }),
     ...(settings.approvals === undefined ? {} : { approvals: settings.approvals }),
+    ...(settings.ovsdb === undefined ? {} : { ovsdb: { socket: settings.ovsdb(node) } }),
     ...(settings.metricsAddress === undefined ? {} : { metrics: { address: settings.metricsAddress } }),
   };
   writeFileSync(paths.config, stringify(config));
