@@ -364,7 +364,9 @@ function followConntrack(conntrack: Ctnetlink, { approvals, config }: AgentParts
 /** The nodes of the cluster. */
 async function followCluster(parts: AgentParts, uplink: UplinkFollower, closers: Closers): Promise<void> {
   const { config, peers, degradations } = parts;
-  const cluster = new StaticCluster({ file: config.clusterState.file, nodeName: config.nodeName });
+  const { file } = config.clusterState;
+  if (file === undefined) throw new RequirementError('clusterState.kubernetes is not built yet');
+  const cluster = new StaticCluster({ file, nodeName: config.nodeName });
   closers.add(() => cluster.stop());
   await cluster.start({
     state(state) {

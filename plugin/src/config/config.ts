@@ -7,6 +7,20 @@ import type { FeatureGates } from './feature-gates.ts';
 export type TunnelType = 'vxlan' | 'geneve';
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
+export interface KubernetesConfig {
+  /** File; undefined: the pod's service account. */
+  readonly kubeconfig: string | undefined;
+  /** Where Antrea runs. */
+  readonly antreaNamespace: string;
+}
+
+/** PEM files. */
+export interface TlsFiles {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
 export interface Config {
   /** This node's name in the cluster state. Default: environment variable NODE_NAME. */
   readonly nodeName: string;
@@ -20,9 +34,11 @@ export interface Config {
   readonly bpffs: string;
   /** Unix socket of the gRPC services. */
   readonly socket: string;
+  /** Exactly one of the two. */
   readonly clusterState: {
     /** YAML or JSON file that lists the nodes. */
-    readonly file: string;
+    readonly file: string | undefined;
+    readonly kubernetes: KubernetesConfig | undefined;
   };
   readonly ovsdb: {
     /** Unix socket of Open vSwitch's database; undefined: pods come from PodEvents alone. */
@@ -53,6 +69,25 @@ export interface Config {
     readonly pollInterval: number;
     /** Seconds an approval holds without renewal; at least twice pollInterval. */
     readonly lease: number;
+  };
+  readonly flowExport: {
+    /** `host:port` of the loopback device, where antrea-agent is served. */
+    readonly address: string;
+    /** Directory of the certificates that the sidecar issues. */
+    readonly certificates: string;
+    /** Certificates from elsewhere; undefined: issued. */
+    readonly files: TlsFiles | undefined;
+    /** Most records kept. */
+    readonly records: number;
+  };
+  readonly flowAccounting: {
+    /** `host:port` that corrected flow records are exported to; undefined: nowhere. */
+    readonly address: string | undefined;
+    /** Name that its certificate must have; undefined: the host of the address. */
+    readonly serverName: string | undefined;
+    readonly files: TlsFiles | undefined;
+    /** Seconds between two records of a flow. */
+    readonly interval: number;
   };
   readonly metrics: {
     /** `host:port` to serve Prometheus metrics on; undefined: do not. */

@@ -56,11 +56,31 @@ export function nodeName(): z.ZodString {
   );
 }
 
+/** A namespace of Kubernetes: DNS label of RFC 1123. */
+export function kubernetesNamespace(): z.ZodString {
+  return text('a namespace (lower-case letters, digits, -; up to 63)', (value) =>
+    /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value),
+  );
+}
+
+/** A certificate, its key, and who may sign the other side's; all or none. */
+export function tlsFiles(): z.ZodObject<{ ca: z.ZodString; cert: z.ZodString; key: z.ZodString }, z.core.$strict> {
+  return mapping({ ca: absolutePath(4095), cert: absolutePath(4095), key: absolutePath(4095) });
+}
+
 /** A network interface's name. */
 export function deviceName(): z.ZodString {
   return text('the name of a network interface, 1 to 15 characters', (value) =>
     /^(?!\.{1,2}$)[^\s/:\0]{1,15}$/.test(value),
   );
+}
+
+/** `address:port` of the loopback device. */
+export function loopbackAddress(): z.ZodString {
+  return text('a loopback address and a port, as 127.0.0.1:14740 or [::1]:14740', (value) => {
+    const match = /^(?:127(?:\.[0-9]{1,3}){3}|\[::1\]):([0-9]{1,5})$/.exec(value);
+    return match !== null && Number(match[1]) >= 1 && Number(match[1]) <= 65535;
+  });
 }
 
 /** `address:port` to listen on; IPv6 in brackets; no address: all. */

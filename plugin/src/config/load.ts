@@ -39,20 +39,54 @@ export function parseConfig(file: string, text: string, environment: ConfigEnvir
     ...raw,
     nodeName,
     featureGates: resolveGates(raw.featureGates),
+    clusterState: {
+      file: raw.clusterState.file,
+      kubernetes: raw.clusterState.kubernetes && {
+        kubeconfig: raw.clusterState.kubernetes.kubeconfig,
+        antreaNamespace: raw.clusterState.kubernetes.antreaNamespace,
+      },
+    },
     uplink: { device: raw.uplink.device },
     ovsdb: { socket: raw.ovsdb.socket, bridge: raw.ovsdb.bridge },
     tunnel: { type: raw.tunnel.type, port: raw.tunnel.port ?? TUNNEL_PORTS[raw.tunnel.type] },
+    flowExport: { ...raw.flowExport, files: raw.flowExport.files },
+    flowAccounting: {
+      address: raw.flowAccounting.address,
+      serverName: raw.flowAccounting.serverName,
+      files: raw.flowAccounting.files,
+      interval: raw.flowAccounting.interval,
+    },
     metrics: { address: raw.metrics.address },
   };
 }
 
 /** What must hold between fields. */
-function relationProblems({ approvals, maps }: RawConfig): { path: string[]; message: string }[] {
+function relationProblems({
+  approvals,
+  maps,
+  clusterState,
+  flowAccounting,
+  ...raw
+}: RawConfig): { path: string[]; message: string }[] {
   const problems: { path: string[]; message: string }[] = [];
   if (approvals.lease < 2 * approvals.pollInterval) {
     problems.push({
       path: ['approvals', 'lease'],
       message: `is ${approvals.lease}; expected at least twice approvals.pollInterval (${approvals.pollInterval}), else flows lose their approval between two reads`,
+    });
+  }
+  if ((clusterState.file === undefined) === (clusterState.kubernetes === undefined)) {
+    const message =
+      clusterState.file === undefined
+        ? 'names no source; expected file, or kubernetes (kubernetes: {} inside of a cluster)'
+        : 'names two sources; expected either file or kubernetes';
+    problems.push({ path: ['clusterState'], message });
+  }
+  const accounting = resolveGates(raw.featureGates).FlowAccounting;
+  if (accounting && (flowAccounting.address === undefined || flowAccounting.files === undefined)) {
+    problems.push({
+      path: ['flowAccounting'],
+      message: 'lacks address or files; expected both, because the feature gate FlowAccounting is on',
     });
   }
   if (maps.slots < maps.flows) {

@@ -3,11 +3,15 @@ import { GATE_NAMES, STAGE_TOGGLES } from './feature-gates.ts';
 import {
   absolutePath,
   deviceName,
+  kubernetesNamespace,
   listenAddress,
+  loopbackAddress,
   mapping,
   nodeName,
   oneOf,
   seconds,
+  text,
+  tlsFiles,
   wholeNumber,
   yesOrNo,
 } from './fields.ts';
@@ -34,7 +38,13 @@ export const configSchema = mapping({
   uplink: mapping({ device: deviceName().optional() }).default({}),
   bpffs: absolutePath(MAX_PIN_DIRECTORY).default('/sys/fs/bpf/xmasq'),
   socket: absolutePath(MAX_SOCKET).default('/run/xmasq/xmasq.sock'),
-  clusterState: mapping({ file: absolutePath(4095) }),
+  clusterState: mapping({
+    file: absolutePath(4095).optional(),
+    kubernetes: mapping({
+      kubeconfig: absolutePath(4095).optional(),
+      antreaNamespace: kubernetesNamespace().default('kube-system'),
+    }).optional(),
+  }),
   ovsdb: mapping({
     socket: absolutePath(MAX_SOCKET_PATH).optional(),
     bridge: deviceName().default('br-int'),
@@ -54,6 +64,20 @@ export const configSchema = mapping({
   approvals: mapping({
     pollInterval: seconds(0.1, 10).default(0.5),
     lease: seconds(1, 60).default(5),
+  }).prefault({}),
+  flowExport: mapping({
+    address: loopbackAddress().default('127.0.0.1:14740'),
+    certificates: absolutePath(4000).default('/var/lib/xmasq/flow-export'),
+    files: tlsFiles().optional(),
+    records: wholeNumber(1024, 1048576).default(65536),
+  }).prefault({}),
+  flowAccounting: mapping({
+    address: text('host:port, as flow-aggregator.flow-aggregator.svc:14739', (value) =>
+      /^.+:[0-9]{1,5}$/.test(value),
+    ).optional(),
+    serverName: text('a DNS name', (value) => /^[A-Za-z0-9.-]{1,253}$/.test(value)).optional(),
+    files: tlsFiles().optional(),
+    interval: seconds(1, 3600).default(5),
   }).prefault({}),
   metrics: mapping({ address: listenAddress().optional() }).default({}),
   log: mapping({ level: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).default('info') }).prefault({}),

@@ -24,13 +24,20 @@ describe('configuration file', () => {
       uplink: { device: undefined },
       bpffs: '/sys/fs/bpf/xmasq',
       socket: '/run/xmasq/xmasq.sock',
-      clusterState: { file: '/etc/xmasq/nodes.yaml' },
+      clusterState: { file: '/etc/xmasq/nodes.yaml', kubernetes: undefined },
       ovsdb: { socket: undefined, bridge: 'br-int' },
       tunnel: { type: 'geneve', port: 6081 },
       conntrack: { zone: 65520 },
       maps: { flows: 65536, slots: 131072, approvals: 65536, refusals: 65536 },
       startHold: 10,
       approvals: { pollInterval: 0.5, lease: 5 },
+      flowExport: {
+        address: '127.0.0.1:14740',
+        certificates: '/var/lib/xmasq/flow-export',
+        files: undefined,
+        records: 65536,
+      },
+      flowAccounting: { address: undefined, serverName: undefined, files: undefined, interval: 5 },
       metrics: { address: undefined },
       log: { level: 'info' },
     });
@@ -111,7 +118,20 @@ describe('configuration file', () => {
   });
 
   test.each([
-    ['', 'x.yaml: clusterState: is missing; expected a mapping of file'],
+    ['', 'x.yaml: clusterState: is missing; expected a mapping of file, kubernetes'],
+    ['nodeName: n\nclusterState: {}', 'x.yaml:2: clusterState: names no source; expected file, or kubernetes'],
+    [
+      'nodeName: n\nclusterState: {file: /n, kubernetes: {}}',
+      'x.yaml:2: clusterState: names two sources; expected either file or kubernetes',
+    ],
+    [
+      'nodeName: n\nclusterState: {file: /n}\nfeatureGates: {FlowAccounting: true}',
+      'flowAccounting: lacks address or files; expected both',
+    ],
+    [
+      'nodeName: n\nclusterState: {file: /n}\nflowExport: {address: "0.0.0.0:14740"}',
+      'flowExport.address: is "0.0.0.0:14740"; expected a loopback address',
+    ],
     ['- a\n- b', 'x.yaml: is a list; expected a mapping of nodeName'],
     ['nodeName', 'x.yaml: is "nodeName"; expected a mapping'],
     ['nodeName: 5\nclusterState: {file: /n}', 'x.yaml:1: nodeName: is 5; expected a node name'],

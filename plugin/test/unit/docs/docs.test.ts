@@ -120,7 +120,7 @@ describe('docs/configuration.md', () => {
   });
 
   test('has the defaults', () => {
-    const config = parseConfig('x', 'nodeName: n1\nclusterState: {file: /x}');
+    const config = parseConfig('x', 'nodeName: n1\nclusterState: {kubernetes: {}}');
     for (const [key, cell] of table(main, 'Key')) {
       if (!/^(`.*`|[0-9.]+)$/.test(cell ?? '')) continue;
       const value = code(key)
