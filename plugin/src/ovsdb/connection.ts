@@ -25,7 +25,7 @@ export interface ConnectionOptions {
   readonly connectTimeoutMs?: number;
   /** Milliseconds for the reply to a request; default 30000. */
   readonly replyTimeoutMs?: number;
-  /** Milliseconds of silence after which an echo is sent; after three times as long the connection ends. Default 5000. */
+  /** Milliseconds. After twice as long a silence an echo is sent, after four times as long the connection ends. Default 5000. */
   readonly keepAliveMs?: number;
 }
 
