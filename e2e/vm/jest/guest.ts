@@ -3,6 +3,7 @@
  * and specs, and runs them in jest's order. Expectations are jest's own. What it lacks: snapshots, mocks, `only`, `todo`.
  */
 import { bind } from 'jest-each';
+import { TIME_FACTOR } from '../../lab/lab.ts';
 import { encodeEvent } from './events.ts';
 import type { SpecEvent, SpecName, SpecResult } from './events.ts';
 
@@ -30,10 +31,8 @@ interface Block {
 
 /** How to run what was collected. */
 export interface RunOptions {
-  /** Limit of a spec or hook that names none, milliseconds. */
+  /** Limit of a spec or hook that names none, milliseconds; as all limits, it is multiplied by TIME_FACTOR. */
   readonly defaultLimitMs: number;
-  /** Every limit is multiplied by it. */
-  readonly timeFactor: number;
   /** Run only specs whose full name matches. */
   readonly namePattern?: string;
   /** How often a failed spec is tried again. */
@@ -182,8 +181,7 @@ class Runner {
   }
 
   async #limited(body: Body, limitMs: number, what: string): Promise<string | undefined> {
-    const { defaultLimitMs, timeFactor } = this.#options;
-    const limit = (limitMs === UNLIMITED ? defaultLimitMs : limitMs) * timeFactor;
+    const limit = (limitMs === UNLIMITED ? this.#options.defaultLimitMs : limitMs) * TIME_FACTOR;
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => late.reject(new Error(`${what}: not done within ${limit} ms`)), limit);
     try {

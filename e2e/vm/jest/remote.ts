@@ -42,23 +42,22 @@ export async function runRemotely(options: RemoteOptions): Promise<TestResult> {
 }
 
 async function runInVm(options: RemoteOptions): Promise<Outcome> {
+  const program = await bundleSpec(options.specFile, {
+    lab: options.lab,
+    defaultLimitMs: SPEC_LIMIT_MS,
+    retries: RETRIES,
+    ...(options.namePattern === undefined ? {} : { namePattern: options.namePattern }),
+  });
+  // Only now: the machine must not see files change that it reads.
   await using vm = await MicroVm.boot({
     kernel: chosenKernel(),
     memory: MEMORY_MIB,
     modules: [...LAB_MODULES, ...OVS_MODULES],
   });
-  const timeFactor = TIME_FACTOR[vm.accelerator];
-  const program = await bundleSpec(options.specFile, {
-    lab: options.lab,
-    defaultLimitMs: SPEC_LIMIT_MS,
-    timeFactor,
-    retries: RETRIES,
-    ...(options.namePattern === undefined ? {} : { namePattern: options.namePattern }),
-  });
   const process = vm.spawn(['node', program], {
     keepBytes: OUTPUT_KEPT,
     env: {
-      XMASQ_TIME_FACTOR: String(timeFactor),
+      XMASQ_TIME_FACTOR: String(TIME_FACTOR[vm.accelerator]),
       XMASQ_KERNEL: vm.kernel,
       NODE_COMPILE_CACHE: '/tmp/node-cache',
     },
