@@ -96,8 +96,13 @@ export class OvsDaemons {
 
   /** Runs a command of ovs-ofctl on the bridge and returns its output; `input` stands for a file named `-`. */
   async ofctl(command: readonly string[], args: readonly string[] = [], input?: string): Promise<string> {
-    const argv = ['ovs-ofctl', '-O', 'OpenFlow15', ...command, `unix:${join(this.runDir, `${BRIDGE}.mgmt`)}`, ...args];
+    const argv = ['ovs-ofctl', ...this.#bridge('OpenFlow15', command), ...args];
     return (await this.#tool(argv, true, input)) ?? '';
+  }
+
+  /** Keeps what is flooded out of a port. OpenFlow has this before 1.1 only. */
+  async noFlood(port: string): Promise<void> {
+    await this.#tool(['ovs-ofctl', ...this.#bridge('OpenFlow10', ['mod-port']), port, 'no-flood']);
   }
 
   /** Runs a command of ovs-appctl on ovs-vswitchd and returns its output. */
@@ -117,6 +122,10 @@ export class OvsDaemons {
     const options = { check, timeoutMs: TOOL_TIMEOUT_MS, ...(input === undefined ? {} : { input }) };
     const { code, stdout } = await this.#host.exec(['env', ...this.#environment(), ...argv], options);
     return code === 0 ? stdout : undefined;
+  }
+
+  #bridge(version: string, command: readonly string[]): string[] {
+    return ['-O', version, ...command, `unix:${join(this.runDir, `${BRIDGE}.mgmt`)}`];
   }
 
   #spawn(program: string, args: readonly string[]): Promise<Proc> {

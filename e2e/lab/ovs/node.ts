@@ -51,7 +51,7 @@ export class OvsNode extends NativeNode {
     await this.exec(['sh', '-e'], { input: gatewayScript(this.#plan, peers) });
     await this.ovs.ofctl(['--bundle', 'replace-flows'], ['-'], lines(baseFlows(this.#plan, peers)));
     // Nothing is flooded into a tunnel that has no destination.
-    await this.ovs.ofctl(['mod-port'], [TUNNEL, 'no-flood']);
+    await this.ovs.noFlood(TUNNEL);
     await this.ovs.vsctl([...flowsRestored(), '--', ...roundRow()]);
   }
 
