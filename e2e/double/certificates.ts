@@ -1,6 +1,4 @@
-import './reflect.ts';
 import { webcrypto } from 'node:crypto';
-import * as x509 from '@peculiar/x509';
 
 const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const DAY_MS = 86_400_000;
@@ -14,6 +12,9 @@ export interface ServerIdentity {
 
 /** Makes a key, an authority and a certificate; takes some ms. */
 export async function makeServerIdentity(): Promise<ServerIdentity> {
+  // One after the other: jest evaluates CommonJS modules before those that are imported ahead of them.
+  await import('./reflect.ts');
+  const x509 = await import('@peculiar/x509');
   const common = {
     notBefore: new Date(Date.now() - DAY_MS),
     notAfter: new Date(Date.now() + DAY_MS),

@@ -60,7 +60,7 @@ export class ApiClient {
    */
   async call(path: string, options: CallOptions): Promise<unknown> {
     const signal = AbortSignal.any([options.signal, AbortSignal.timeout(this.#timeoutMs)]);
-    return this.#guarded(async () => {
+    return this.#guarded(signal, async () => {
       const response = await this.#send(path, options, signal);
       const text = await readBody(response);
       if (!isSuccess(response)) throw toError(response, text);
@@ -74,7 +74,7 @@ export class ApiClient {
     let timer = setTimeout(() => abort.abort(new Error('the API server did not answer in time')), this.#timeoutMs);
     const both = AbortSignal.any([signal, abort.signal]);
     try {
-      await this.#guarded(async () => {
+      await this.#guarded(both, async () => {
         const response = await this.#send(path, { query: { ...query, watch: 'true' } }, both);
         if (!isSuccess(response)) throw toError(response, await readBody(response));
         opened();
@@ -96,10 +96,12 @@ export class ApiClient {
     this.#agent = undefined;
   }
 
-  async #guarded<T>(work: () => Promise<T>): Promise<T> {
+  async #guarded<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
+      // node:https says no more than "aborted".
+      if (signal.aborted) throw signal.reason;
       if (isCredentialError(error)) this.#credentials.refused();
       throw error;
     }
