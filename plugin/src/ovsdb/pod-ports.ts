@@ -95,7 +95,7 @@ export class PodPorts {
     this.#told.add(port.row);
     this.#total.set(cause, (this.#total.get(cause) ?? 0) + 1);
     if (this.#throttle.allows(`skip ${cause}`)) {
-      this.#log.warn({ port: port.name, cause, why }, 'a port of the bridge is skipped');
+      this.#log.warn({ port: port.name.slice(0, 40), cause, why }, 'a port of the bridge is skipped');
     }
   }
 }

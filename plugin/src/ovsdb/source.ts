@@ -52,6 +52,8 @@ export class OvsdbSource {
   readonly #client: OvsdbClient;
   readonly #podPorts: PodPorts;
   readonly #feed: PodFeed;
+  readonly #throttle: Throttle;
+  #retry: NodeJS.Timeout | undefined;
   #copy: Replica | undefined;
   #state: OvsdbState = UNKNOWN_STATE;
   /** Pods with a VLAN, by container ID, that the sink may still have, though the state has them no more. */
@@ -64,6 +66,7 @@ export class OvsdbSource {
     this.#o = options;
     this.#bridge = options.bridge ?? 'br-int';
     const throttle = new Throttle(options.now ?? monotonic);
+    this.#throttle = throttle;
     this.#podPorts = new PodPorts(this.#bridge, options.maxPods, options.log, throttle);
     this.#feed = new PodFeed({
       sink: options.pods,
@@ -72,7 +75,9 @@ export class OvsdbSource {
       retryMs: options.retryMs ?? 1000,
       onIdle: () => {
         this.#leaving.clear();
-        this.#exclude();
+        this.#guard(() => {
+          this.#exclude();
+        });
       },
     });
     this.#client = new OvsdbClient(
@@ -86,7 +91,9 @@ export class OvsdbSource {
           this.#readSoon();
         },
         disconnected: (reason) => {
-          this.#setState({ ...this.#state, connected: false });
+          this.#guard(() => {
+            this.#setState({ ...this.#state, connected: false });
+          });
           this.#report(this.#lost(reason));
         },
       },
@@ -115,6 +122,7 @@ export class OvsdbSource {
   /** Stops; resolves once no call to a sink is under way. Pods and exclusions stay as they were told. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    clearTimeout(this.#retry);
     await this.#client.stop();
     await this.#feed.stop();
   }
@@ -125,8 +133,27 @@ export class OvsdbSource {
     this.#waiting = true;
     queueMicrotask(() => {
       this.#waiting = false;
-      if (!this.#stopped) this.#read();
+      this.#guard(() => {
+        this.#read();
+      });
     });
+  }
+
+  /** Does what calls others; what they could not take over is told again later. */
+  #guard(work: () => void): void {
+    if (this.#stopped) return;
+    try {
+      work();
+    } catch (error) {
+      const { log, retryMs = 1000 } = this.#o;
+      if (this.#throttle.allows('state'))
+        log.error({ err: error }, 'a state could not be put in force; it is told again');
+      clearTimeout(this.#retry);
+      this.#retry = setTimeout(() => {
+        this.#readSoon();
+      }, retryMs);
+      this.#retry.unref();
+    }
   }
 
   #read(): void {
@@ -143,8 +170,9 @@ export class OvsdbSource {
 
   #setState(state: OvsdbState): void {
     if (sameState(state, this.#state)) return;
+    // First: a state that was not taken over is told again.
+    this.#o.onState(state);
     this.#state = state;
-    if (!this.#stopped) this.#o.onState(state);
   }
 
   #exclude(): void {

@@ -323,6 +323,27 @@ describe('signals', () => {
     expect(recorder.state?.roundNum).toBe(4);
   });
 
+  test('a state that cannot be put in force is told again, with the pods', async () => {
+    addPort('web-1', { external_ids: keys(1) });
+    let failures = 2;
+    const states: OvsdbState[] = [];
+    start({
+      onState: (state) => {
+        if (failures-- > 0) throw new Error('not now');
+        states.push(state);
+      },
+    });
+    await told(1);
+    expect(recorder.told).toEqual(['snapshot web-1']);
+    expect(states).toHaveLength(1);
+    failures = 1;
+    await server.down();
+    await eventually(() => failures < 1);
+    await server.listen();
+    await eventually(() => source?.info.syncs === 2 && source.state.connected);
+    expect(recorder.told).toEqual(['snapshot web-1']);
+  });
+
   test('a lost connection and a missing bridge are problems until they are over', async () => {
     const bridge = rows['Bridge'];
     rows['Bridge'] = {};
