@@ -6,7 +6,8 @@ import type { NodeExclusion } from '../dataplane/node-exclusion.ts';
 import type { Log } from '../dataplane/ports.ts';
 import type { Exclusions } from '../exclusion/exclusions.ts';
 import type { PodEventSink, SourceInfo } from '../grpc/backend.ts';
-import { OvsdbSource, type OvsdbState } from '../ovsdb/index.ts';
+import { OvsdbSource } from '../ovsdb/index.ts';
+import { tunnelMismatch } from './tunnel.ts';
 
 export interface FollowOvsdbOptions {
   readonly config: Config;
@@ -30,7 +31,9 @@ export function followOvsdb(options: FollowOvsdbOptions): OvsdbSource | undefine
     exclusions: exclusions.source('Open vSwitch'),
     onState: (state) => {
       nodeExclusion.pause(state.flowRestoreWait ? Reason.FLOW_RESTORE : Reason.NONE);
-      degradations.put('tunnel-port', tunnelMismatch(config, state));
+      const [tunnel] = state.tunnels;
+      const where = `port ${tunnel?.name ?? ''} in Open vSwitch's database`;
+      degradations.put('tunnel-port', tunnelMismatch(config, tunnel?.port, where));
     },
     onProblem: (problem) => degradations.put('ovsdb', problem),
     log,
@@ -43,15 +46,4 @@ export function followOvsdb(options: FollowOvsdbOptions): OvsdbSource | undefine
 export function ovsdbInfo({ info }: OvsdbSource): SourceInfo {
   const { connected, synced, pods, skippedNow } = info;
   return { name: 'ovsdb', connected, synced, detail: `${pods} pods, ${skippedNow} unusable rows` };
-}
-
-/** The overlay's port must not be masqueraded and carries the control messages, so it must be the real one. */
-function tunnelMismatch({ tunnel }: Config, state: OvsdbState): ReturnType<Degradations['list']>[number] | undefined {
-  const other = state.tunnels.find(({ port }) => port !== undefined && port !== tunnel.port);
-  if (other === undefined) return undefined;
-  return {
-    what: `the tunnel uses port ${other.port ?? 0}, but tunnel.port is ${tunnel.port}`,
-    where: `port ${other.name} in Open vSwitch's database`,
-    action: 'correct tunnel.type or tunnel.port in the configuration and start xmasq-agent again',
-  };
 }

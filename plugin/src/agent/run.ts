@@ -30,10 +30,12 @@ import { Ctnetlink } from '../netlink/ctnetlink.ts';
 import * as rtnetlink from '../netlink/rtnetlink.ts';
 import type { Watch } from '../netlink/subscription.ts';
 import { conntrackTimeout } from '../netlink/sysctl.ts';
+import type { ClusterConsumer } from '../state/cluster.ts';
 import { StaticCluster } from '../state/static-cluster.ts';
 import { Backend, type AgentParts } from './backend.ts';
 import type { BpfFiles } from './bpf-files.ts';
 import { serveHttp } from './http.ts';
+import { KubernetesFollower } from './kubernetes.ts';
 import { lockDirectory } from './lock.ts';
 import { metricsRegistry } from './metrics.ts';
 import { followOvsdb, ovsdbInfo } from './ovsdb.ts';
@@ -45,6 +47,7 @@ import { VERSION } from './version.ts';
 const APPROVAL_TICK_MS = 50;
 const JANITOR_TICK_MS = 200;
 const UPLINK_TICK_MS = 1000;
+const PUBLISH_MS = 1000;
 /** Looks at all devices: events are followed besides, this is for those that were lost. */
 const VERIFY_MS = 5000;
 /** A watch of the kernel that ended is begun anew after this. */
@@ -209,7 +212,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   );
   const nodeExclusion = new NodeExclusion({ config: configMap, tables, log, now: monotonic });
   const exclusions = new Exclusions((state) => {
-    endpoints.setExclusions(state.pods);
+    endpoints.setExclusions(state.pods, state.complete);
     nodeExclusion.apply(state).catch((error: unknown) => log.error({ err: error }, 'ending excluded flows'));
   });
   exclusions.source('feature gates')({ node: gateExclusions(config.featureGates), pods: [] });
@@ -239,16 +242,13 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   followConntrack(conntrack, parts, log, closers);
   const ring: RingBuffer = events.follow(dataPlane.eventsPath);
   closers.add(() => ring.close());
-  await followCluster(parts, followUplink, closers);
+  await followCluster(parts, followUplink, log, closers);
   nodeExclusion.pause(Reason.NONE);
   const ovsdb = ovsdbPods && followOvsdb({ config, pods: ovsdbPods, exclusions, nodeExclusion, degradations, log });
   if (ovsdb !== undefined) {
     closers.add(() => ovsdb.stop());
     parts.sources.push(() => ovsdbInfo(ovsdb));
   }
-  // Once more when all sources have spoken: what an earlier start excluded may be included now.
-  endpoints.setExclusions(exclusions.state.pods);
-  await nodeExclusion.apply(exclusions.state);
 
   closers.every(APPROVAL_TICK_MS, log, 'approving flows', () => approvals.tick());
   closers.every(config.approvals.pollInterval * 1000, log, 'renewing approvals', () => approvals.renew());
@@ -362,17 +362,39 @@ function followConntrack(conntrack: Ctnetlink, { approvals, config }: AgentParts
 }
 
 /** The nodes of the cluster. */
-async function followCluster(parts: AgentParts, uplink: UplinkFollower, closers: Closers): Promise<void> {
+async function followCluster(parts: AgentParts, uplink: UplinkFollower, log: Log, closers: Closers): Promise<void> {
   const { config, peers, degradations } = parts;
-  const { file } = config.clusterState;
-  if (file === undefined) throw new RequirementError('clusterState.kubernetes is not built yet');
-  const cluster = new StaticCluster({ file, nodeName: config.nodeName });
-  closers.add(() => cluster.stop());
-  await cluster.start({
-    state(state) {
-      peers.update(state);
+  const { file, kubernetes } = config.clusterState;
+  let known = false;
+  const consumer: ClusterConsumer = {
+    state(state, diff) {
+      // The first state is compared with what an earlier start left; after that, work depends on what has changed only.
+      if (known) peers.apply(diff, state.own.name);
+      else peers.update(state);
+      known = true;
       uplink.setAddress(state.own.address);
     },
     problem: (problem) => degradations.put('cluster-state', problem),
-  });
+  };
+  if (file !== undefined) {
+    const cluster = new StaticCluster({ file, nodeName: config.nodeName });
+    closers.add(() => cluster.stop());
+    await cluster.start(consumer);
+  }
+  if (kubernetes !== undefined) {
+    const { configMap, exclusions } = parts;
+    const follower = new KubernetesFollower({
+      config,
+      kubernetes,
+      configMap,
+      consumer,
+      exclusions,
+      degradations,
+      log,
+    });
+    closers.add(() => follower.stop());
+    parts.sources.push(() => follower.info);
+    closers.every(PUBLISH_MS, log, "publishing this node's capability", () => follower.tick());
+    follower.start();
+  }
 }

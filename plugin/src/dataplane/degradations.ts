@@ -11,9 +11,15 @@ const MAX_SHOWN = 100;
 export class Degradations {
   readonly #current = new Map<string, Degradation>();
   readonly #log: Log;
+  readonly #observers: ((degradation: Degradation, over: boolean) => void)[] = [];
 
   constructor(log: Log) {
     this.#log = log;
+  }
+
+  /** Tells of each that appears or says something else, and of each that is over. */
+  observe(observer: (degradation: Degradation, over: boolean) => void): void {
+    this.#observers.push(observer);
   }
 
   /** Sets or replaces a degradation; logs it when it is new or says something else. */
@@ -22,6 +28,7 @@ export class Degradations {
     this.#current.set(key, degradation);
     if (before?.what === degradation.what && before.where === degradation.where) return;
     this.#log.warn({ where: degradation.where, action: degradation.action }, degradation.what);
+    for (const observer of this.#observers) observer(degradation, false);
   }
 
   /** The trouble is over; nothing happens where there was none. */
@@ -30,6 +37,7 @@ export class Degradations {
     if (before === undefined) return;
     this.#current.delete(key);
     this.#log.info({ where: before.where }, `over: ${before.what}`);
+    for (const observer of this.#observers) observer(before, true);
   }
 
   /** Sets where `degradation` is given, clears otherwise. */

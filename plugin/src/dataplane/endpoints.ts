@@ -251,13 +251,14 @@ export class Endpoints implements PodEventSink {
   /**
    * Which pods are never accelerated. Their flows end at once, or may begin within the second.
    * @param exclusions by `namespace/name`
+   * @param complete false: others may be excluded, too; what an earlier start excluded stays so
    */
-  setExclusions(exclusions: ReadonlyMap<string, PodExclusion>): void {
+  setExclusions(exclusions: ReadonlyMap<string, PodExclusion>, complete = true): void {
     this.#exclusions = exclusions;
     for (const { id, pod } of this.#active.values()) {
       const entry = this.#o.tables.endpoints.get(id);
       const excluded = this.#reasonOf(pod);
-      if (entry.excluded === excluded) continue;
+      if (entry.excluded === excluded || (excluded === 0 && !complete)) continue;
       // A new epoch, too: what was learned before must not come back when the cause goes.
       this.#o.tables.endpoints.set(id, { ...entry, excluded, epoch: (entry.epoch + 1) >>> 0 });
       this.#o.log.info({ pod: name(pod), reason: reasonNames[excluded] }, excluded === 0 ? 'included' : 'excluded');

@@ -21,11 +21,19 @@ export class NodeExclusion {
     this.#o = options;
   }
 
-  /** Makes the programs follow. Flows that are excluded from now on end before the promise does. */
-  async apply({ sameNode, interNode }: Pick<ExclusionState, 'sameNode' | 'interNode'>): Promise<void> {
+  /**
+   * Makes the programs follow. Flows that are excluded from now on end before the promise does. While the state is not
+   * complete, what an earlier start excluded stays so.
+   */
+  async apply({ sameNode, interNode, complete }: Omit<ExclusionState, 'all' | 'pods'>): Promise<void> {
     const { config, tables, log, now } = this.#o;
     const before = config.get();
-    const after = { excludedLocal: sameNode?.reason ?? 0, excludedRemote: interNode?.reason ?? 0 };
+    const none = { excludedLocal: 0, excludedRemote: 0 };
+    const kept = complete ? none : before;
+    const after = {
+      excludedLocal: sameNode?.reason ?? kept.excludedLocal,
+      excludedRemote: interNode?.reason ?? kept.excludedRemote,
+    };
     if (before.excludedLocal === after.excludedLocal && before.excludedRemote === after.excludedRemote) return;
     config.update(after);
     const cause = interNode ?? sameNode;

@@ -41,6 +41,8 @@ export interface ExclusionState {
   readonly interNode: NodeExclusion | undefined;
   /** Every node-level exclusion, for status. */
   readonly all: readonly NodeExclusion[];
+  /** Every source has spoken. Before, what an earlier start excluded may still hold though no source says so. */
+  readonly complete: boolean;
   /** By `namespace/name`. */
   readonly pods: ReadonlyMap<string, PodExclusion>;
 }
@@ -52,9 +54,10 @@ export function podText(pod: PodName): string {
 
 /** Puts the sources' lists together and tells when something has changed. */
 export class Exclusions {
-  readonly #lists = new Map<string, ExclusionList>();
+  /** undefined: the source has not spoken yet. */
+  readonly #lists = new Map<string, ExclusionList | undefined>();
   readonly #changed: (state: ExclusionState) => void;
-  #state: ExclusionState = { sameNode: undefined, interNode: undefined, all: [], pods: new Map() };
+  #state: ExclusionState = { sameNode: undefined, interNode: undefined, all: [], complete: false, pods: new Map() };
 
   /** @param changed called after each change, at once */
   constructor(changed: (state: ExclusionState) => void) {
@@ -67,7 +70,7 @@ export class Exclusions {
 
   /** A sink for one source. @param name unique; the order in which the sources are made decides what is told first */
   source(name: string): ExclusionSink {
-    this.#lists.set(name, NOTHING_EXCLUDED);
+    this.#lists.set(name, undefined);
     return (list) => {
       if (JSON.stringify(list) === JSON.stringify(this.#lists.get(name))) return;
       this.#lists.set(name, list);
@@ -77,7 +80,8 @@ export class Exclusions {
   }
 }
 
-function combine(lists: readonly ExclusionList[]): ExclusionState {
+function combine(said: readonly (ExclusionList | undefined)[]): ExclusionState {
+  const lists = said.filter((list) => list !== undefined);
   const all = lists.flatMap(({ node }) => node);
   const pods = new Map<string, PodExclusion>();
   for (const exclusion of lists.flatMap((list) => list.pods)) {
@@ -88,6 +92,7 @@ function combine(lists: readonly ExclusionList[]): ExclusionState {
     sameNode: all.find(({ scope }) => scope !== 'inter-node'),
     interNode: all.find(({ scope }) => scope !== 'same-node'),
     all,
+    complete: lists.length === said.length,
     pods,
   };
 }

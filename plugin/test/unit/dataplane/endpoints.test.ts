@@ -80,6 +80,8 @@ describe('endpoints', () => {
     expect(info).toMatchObject({ attached: true, exclusion: { reason: Reason.BANDWIDTH, detail: 'limit' } });
     endpoints.setExclusions(excluded);
     expect(tables.endpoints.get(1).epoch).toBe(2);
+    endpoints.setExclusions(new Map(), false);
+    expect(tables.endpoints.get(1)).toMatchObject({ excluded: Reason.BANDWIDTH, epoch: 2 });
     endpoints.setExclusions(new Map());
     expect(tables.endpoints.get(1)).toMatchObject({ excluded: 0, epoch: 3 });
     expect(endpoints.list(new Map())[0]).not.toHaveProperty('exclusion');

@@ -4,7 +4,7 @@ import { parseConfig } from '../../../src/config/load.ts';
 import { ConfigMap } from '../../../src/dataplane/config-map.ts';
 import { Reason } from '../../../src/dataplane/layout.ts';
 import { NodeExclusion } from '../../../src/dataplane/node-exclusion.ts';
-import { Exclusions, type ExclusionState } from '../../../src/exclusion/exclusions.ts';
+import { Exclusions, NOTHING_EXCLUDED, type ExclusionState } from '../../../src/exclusion/exclusions.ts';
 import { gateExclusions } from '../../../src/agent/gate-exclusions.ts';
 import { FakeClock, FakeTables, flow, key, quiet } from '../dataplane/fakes.ts';
 
@@ -34,7 +34,18 @@ describe('exclusions', () => {
     const exclusions = new Exclusions(() => undefined);
     const sameNode = { ...gate, scope: 'same-node' } as const;
     exclusions.source('x')({ node: [sameNode], pods: [] });
-    expect(exclusions.state).toMatchObject({ sameNode, interNode: undefined });
+    expect(exclusions.state).toMatchObject({ sameNode, interNode: undefined, complete: true });
+  });
+
+  test('complete once every source has spoken, also if it excludes nothing', () => {
+    const complete: boolean[] = [];
+    const exclusions = new Exclusions((state) => complete.push(state.complete));
+    const [first, second] = [exclusions.source('first'), exclusions.source('second')];
+    expect(exclusions.state.complete).toBe(false);
+    first(NOTHING_EXCLUDED);
+    second(NOTHING_EXCLUDED);
+    second(NOTHING_EXCLUDED);
+    expect(complete).toEqual([false, true]);
   });
 });
 
@@ -66,15 +77,17 @@ describe('the node’s exclusions', () => {
     const config = new ConfigMap(tables.config, clock.now);
     const node = new NodeExclusion({ config, tables, log: quiet, now: clock.now });
     tables.flows.set(key, flow({}));
-    await node.apply({ sameNode: undefined, interNode: undefined });
+    await node.apply({ sameNode: undefined, interNode: undefined, complete: true });
     expect(tables.flows.size).toBe(1);
-    await node.apply({ sameNode: undefined, interNode: encryption });
+    await node.apply({ sameNode: undefined, interNode: encryption, complete: true });
     expect(config.get()).toMatchObject({ excludedLocal: 0, excludedRemote: Reason.ENCRYPTION });
     expect(tables.flows.size).toBe(0);
+    await node.apply({ sameNode: undefined, interNode: undefined, complete: false });
+    expect(config.get().excludedRemote).toBe(Reason.ENCRYPTION);
     tables.flows.set(key, flow({}));
-    await node.apply({ sameNode: undefined, interNode: encryption });
+    await node.apply({ sameNode: undefined, interNode: encryption, complete: true });
     expect(tables.flows.size).toBe(1);
-    await node.apply({ sameNode: undefined, interNode: undefined });
+    await node.apply({ sameNode: undefined, interNode: undefined, complete: true });
     expect(config.get()).toMatchObject({ excludedLocal: 0, excludedRemote: 0 });
     node.pause(Reason.FLOW_RESTORE);
     expect(config.get().paused).toBe(Reason.FLOW_RESTORE);
