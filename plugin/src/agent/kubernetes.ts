@@ -75,8 +75,7 @@ export class KubernetesFollower {
   async #follow(): Promise<void> {
     const { consumer, degradations, log } = this.#o;
     await Promise.all([this.#pods.ready, this.#antrea.ready]);
-    const { signal } = this.#stop;
-    if (signal.aborted) return;
+    if (this.#isStopped()) return;
     try {
       await this.#cluster.start({
         state: consumer.state.bind(consumer),
@@ -84,7 +83,7 @@ export class KubernetesFollower {
       });
       this.#synced = true;
     } catch (error) {
-      if (signal.aborted) return;
+      if (this.#isStopped()) return;
       log.error({ err: error }, 'the first cluster state could not be put in force');
       degradations.set('cluster-state', {
         what: 'the first cluster state could not be put in force',
@@ -115,6 +114,10 @@ export class KubernetesFollower {
     this.#stop.abort();
     await Promise.all([this.#cluster.stop(), this.#pods.stop(), this.#antrea.stop(), this.#events.stop()]);
     this.#api.close();
+  }
+
+  #isStopped(): boolean {
+    return this.#stop.signal.aborted;
   }
 
   #capability(): Capability {
