@@ -280,6 +280,7 @@ function rrServer(port: number): string[] {
 }
 
 async function gatewayMac(node: number): Promise<string> {
-  const { stdout } = await lab.node(node).exec(['cat', `/sys/class/net/${lab.node(node).gatewayDevice}/address`]);
-  return stdout.trim();
+  const { stdout } = await lab.node(node).exec(['ip', '-j', 'link', 'show', lab.node(node).gatewayDevice]);
+  const [link] = JSON.parse(stdout) as { address: string }[];
+  return link?.address ?? '';
 }

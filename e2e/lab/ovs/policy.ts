@@ -19,6 +19,8 @@ const PORT_PROTOCOLS = ['tcp', 'udp', 'sctp'] as const;
 export class OvsPolicy implements Policy {
   readonly #nodes: readonly FlowTarget[];
   #rules = 0;
+  /** What there is to delete: ovs-ofctl takes a second under emulation, and tests clear more often than they set. */
+  readonly #present = new Set<keyof typeof CATEGORY>();
 
   constructor(nodes: readonly FlowTarget[]) {
     this.#nodes = nodes;
@@ -54,11 +56,14 @@ export class OvsPolicy implements Policy {
   }
 
   markPort(port: number, mark: number): Promise<void> {
-    return this.#add(PORT_PROTOCOLS.map((proto) => markFlow(`${proto},tp_dst=${port}`, mark)));
+    return this.#add(
+      'mark',
+      PORT_PROTOCOLS.map((proto) => markFlow(`${proto},tp_dst=${port}`, mark)),
+    );
   }
 
   markProtocol(proto: Protocol, mark: number): Promise<void> {
-    return this.#add([markFlow(proto, mark)]);
+    return this.#add('mark', [markFlow(proto, mark)]);
   }
 
   clearMarks(): Promise<void> {
@@ -68,6 +73,7 @@ export class OvsPolicy implements Policy {
   zonePort(port: number, zone: number): Promise<void> {
     const actions = `load:${zone}->NXM_NX_REG8[0..15],${ct('ConntrackState', 'nat')}`;
     return this.#add(
+      'zone',
       PORT_PROTOCOLS.flatMap((proto) =>
         ['tp_dst', 'tp_src'].map((field) =>
           flow('ConntrackZone', PRIORITY.high, `${proto},${field}=${port}`, actions, cookie('zone')),
@@ -84,6 +90,7 @@ export class OvsPolicy implements Policy {
     if (rule.port !== undefined && (rule.proto === undefined || rule.proto === 'icmp')) {
       throw new LabError('policy: a port needs proto tcp, udp or sctp');
     }
+    this.#present.add('policy');
     await Promise.all(
       this.#nodes
         .filter((node) => rule.nodes?.includes(node) ?? true)
@@ -91,11 +98,13 @@ export class OvsPolicy implements Policy {
     );
   }
 
-  async #add(flows: readonly string[]): Promise<void> {
+  async #add(category: keyof typeof CATEGORY, flows: readonly string[]): Promise<void> {
+    this.#present.add(category);
     await Promise.all(this.#nodes.map((node) => node.addFlows(flows)));
   }
 
   async #delete(category: keyof typeof CATEGORY): Promise<void> {
+    if (!this.#present.delete(category)) return;
     await Promise.all(this.#nodes.map((node) => node.deleteFlows(cookieMatch(category))));
   }
 }

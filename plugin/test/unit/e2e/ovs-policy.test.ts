@@ -60,6 +60,10 @@ describe('policy of the lab on Open vSwitch', () => {
   test('clear deletes what it added and nothing else', async () => {
     const { policy, sent } = recording();
     await policy.clear();
+    expect(sent).toEqual([[], []]);
+    await policy.deny({ nodes: [] });
+    await policy.clear();
+    await policy.clear();
     expect(sent[0]).toEqual(['delete cookie=0x1030000000000/0xffffff0000000000']);
     expect(cookie('policy')).toBe('0x1030000000000');
     expect(cookieMatch('pod', 5)).toBe('cookie=0x1020000000005/-1');
