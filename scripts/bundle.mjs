@@ -1,5 +1,5 @@
 // Bundles one program into a single executable ES module: node scripts/bundle.mjs ENTRY.ts OUT.mjs
-// Packages with native code stay outside and are found in node_modules beside or above the bundle.
+// Packages with native code, and one that is large and seldom needed, stay outside and are found in node_modules beside or above the bundle.
 import { chmodSync } from 'node:fs';
 import { build } from 'esbuild';
 
@@ -17,7 +17,7 @@ try {
     platform: 'node',
     format: 'esm',
     target: 'node22',
-    external: ['koffi', 'bpf'],
+    external: ['koffi', 'bpf', '@kubernetes/client-node'],
     legalComments: 'linked',
     logLevel: 'warning',
     // CommonJS dependencies call require(), which an ES module lacks.

@@ -15,6 +15,8 @@ export interface SidecarSettings {
   readonly maps?: Partial<Record<'flows' | 'slots' | 'approvals' | 'refusals', number>>;
   readonly approvals?: { readonly pollInterval?: number; readonly lease?: number };
   readonly logLevel?: 'error' | 'warn' | 'info' | 'debug' | 'trace';
+  /** Cluster state comes from the API that a node's file names; default: from a file of the lab. */
+  readonly kubeconfig?: (node: Node) => string;
   /** Besides XMasq, which is on. */
   readonly featureGates?: Readonly<Record<string, boolean>>;
   /** `address:port` inside the node. */
@@ -39,7 +41,10 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
     uplink: { device: node.device },
     bpffs: paths.pins,
     socket: paths.socket,
-    clusterState: { file: paths.cluster },
+    clusterState:
+      settings.kubeconfig === undefined
+        ? { file: paths.cluster }
+        : { kubernetes: { kubeconfig: settings.kubeconfig(node) } },
     tunnel: node.tunnel,
     conntrack: { zone: ANTREA.zone },
     startHold: settings.startHold ?? 0.2,
