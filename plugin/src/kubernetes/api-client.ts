@@ -3,10 +3,11 @@ import type { Agent as AnyAgent, IncomingMessage } from 'node:http';
 import { ApiError, isCredentialError, parseRetryAfter } from './api-error.ts';
 import type { Access, Credentials } from './credentials.ts';
 import { LineSplitter } from './lines.ts';
-import type { WatchEvent } from './objects.ts';
+import { ListScanner } from './list-scanner.ts';
+import type { KubeList, KubeObject, WatchEvent } from './objects.ts';
 
-/** A page of 500 Nodes with many images takes some 15 MB. */
-const MAX_BODY_BYTES = 64 * 1024 * 1024;
+/** Of answers with one object. */
+const MAX_BODY_BYTES = 4 * 1024 * 1024;
 /** etcd takes objects of 1.5 MB. */
 const MAX_LINE_BYTES = 4 * 1024 * 1024;
 /** Each watch has a connection of its own; of the rest there are few at a time. */
@@ -65,6 +66,22 @@ export class ApiClient {
       const text = await readBody(response);
       if (!isSuccess(response)) throw toError(response, text);
       return JSON.parse(text) as unknown;
+    });
+  }
+
+  /** One page of a list; `each` is called for its objects while they arrive. @returns its metadata @throws as `call` does */
+  async page(
+    path: string,
+    options: Pick<CallOptions, 'query' | 'signal'>,
+    each: (object: KubeObject) => void,
+  ): Promise<KubeList> {
+    const signal = AbortSignal.any([options.signal, AbortSignal.timeout(this.#timeoutMs)]);
+    return this.#guarded(signal, async () => {
+      const response = await this.#send(path, options, signal);
+      if (!isSuccess(response)) throw toError(response, await readBody(response));
+      const scanner = new ListScanner((item) => each(item as KubeObject));
+      for await (const chunk of response as AsyncIterable<Buffer>) scanner.push(chunk);
+      return scanner.end() as KubeList;
     });
   }
 

@@ -1,5 +1,5 @@
 import type { ApiClient } from './api-client.ts';
-import type { KubeList, KubeObject } from './objects.ts';
+import type { KubeObject } from './objects.ts';
 
 export interface ListOptions {
   readonly api: ApiClient;
@@ -23,13 +23,13 @@ export async function listPages(
 ): Promise<string> {
   let token: string | undefined;
   for (let page = 0; page < MAX_PAGES; page++) {
-    const list = (await api.call(path, {
-      query: { ...query, limit: String(pageSize), continue: token },
-      signal,
-    })) as KubeList;
-    for (const object of list.items ?? []) each(object);
-    token = list.metadata?.continue;
-    const version = list.metadata?.resourceVersion;
+    const { metadata } = await api.page(
+      path,
+      { query: { ...query, limit: String(pageSize), continue: token }, signal },
+      each,
+    );
+    token = metadata?.continue;
+    const version = metadata?.resourceVersion;
     if (!token) {
       if (!version) throw new Error(`the list of ${path} has no resourceVersion`);
       return version;

@@ -18,10 +18,9 @@ export interface KubeObject {
   readonly metadata?: ObjectMeta;
 }
 
-/** A page of a list. */
+/** A page of a list, but for its items. */
 export interface KubeList {
   readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
-  readonly items?: readonly KubeObject[];
 }
 
 /** One line of a watch. */
