@@ -134,7 +134,10 @@ export class Reflector<T> {
     const fresh = new Map<string, T>();
     const version = await listPages({ api, path, query, pageSize, signal: this.#stop.signal }, (object) => {
       const value = this.#project(object);
-      if (value !== undefined) fresh.set(objectKey(object), value);
+      if (value === undefined) return;
+      // What is the same is not kept twice: most of a later list is garbage at once, which costs no memory.
+      const known = this.#items.get(objectKey(object));
+      fresh.set(objectKey(object), isDeepStrictEqual(known, value) ? (known ?? value) : value);
     });
     this.counts.lists++;
     this.#missing = false;
@@ -237,7 +240,7 @@ export class Reflector<T> {
 
   #set(key: string, after: T | undefined): void {
     const before = this.#items.get(key);
-    if (isDeepStrictEqual(before, after)) return;
+    if (before === after || isDeepStrictEqual(before, after)) return;
     if (after === undefined) this.#items.delete(key);
     else this.#items.set(key, after);
     if (!this.#pending.has(key)) this.#pending.set(key, before);
