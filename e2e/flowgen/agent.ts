@@ -28,6 +28,8 @@ export class FlowAgent {
       // Agents in one process would share a connection.
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_retries': 0,
+      // A megabyte would be taken at once, whether the other side reads it or not.
+      'grpc.per_rpc_retry_buffer_size': 0,
     });
   }
 

@@ -3,8 +3,8 @@
  * objects of all of them. Unknown fields, and known ones of an unexpected wire type, are skipped.
  */
 import { decodeAddress } from './address.ts';
-import { decodeNames } from './decode-names.ts';
 import type { Interner } from './interner.ts';
+import type { NamesCache } from './names-cache.ts';
 import { atEnd, nestedEnd, Reader, tag } from './protobuf.ts';
 import type { Address, FlowRecord, Stats } from './record.ts';
 
@@ -97,11 +97,19 @@ function decodeTransport(reader: Reader, end: number, names: Interner): Transpor
   return { protocol, sourcePort, destinationPort, tcpState };
 }
 
+/** The bytes of a nested message, which are skipped. */
+function nested(reader: Reader, raw: Buffer): Buffer {
+  const end = nestedEnd(reader, raw.length);
+  const bytes = raw.subarray(reader.pos, end);
+  reader.pos = end;
+  return bytes;
+}
+
 /**
  * One message `Flow`.
  * @throws Error for what is no protobuf, or no flow: addresses or the protocol are missing or impossible
  */
-export function decodeFlow(raw: Uint8Array, names: Interner): FlowRecord {
+export function decodeFlow(raw: Buffer, names: NamesCache): FlowRecord {
   const reader = Reader.create(raw);
   const end = raw.length;
   let ip: ReturnType<typeof decodeIp> | undefined;
@@ -128,10 +136,10 @@ export function decodeFlow(raw: Uint8Array, names: Interner): FlowRecord {
         ip = decodeIp(reader, nestedEnd(reader, end));
         break;
       case tag(7, 2):
-        transport = decodeTransport(reader, nestedEnd(reader, end), names);
+        transport = decodeTransport(reader, nestedEnd(reader, end), names.interner);
         break;
       case tag(8, 2):
-        words = decodeNames(reader, nestedEnd(reader, end), names);
+        words = names.of(nested(reader, raw));
         break;
       case tag(9, 2):
         forward = decodeStats(reader, nestedEnd(reader, end));
@@ -152,7 +160,7 @@ export function decodeFlow(raw: Uint8Array, names: Interner): FlowRecord {
  * One message `ExportRequest`. A flow that makes no sense is left out; those after it are read.
  * @returns how many were left out; what follows a broken length counts as one
  */
-export function decodeExport(message: Buffer, names: Interner, onFlow: OnFlow): number {
+export function decodeExport(message: Buffer, names: NamesCache, onFlow: OnFlow): number {
   const reader = Reader.create(message);
   let malformed = 0;
   while (reader.pos < message.length) {

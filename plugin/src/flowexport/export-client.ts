@@ -88,6 +88,8 @@ export class ExportClient {
         // A connection of another client would keep older certificates alive.
         'grpc.use_local_subchannel_pool': 1,
         'grpc.enable_retries': 0,
+        // A megabyte would be taken at once, whether the other side reads it or not.
+        'grpc.per_rpc_retry_buffer_size': 0,
         'grpc.keepalive_time_ms': 30_000,
         'grpc.keepalive_timeout_ms': 10_000,
       });

@@ -43,24 +43,24 @@ function tupleOfFlow({ saddr, daddr, sport, dport, proto }: NamedFlow): RecordTu
 
 /** Looks flows up in the records. */
 export class FlowNames {
-  readonly #store: Pick<RecordStore, 'get'>;
+  readonly #store: Pick<RecordStore, 'namesOf'>;
 
-  constructor(store: Pick<RecordStore, 'get'>) {
+  constructor(store: Pick<RecordStore, 'namesOf'>) {
     this.#store = store;
   }
 
   /** What records say of the flow or of the flow that it answers; undefined: nothing (yet: 5 to 10 s by default). */
   lookup(flow: NamedFlow): FlowNaming | undefined {
     const tuple = tupleOfFlow(flow);
-    const record = this.#store.get(tuple);
-    if (record !== undefined) return { ...record.names, reply: false };
-    const answered = this.#store.get({
+    const names = this.#store.namesOf(tuple);
+    if (names !== undefined) return { ...names, reply: false };
+    const answered = this.#store.namesOf({
       protocol: tuple.protocol,
       source: tuple.destination,
       destination: tuple.source,
       sourcePort: tuple.destinationPort,
       destinationPort: tuple.sourcePort,
     });
-    return answered === undefined ? undefined : { ...turned(answered.names), reply: true };
+    return answered === undefined ? undefined : { ...turned(answered), reply: true };
   }
 }

@@ -87,8 +87,3 @@ export interface FlowRecord extends RecordTuple {
 export function tupleText({ protocol, source, destination, sourcePort, destinationPort }: RecordTuple): string {
   return `${protocol},${source},${sourcePort},${destination},${destinationPort}`;
 }
-
-/** Whether two totals of one connection are the same. */
-export function sameTotals(a: Stats, b: Stats): boolean {
-  return a.packets === b.packets && a.bytes === b.bytes;
-}

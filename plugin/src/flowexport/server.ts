@@ -8,7 +8,7 @@ import {
 } from '@grpc/grpc-js';
 import { decodeExport, type OnFlow } from './decode.ts';
 import { Intake } from './intake.ts';
-import { Interner } from './interner.ts';
+import { NamesCache } from './names-cache.ts';
 import { EXPORT_RESPONSE, FlowExportDefinition } from './service.ts';
 import { TlsListener, type ListenerCounts } from './tls-listener.ts';
 import type { TlsSource } from './tls-material.ts';
@@ -56,7 +56,7 @@ type Call = ServerReadableStream<Buffer, Buffer>;
 export class FlowExportServer {
   readonly #onFlow: OnFlow;
   readonly #maxStreams: number;
-  readonly #names = new Interner();
+  readonly #names = new NamesCache();
   readonly #intake = new Intake();
   readonly #calls = new Map<Call, sendUnaryData<Buffer>>();
   readonly #counts = { streams: 0, refusedStreams: 0, messages: 0, flows: 0, malformed: 0 };

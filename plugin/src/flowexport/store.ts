@@ -1,5 +1,5 @@
 /** The last record of each connection, bounded, and which records are news. */
-import { EndReason, sameTotals, tupleText, type FlowRecord, type RecordTuple, type Stats } from './record.ts';
+import { EndReason, tupleText, type FlowRecord, type RecordNames, type RecordTuple } from './record.ts';
 
 /** What a record is to the store. */
 export type Arrival =
@@ -24,10 +24,33 @@ export interface StoreCounts {
   readonly evicted: number;
 }
 
+/** What is kept of a record: there are many, so no more than is needed. */
 interface Entry {
-  readonly record: FlowRecord;
+  readonly startUs: number;
+  readonly endUs: number;
+  readonly endReason: number;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly reversePackets: number;
+  readonly reverseBytes: number;
+  /** Shared between records. */
+  readonly names: RecordNames;
   /** Key by which the pod sees the connection before DNAT. */
   readonly alias: string | undefined;
+}
+
+function entryOf({ startUs, endUs, endReason, forward, reverse, names }: FlowRecord, alias: string | undefined): Entry {
+  return {
+    startUs,
+    endUs,
+    endReason,
+    packets: forward.packets,
+    bytes: forward.bytes,
+    reversePackets: reverse.packets,
+    reverseBytes: reverse.bytes,
+    names,
+    alias,
+  };
 }
 
 /** How the pod of a Service connection addresses it: to the Service, not the endpoint. */
@@ -38,24 +61,27 @@ export function beforeNat(record: FlowRecord): RecordTuple | undefined {
   return { protocol, source, sourcePort, destination: service.address, destinationPort: service.port };
 }
 
-function grown(known: Stats, stats: Stats): boolean {
-  return stats.packets > known.packets;
-}
-
 /** Totals come from the kernel and never shrink; times come from a clock that may be set back. */
-function compare(known: FlowRecord | undefined, record: FlowRecord): Arrival {
+function compare(known: Entry | undefined, { startUs, endUs, endReason, forward, reverse }: FlowRecord): Arrival {
   if (known === undefined) return 'new';
-  const later = record.endUs > known.endUs;
-  if (record.startUs !== known.startUs) return record.startUs > known.startUs || later ? 'new' : 'stale';
-  if (grown(known.forward, record.forward) || grown(known.reverse, record.reverse)) return 'update';
-  if (later) return 'update';
-  const same = sameTotals(record.forward, known.forward) && sameTotals(record.reverse, known.reverse);
-  if (record.endUs < known.endUs || !same) return 'stale';
-  return record.endReason === known.endReason ? 'duplicate' : 'update';
+  const later = endUs > known.endUs;
+  if (startUs !== known.startUs) return startUs > known.startUs || later ? 'new' : 'stale';
+  if (forward.packets > known.packets || reverse.packets > known.reversePackets || later) return 'update';
+  const same =
+    forward.packets === known.packets &&
+    forward.bytes === known.bytes &&
+    reverse.packets === known.reversePackets &&
+    reverse.bytes === known.reverseBytes;
+  if (endUs < known.endUs || !same) return 'stale';
+  return endReason === known.endReason ? 'duplicate' : 'update';
 }
 
-function reachesBack(known: Stats, stats: Stats): boolean {
-  return stats.bytes - stats.bytesDelta <= known.bytes && stats.packets - stats.packetsDelta <= known.packets;
+/** Whether the deltas begin where the record before ended, or earlier. */
+function contiguous(known: Entry, { forward, reverse }: FlowRecord): boolean {
+  return (
+    forward.packets - forward.packetsDelta <= known.packets &&
+    reverse.packets - reverse.packetsDelta <= known.reversePackets
+  );
 }
 
 /** Last records by tuple. */
@@ -65,6 +91,7 @@ export class RecordStore {
   readonly #aliases = new Map<string, string>();
   readonly #counts = { new: 0, update: 0, duplicate: 0, stale: 0, gaps: 0, evicted: 0 };
   readonly #limit: number;
+  #oldest: Iterator<[string, Entry], undefined> = this.#entries.entries();
 
   /** @param limit connections, at least 1 */
   constructor(limit: number) {
@@ -83,37 +110,39 @@ export class RecordStore {
   put(record: FlowRecord): Arrival {
     const key = tupleText(record);
     const entry = this.#entries.get(key);
-    const arrival = compare(entry?.record, record);
+    const arrival = compare(entry, record);
     this.#counts[arrival]++;
     if (arrival === 'duplicate' || arrival === 'stale') return arrival;
-    if (arrival === 'update' && entry !== undefined && !this.#contiguous(entry.record, record)) this.#counts.gaps++;
+    if (arrival === 'update' && entry !== undefined && !contiguous(entry, record)) this.#counts.gaps++;
     if (entry !== undefined) this.#remove(key, entry);
     else if (this.#entries.size >= this.#limit) this.#evict();
     const nat = beforeNat(record);
     const alias = nat === undefined ? undefined : tupleText(nat);
-    this.#entries.set(key, { record, alias });
+    this.#entries.set(key, entryOf(record, alias));
     if (alias !== undefined) this.#aliases.set(alias, key);
     return arrival;
   }
 
-  /** The record of a connection with this tuple, after DNAT or before it. */
-  get(tuple: RecordTuple): FlowRecord | undefined {
+  /** The names in the last record of the connection with this tuple, after DNAT or before it. */
+  namesOf(tuple: RecordTuple): RecordNames | undefined {
     const key = tupleText(tuple);
     const alias = this.#aliases.get(key);
-    return (this.#entries.get(key) ?? (alias === undefined ? undefined : this.#entries.get(alias)))?.record;
+    return (this.#entries.get(key) ?? (alias === undefined ? undefined : this.#entries.get(alias)))?.names;
   }
 
-  #contiguous(known: FlowRecord, record: FlowRecord): boolean {
-    return reachesBack(known.forward, record.forward) && reachesBack(known.reverse, record.reverse);
-  }
-
+  /** Forgets the connection that has been silent for longest. */
   #evict(): void {
-    // Maps iterate in the order of insertion, and every record is inserted anew.
-    for (const [key, entry] of this.#entries) {
-      this.#remove(key, entry);
-      this.#counts.evicted++;
-      return;
+    // Records are inserted anew with every update, so an iterator that goes on meets the oldest one first. One that begins
+    // anew for each would walk over what the ones before have left behind.
+    let next = this.#oldest.next();
+    if (next.done === true) {
+      this.#oldest = this.#entries.entries();
+      next = this.#oldest.next();
     }
+    if (next.done === true) return;
+    const [key, entry] = next.value;
+    this.#remove(key, entry);
+    this.#counts.evicted++;
   }
 
   #remove(key: string, { alias }: Entry): void {

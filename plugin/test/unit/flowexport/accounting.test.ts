@@ -6,7 +6,7 @@ import { FlowAccounting } from '../../../src/flowexport/accounting.ts';
 import { AllowedFlows } from '../../../src/flowexport/allowed-flows.ts';
 import { BypassMeter, bypassReader, type BypassSample } from '../../../src/flowexport/bypass.ts';
 import { decodeExport } from '../../../src/flowexport/decode.ts';
-import { Interner } from '../../../src/flowexport/interner.ts';
+import { NamesCache } from '../../../src/flowexport/names-cache.ts';
 import { MessageQueue } from '../../../src/flowexport/message-queue.ts';
 import { exportRequest, patchRecord } from '../../../src/flowexport/patch.ts';
 import type { FlowRecord } from '../../../src/flowexport/record.ts';
@@ -24,7 +24,7 @@ function bytesOf(one: Flow): Buffer {
 
 function decoded(raw: Buffer): FlowRecord {
   const records: FlowRecord[] = [];
-  decodeExport(exportRequest(raw), new Interner(), (seen) => records.push(seen));
+  decodeExport(exportRequest(raw), new NamesCache(), (seen) => records.push(seen));
   return records[0] as FlowRecord;
 }
 

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { EndReason, numbered, record, request, type Flow } from '../../../../e2e/flowgen/records.ts';
 import { addressText } from '../../../src/flowexport/address.ts';
 import { decodeExport } from '../../../src/flowexport/decode.ts';
-import { Interner } from '../../../src/flowexport/interner.ts';
+import { NamesCache } from '../../../src/flowexport/names-cache.ts';
 import type { FlowRecord } from '../../../src/flowexport/record.ts';
 import { antrea_io } from '../../../src/gen/antrea.js';
 
@@ -11,7 +11,7 @@ const v1 = antrea_io.antrea.pkg.apis.flow.v1alpha1;
 
 function decode(message: Buffer): { readonly records: FlowRecord[]; readonly malformed: number } {
   const records: FlowRecord[] = [];
-  const malformed = decodeExport(message, new Interner(), (one) => records.push(one));
+  const malformed = decodeExport(message, new NamesCache(), (one) => records.push(one));
   return { records, malformed };
 }
 
@@ -92,7 +92,7 @@ describe('a record', () => {
   });
 
   test('keeps strings once', () => {
-    const names = new Interner();
+    const names = new NamesCache();
     const seen: FlowRecord[] = [];
     for (const message of [request(record(connection)), request(record(connection))]) {
       decodeExport(message, names, (one) => seen.push(one));

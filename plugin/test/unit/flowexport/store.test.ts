@@ -2,11 +2,11 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { EndReason, numbered, record, request, type Connection, type Flow } from '../../../../e2e/flowgen/records.ts';
 import { decodeExport } from '../../../src/flowexport/decode.ts';
 import { FlowNames } from '../../../src/flowexport/flow-names.ts';
-import { Interner } from '../../../src/flowexport/interner.ts';
+import { NamesCache } from '../../../src/flowexport/names-cache.ts';
 import type { FlowRecord } from '../../../src/flowexport/record.ts';
 import { isLive, RecordStore } from '../../../src/flowexport/store.ts';
 
-const names = new Interner();
+const names = new NamesCache();
 
 export function decoded(flow: Flow): FlowRecord {
   const records: FlowRecord[] = [];
@@ -79,8 +79,8 @@ describe('bounds', () => {
     store.put(decoded(record(numbered(100))));
     expect(store.size).toBe(100);
     expect(store.counts.evicted).toBe(1);
-    expect(store.get(decoded(record(numbered(0))))).toBeDefined();
-    expect(store.get(decoded(record(numbered(1))))).toBeUndefined();
+    expect(store.namesOf(decoded(record(numbered(0))))).toBeDefined();
+    expect(store.namesOf(decoded(record(numbered(1))))).toBeUndefined();
   });
 
   test('nothing is left of what went', () => {

@@ -1,0 +1,63 @@
+/**
+ * Measures the flow export: node e2e/flowgen/main.ts [--records N] [--streams N] [--flows N] [--rate N] [--minimum N]
+ * Exit code 1: something was lost, memory grew, or one core takes fewer than --minimum records per second.
+ */
+import { parseArgs } from 'node:util';
+import type { CollectorSample } from './collector.ts';
+import { memoryGrowth } from './growth.ts';
+import { measure } from './measure.ts';
+
+/** Memory that the last half of a run may take on top of the first one. */
+const MAX_GROWTH = 0.1;
+const LINE_EVERY = 10;
+
+function numberOf(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`--${name} ${text}: expected a whole number`);
+  return value;
+}
+
+const { values } = parseArgs({
+  options: {
+    records: { type: 'string', default: '300000' },
+    streams: { type: 'string', default: '100' },
+    flows: { type: 'string', default: '100000' },
+    rate: { type: 'string', default: '0' },
+    minimum: { type: 'string', default: '10000' },
+  },
+});
+const messages = numberOf('records', values.records);
+let seconds = 0;
+const line = ({ flows, rssBytes, heapBytes, cpuUs, records }: CollectorSample): void => {
+  if (seconds++ % LINE_EVERY !== 0) return;
+  const mb = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;
+  console.log(`${flows} records, ${records} kept, ${mb(rssBytes)} RSS, ${mb(heapBytes)} heap, ${cpuUs / 1e6} s CPU`);
+};
+const { load, samples, last, perCpuSecond } = await measure(
+  {
+    messages,
+    streams: numberOf('streams', values.streams),
+    flows: numberOf('flows', values.flows),
+    rate: numberOf('rate', values.rate),
+    malformedEvery: 1000,
+    duplicateEvery: 100,
+  },
+  line,
+);
+const growth = memoryGrowth(samples);
+console.log(
+  `${last.flows} records in ${load.seconds.toFixed(1)} s (${Math.round(last.flows / load.seconds)}/s), ` +
+    `${Math.round(perCpuSecond)} per second of CPU; ${last.malformed} malformed, ${last.duplicates} duplicates, ` +
+    `${last.fresh} new, ${last.updates} updates, ${last.stale} stale, ` +
+    `${last.evicted} evicted; memory ${growth === undefined ? 'not judged' : `${(growth * 100).toFixed(1)} %`}`,
+);
+const problems = [
+  ...(last.flows === load.records + load.duplicates
+    ? []
+    : [`${load.records + load.duplicates - last.flows} are missing`]),
+  ...(last.malformed === load.malformed ? [] : [`${last.malformed} malformed, not ${load.malformed}`]),
+  ...(growth === undefined || growth <= MAX_GROWTH ? [] : [`memory grew by ${(growth * 100).toFixed(1)} %`]),
+  ...(perCpuSecond >= numberOf('minimum', values.minimum) ? [] : [`fewer than ${values.minimum} per second of CPU`]),
+];
+for (const problem of problems) console.error(problem);
+process.exitCode = problems.length === 0 ? 0 : 1;

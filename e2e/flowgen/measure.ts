@@ -1,0 +1,66 @@
+/** Runs a collector in a process of its own under load: what it costs per record, and whether its memory stays flat. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { CollectorSample } from './collector.ts';
+import { load, type LoadOptions, type LoadResult } from './generator.ts';
+
+export interface Measurement {
+  readonly load: LoadResult;
+  /** One a second, the last one at the end. */
+  readonly samples: readonly CollectorSample[];
+  readonly last: CollectorSample;
+  /** Records per second of the collector's CPU time: what one core can take. */
+  readonly perCpuSecond: number;
+}
+
+/** How long a collector may take for what is under way when the load ends. */
+const REST_MS = 10_000;
+
+function certificates(directory: string): LoadOptions['tls'] {
+  const text = (name: string): string => readFileSync(join(directory, name), 'utf8');
+  return { ca: text('ca.crt'), cert: text('client.crt'), key: text('client.key') };
+}
+
+/** @throws Error where the collector or a stream ends before its time */
+export async function measure(
+  options: Omit<LoadOptions, 'port' | 'tls'>,
+  onSample: (sample: CollectorSample) => void = () => undefined,
+): Promise<Measurement> {
+  const directory = mkdtempSync(join(tmpdir(), 'xmasq-flowgen-'));
+  const collector = spawn(process.execPath, [fileURLToPath(new URL('./collector.ts', import.meta.url)), directory], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const exited = new Promise<void>((resolve) => void collector.once('exit', () => resolve()));
+  try {
+    const samples: CollectorSample[] = [];
+    const lines = createInterface(collector.stdout);
+    const port = await new Promise<number>((resolve, reject) => {
+      lines.once('line', (line) => resolve(Number(line)));
+      void exited.then(() => reject(new Error('the collector did not start')));
+    });
+    lines.on('line', (line) => {
+      const sample = JSON.parse(line) as CollectorSample;
+      samples.push(sample);
+      onSample(sample);
+    });
+    const result = await load({ ...options, port, tls: certificates(directory) });
+    const expected = result.records + result.duplicates;
+    for (let waited = 0; (samples.at(-1)?.flows ?? 0) < expected && waited < REST_MS; waited += 100) {
+      await new Promise<void>((resolve) => void setTimeout(resolve, 100));
+    }
+    const quiet = samples.at(-1);
+    collector.stdin.end();
+    await exited;
+    const last = samples.at(-1);
+    if (last === undefined || quiet === undefined) throw new Error('the collector said nothing');
+    return { load: result, samples, last, perCpuSecond: last.flows / (last.cpuUs / 1e6) };
+  } finally {
+    collector.kill('SIGKILL');
+    await exited;
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
