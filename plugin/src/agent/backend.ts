@@ -51,6 +51,8 @@ export interface AgentParts {
   readonly exclusions: Exclusions;
   /** What is followed; more are added while the sidecar starts. */
   readonly sources: (() => SourceInfo)[];
+  /** Counts of Antrea's flow records by result; empty while they are not served. */
+  readonly recordCounts: (() => Iterable<[string, number]>)[];
   readonly degradations: Degradations;
   readonly now: Clock;
 }

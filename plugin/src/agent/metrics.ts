@@ -68,7 +68,19 @@ function gauges(
 /** All metrics of the sidecar, in a registry of their own. */
 export function metricsRegistry(parts: AgentParts, state: () => NodeState): Registry {
   const registry = new Registry();
-  const { tables, janitor, endpoints, peers, degradations, approvals, events, uplink, exclusions, sources } = parts;
+  const {
+    tables,
+    janitor,
+    endpoints,
+    peers,
+    degradations,
+    approvals,
+    events,
+    uplink,
+    exclusions,
+    sources,
+    recordCounts,
+  } = parts;
   collectDefaultMetrics({ register: registry });
   counter(
     registry,
@@ -110,6 +122,9 @@ export function metricsRegistry(parts: AgentParts, state: () => NodeState): Regi
   );
   gauges(registry, 'xmasq_source_connected', '1 while the source is connected', 'source', () =>
     sources.map((source) => source()).map(({ name, connected }) => [name, connected ? 1 : 0]),
+  );
+  counter(registry, 'xmasq_flow_records_total', 'Flow records of antrea-agent by what became of them', 'result', () =>
+    recordCounts.flatMap((read) => [...read()]),
   );
   gauges(registry, 'xmasq_excluded_pods', 'Pods that are never accelerated, by the reason', 'reason', () =>
     countReasons([...exclusions.state.pods.values()]),

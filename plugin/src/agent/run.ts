@@ -22,6 +22,7 @@ import type { Program, ProgramName } from '../dataplane/programs.ts';
 import { Throttle } from '../dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
 import { Exclusions } from '../exclusion/exclusions.ts';
+import { flowExportFollower } from './flow-export.ts';
 import { gateExclusions } from './gate-exclusions.ts';
 import type { NodeState } from '../grpc/backend.ts';
 import { GrpcServer } from '../grpc/server.ts';
@@ -234,6 +235,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     events,
     exclusions,
     sources: [],
+    recordCounts: [],
     degradations,
     now: monotonic,
   };
@@ -248,6 +250,14 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   if (ovsdb !== undefined) {
     closers.add(() => ovsdb.stop());
     parts.sources.push(() => ovsdbInfo(ovsdb));
+  }
+
+  const flowExport = flowExportFollower(parts, log);
+  if (flowExport !== undefined) {
+    closers.add(() => flowExport.stop());
+    parts.sources.push(() => flowExport.info);
+    parts.recordCounts.push(() => flowExport.recordCounts());
+    await flowExport.start();
   }
 
   closers.every(APPROVAL_TICK_MS, log, 'approving flows', () => approvals.tick());

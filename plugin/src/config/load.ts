@@ -82,7 +82,13 @@ function relationProblems({
         : 'names two sources; expected either file or kubernetes';
     problems.push({ path: ['clusterState'], message });
   }
-  const accounting = resolveGates(raw.featureGates).FlowAccounting;
+  const { FlowAccounting: accounting, FlowExport: records } = resolveGates(raw.featureGates);
+  if (accounting && !records) {
+    problems.push({
+      path: ['featureGates', 'FlowAccounting'],
+      message: 'is true; expected FlowExport to be true as well: the records to correct come by it',
+    });
+  }
   if (accounting && (flowAccounting.address === undefined || flowAccounting.files === undefined)) {
     problems.push({
       path: ['flowAccounting'],

@@ -27,6 +27,7 @@ function parts(): AgentParts {
     approvals: { sizes: { granted: 5, wanted: 0 }, counts: { granted: 9 } },
     events: { counts: new Map([['black_hole', 1]]) },
     uplink: { displaced: 0 },
+    recordCounts: [() => [['new', 3]]],
     sources: [() => ({ name: 'ovsdb', connected: true, synced: true, detail: '' })],
     exclusions: {
       state: { all: [{ reason: Reason.ENCRYPTION }], pods: new Map([['a/b', { reason: Reason.BANDWIDTH }]]) },
@@ -47,6 +48,7 @@ describe('metrics', () => {
       'xmasq_map_entries{map="flows"} 3',
       'xmasq_map_capacity{map="flows"} 1024',
       'xmasq_endpoints 4',
+      'xmasq_flow_records_total{result="new"} 3',
       'xmasq_source_connected{source="ovsdb"} 1',
       'xmasq_excluded_pods{reason="bandwidth"} 1',
       'xmasq_node_exclusions{reason="encryption"} 1',
