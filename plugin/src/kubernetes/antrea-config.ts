@@ -6,7 +6,7 @@ import { agentInfoView, type AgentInfo } from './agent-info.ts';
 import { exclusionsOf, parseAntreaConf, type AntreaModes } from './antrea-modes.ts';
 import type { ApiClient } from './api-client.ts';
 import { confOf, configMapsPath, findConfigMap, type ConfigMapPlace } from './config-map.ts';
-import { Reflector, type FollowTimes } from './reflector.ts';
+import { Reflector, type FollowTimes, type ReflectorCounts } from './reflector.ts';
 import { Troubles, type TroubleSink } from './troubles.ts';
 
 export interface AntreaConfigOptions extends FollowTimes {
@@ -75,6 +75,11 @@ export class AntreaConfig {
   /** What antrea-agent says of itself; undefined: nothing (yet). Refreshed by it every minute. */
   get agentInfo(): AgentInfo | undefined {
     return this.#agentInfo.items.get(this.#options.nodeName);
+  }
+
+  /** Of following; by kind, as in paths. */
+  get counts(): Readonly<Record<string, Readonly<ReflectorCounts>>> {
+    return { configmaps: this.#config.counts, antreaagentinfos: this.#agentInfo.counts };
   }
 
   start(): void {

@@ -191,13 +191,9 @@ export class Reflector<T> {
       return;
     }
     if (status === 410) {
+      // The state is older than all the server remembers. That of every node in the cluster is: not all at once.
       this.#version = undefined;
       this.counts.gone++;
-      // Once at once: the state is older than all the server remembers. Not again and again.
-      if (this.#backoff.failures === 0) {
-        this.#backoff.next();
-        return;
-      }
     } else {
       this.counts.failures++;
       if (this.#backoff.failures > 0) this.#trouble(error);
