@@ -177,6 +177,12 @@ export class AntreaDatabase {
     ]);
   }
 
+  /** Names of all ports, of every bridge. */
+  async ports(): Promise<string[]> {
+    const [found] = await this.transact([{ op: 'select', table: 'Port', where: [], columns: ['name'] }]);
+    return (found as { rows: { name: string }[] }).rows.map(({ name }) => name);
+  }
+
   /** Sets columns of a port. */
   async updatePort(name: string, row: Readonly<Record<string, Json>>): Promise<void> {
     await this.transact([{ op: 'update', table: 'Port', where: [['name', '==', name]], row }]);

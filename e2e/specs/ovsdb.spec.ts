@@ -42,9 +42,8 @@ describe('sidecars beside the database of Open vSwitch', () => {
     databases = await Promise.all(lab.nodes.map((node) => AntreaDatabase.create(join(directory, node.name))));
     for (const node of lab.nodes) for (const pod of node.pods) await databaseOf(node).addPod(pod.endpoint);
     database = at(databases, 0, 'database');
-    proxy = await RecordingProxy.listen(join(directory, 'proxy.sock'), database.socket);
-    const proxyPath = join(directory, 'proxy.sock');
-    const ovsdb = (node: Node): string => (node.index === 1 ? proxyPath : databaseOf(node).socket);
+    proxy = await RecordingProxy.listen(proxyPath(), database.socket);
+    const ovsdb = (node: Node): string => (node.index === 1 ? proxyPath() : databaseOf(node).socket);
     sidecars = await startSidecars(lab, { withoutPods: true, ovsdb });
     first = sidecars.node(0);
     a = lab.node(0).pod(0);
@@ -58,8 +57,18 @@ describe('sidecars beside the database of Open vSwitch', () => {
     await lab.down();
   });
   beforeEach(async () => {
+    // Also after a test that failed half-way, and is tried again.
+    if (!existsSync(proxyPath())) proxy = await RecordingProxy.listen(proxyPath(), database.socket);
+    for (const node of lab.nodes) {
+      const rows = await databaseOf(node).ports();
+      for (const { endpoint } of node.pods) {
+        if (!rows.includes(endpoint.ifName)) await databaseOf(node).addPod(endpoint);
+      }
+    }
     await allAttached();
   });
+
+  const proxyPath = (): string => join(directory, 'proxy.sock');
 
   function databaseOf(node: Node): AntreaDatabase {
     return at(databases, node.index - 1, 'database');
@@ -155,7 +164,7 @@ describe('sidecars beside the database of Open vSwitch', () => {
       await database.addPod(kept.endpoint);
       const ifindex = await ifindexOf(gone.node, gone.endpoint.ifName);
       expect(hooks(gone.node, ifindex)).toBe('attached');
-      proxy = await RecordingProxy.listen(join(directory, 'proxy.sock'), database.socket);
+      proxy = await RecordingProxy.listen(proxyPath(), database.socket);
       await eventually(
         'made good',
         async () => {
@@ -271,7 +280,7 @@ describe('sidecars beside the database of Open vSwitch', () => {
       await eventually('degraded', async () => (await first.status()).state === 'degraded');
       const endpoints = await first.admin.endpoints();
       expect(endpoints.filter(({ attached }) => attached)).toHaveLength(lab.node(0).pods.length);
-      proxy = await RecordingProxy.listen(join(directory, 'proxy.sock'), database.socket);
+      proxy = await RecordingProxy.listen(proxyPath(), database.socket);
       await eventually('ready', async () => (await first.status()).state === 'ready', 15_000);
       await sidecars.waitFast({ port });
       expect(first.maps.flows().find(([key]) => key.dport === port)?.[1].gen).toBe(gen);
