@@ -15,7 +15,12 @@ export interface FlowNames {
   /** Address -> device, for pods of this node. */
   readonly addresses: ReadonlyMap<number, number>;
   readonly peers: ReadonlyMap<number, { readonly name: string }>;
+  /** What flow records say of a flow; absent: there are none. */
+  readonly words?: (key: FlowKey) => FlowWords | undefined;
 }
+
+/** What flow records say, each only where they do. Pods that this node knows itself count more. */
+export type FlowWords = Pick<FlowInfo, 'sourcePod' | 'destinationPod' | 'service' | 'ingressPolicy' | 'egressPolicy'>;
 
 /** A flow is fast when it has all three. */
 const READY = FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED | FlowFlag.PEER_COMPLETE;
@@ -49,11 +54,11 @@ function addressing(
   };
 }
 
-function pods(key: FlowKey, names: FlowNames): Pick<FlowInfo, 'sourcePod' | 'destinationPod'> {
+function words(key: FlowKey, names: FlowNames): FlowWords {
   const sourcePod = podName(names.podsByIfindex.get(key.ifindex));
   const destination = names.addresses.get(key.daddr);
   const destinationPod = destination === undefined ? undefined : podName(names.podsByIfindex.get(destination));
-  return { ...(sourcePod ? { sourcePod } : {}), ...(destinationPod ? { destinationPod } : {}) };
+  return { ...names.words?.(key), ...(sourcePod ? { sourcePod } : {}), ...(destinationPod ? { destinationPod } : {}) };
 }
 
 /** What has arrived for the flow's pod on the fast path, and when last. */
@@ -88,7 +93,7 @@ export function describeFlow(
   const lastRx = rx.last > flow.lastRxSlow ? rx.last : flow.lastRxSlow;
   return {
     ...addressing(key),
-    ...pods(key, names),
+    ...words(key, names),
     peer: sameNode ? names.nodeName : (names.peers.get(flow.peer)?.name ?? ''),
     sameNode,
     path: reason === Reason.NONE ? 'fast' : 'slow',
@@ -117,7 +122,7 @@ export function describeRefusal(key: FlowKey, refusal: Refusal, names: FlowNames
   const sameNode = names.addresses.has(key.daddr);
   return {
     ...addressing(key),
-    ...pods(key, names),
+    ...words(key, names),
     peer: sameNode ? names.nodeName : '',
     sameNode,
     path: 'slow',

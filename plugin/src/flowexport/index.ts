@@ -19,7 +19,7 @@ export { CertificateFiles, type CertificateFilesOptions } from './certificate-fi
 export { FlowNames, type FlowNaming, type NamedFlow } from './flow-names.ts';
 export { IssuedCertificates, type IssuedCertificatesOptions } from './issued-certificates.ts';
 export type { FlowRecord, RecordNames, RecordPolicy, RecordService } from './record.ts';
-export { policyText } from './words.ts';
+export { flowWords, policyText } from './words.ts';
 export type { TlsMaterial, TlsProblem, TlsSource } from './tls-material.ts';
 
 export interface FlowExportOptions {

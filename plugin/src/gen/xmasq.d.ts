@@ -2305,6 +2305,15 @@ export namespace xmasq {
             /** Flow lastRxMs. */
             lastRxMs?: (number|null);
 
+            /** Flow service. */
+            service: string;
+
+            /** Flow ingressPolicy. */
+            ingressPolicy: string;
+
+            /** Flow egressPolicy. */
+            egressPolicy: string;
+
             /**
              * Encodes the specified Flow message. Does not implicitly {@link xmasq.v1.Flow.verify|verify} messages.
              * @param message Flow message or plain object to encode
@@ -2431,6 +2440,15 @@ export namespace xmasq {
 
                 /** Flow lastRxMs */
                 lastRxMs?: (number|null);
+
+                /** Flow service */
+                service?: (string|null);
+
+                /** Flow ingressPolicy */
+                ingressPolicy?: (string|null);
+
+                /** Flow egressPolicy */
+                egressPolicy?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

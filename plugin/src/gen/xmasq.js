@@ -7190,6 +7190,9 @@ export const xmasq = $root.xmasq = (() => {
              * @property {number|null} [ageMs] Flow ageMs
              * @property {number|null} [idleMs] Flow idleMs
              * @property {number|null} [lastRxMs] Flow lastRxMs
+             * @property {string|null} [service] Flow service
+             * @property {string|null} [ingressPolicy] Flow ingressPolicy
+             * @property {string|null} [egressPolicy] Flow egressPolicy
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
 
@@ -7421,6 +7424,30 @@ export const xmasq = $root.xmasq = (() => {
              */
             Flow.prototype.lastRxMs = null;
 
+            /**
+             * Flow service.
+             * @member {string} service
+             * @memberof xmasq.v1.Flow
+             * @instance
+             */
+            Flow.prototype.service = "";
+
+            /**
+             * Flow ingressPolicy.
+             * @member {string} ingressPolicy
+             * @memberof xmasq.v1.Flow
+             * @instance
+             */
+            Flow.prototype.ingressPolicy = "";
+
+            /**
+             * Flow egressPolicy.
+             * @member {string} egressPolicy
+             * @memberof xmasq.v1.Flow
+             * @instance
+             */
+            Flow.prototype.egressPolicy = "";
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -7520,6 +7547,12 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 24, wireType 0 =*/192).uint64(message.idleMs);
                 if (message.lastRxMs != null && $Object.hasOwnProperty.call(message, "lastRxMs"))
                     writer.uint32(/* id 25, wireType 0 =*/200).uint64(message.lastRxMs);
+                if (message.service != null && $Object.hasOwnProperty.call(message, "service") && message.service !== "")
+                    writer.uint32(/* id 26, wireType 2 =*/210).string(message.service);
+                if (message.ingressPolicy != null && $Object.hasOwnProperty.call(message, "ingressPolicy") && message.ingressPolicy !== "")
+                    writer.uint32(/* id 27, wireType 2 =*/218).string(message.ingressPolicy);
+                if (message.egressPolicy != null && $Object.hasOwnProperty.call(message, "egressPolicy") && message.egressPolicy !== "")
+                    writer.uint32(/* id 28, wireType 2 =*/226).string(message.egressPolicy);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7768,6 +7801,33 @@ export const xmasq = $root.xmasq = (() => {
                                 break;
                             message.lastRxMs = reader.uint64();
                             message._lastRxMs = "lastRxMs";
+                            continue;
+                        }
+                    case 26: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.service = value;
+                            else
+                                delete message.service;
+                            continue;
+                        }
+                    case 27: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.ingressPolicy = value;
+                            else
+                                delete message.ingressPolicy;
+                            continue;
+                        }
+                    case 28: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.egressPolicy = value;
+                            else
+                                delete message.egressPolicy;
                             continue;
                         }
                     }
@@ -8183,6 +8243,15 @@ export const xmasq = $root.xmasq = (() => {
                         message.lastRxMs = object.lastRxMs;
                     else if (typeof object.lastRxMs === "object")
                         message.lastRxMs = new $util.LongBits(object.lastRxMs.low >>> 0, object.lastRxMs.high >>> 0).toNumber(true);
+                if (object.service != null)
+                    if (typeof object.service !== "string" || object.service.length)
+                        message.service = $String(object.service);
+                if (object.ingressPolicy != null)
+                    if (typeof object.ingressPolicy !== "string" || object.ingressPolicy.length)
+                        message.ingressPolicy = $String(object.ingressPolicy);
+                if (object.egressPolicy != null)
+                    if (typeof object.egressPolicy !== "string" || object.egressPolicy.length)
+                        message.egressPolicy = $String(object.egressPolicy);
                 return message;
             };
 
@@ -8244,6 +8313,9 @@ export const xmasq = $root.xmasq = (() => {
                         object.slowPackets = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
                     } else
                         object.slowPackets = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.service = "";
+                    object.ingressPolicy = "";
+                    object.egressPolicy = "";
                 }
                 if (message.sourceIp != null && $Object.hasOwnProperty.call(message, "sourceIp"))
                     object.sourceIp = message.sourceIp;
@@ -8335,6 +8407,12 @@ export const xmasq = $root.xmasq = (() => {
                         object.lastRxMs = options.longs === $String ? $String(message.lastRxMs) : message.lastRxMs;
                     else
                         object.lastRxMs = options.longs === $String ? $util.Long.prototype.toString.call(message.lastRxMs) : options.longs === $Number ? new $util.LongBits(message.lastRxMs.low >>> 0, message.lastRxMs.high >>> 0).toNumber(true) : message.lastRxMs;
+                if (message.service != null && $Object.hasOwnProperty.call(message, "service"))
+                    object.service = message.service;
+                if (message.ingressPolicy != null && $Object.hasOwnProperty.call(message, "ingressPolicy"))
+                    object.ingressPolicy = message.ingressPolicy;
+                if (message.egressPolicy != null && $Object.hasOwnProperty.call(message, "egressPolicy"))
+                    object.egressPolicy = message.egressPolicy;
                 return object;
             };
 

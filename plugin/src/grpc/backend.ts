@@ -162,6 +162,10 @@ export interface FlowInfo {
   readonly sourcePod?: PodName;
   /** Absent: not known to this node. */
   readonly destinationPod?: PodName;
+  /** From flow records, in words; each absent where they do not say. */
+  readonly service?: string;
+  readonly ingressPolicy?: string;
+  readonly egressPolicy?: string;
   /** Node name of the peer, or of this node if sameNode; empty if unknown. */
   readonly peer: string;
   readonly sameNode: boolean;

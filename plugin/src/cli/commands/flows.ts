@@ -89,8 +89,17 @@ function toRequest(options: FlowsOptions): xmasq.v1.FlowsRequest {
   });
 }
 
+/** Columns for what flow records know. */
+const NAMES: readonly { readonly name: string; readonly of: (flow: xmasq.v1.Flow.$Properties) => string }[] = [
+  { name: 'SERVICE', of: ({ service }) => service ?? '' },
+  { name: 'INGRESS POLICY', of: ({ ingressPolicy }) => ingressPolicy ?? '' },
+  { name: 'EGRESS POLICY', of: ({ egressPolicy }) => egressPolicy ?? '' },
+];
+
 function flowsTable({ flows, truncated }: xmasq.v1.FlowsResponse): string {
   const fastBytes = ({ txBytes, rxBytes }: xmasq.v1.Flow.$Properties): number => (txBytes ?? 0) + (rxBytes ?? 0);
+  // Only where flow records name something: the table is wide as it is.
+  const named = NAMES.filter(({ of }) => flows.some((flow) => of(flow) !== ''));
   const table = renderTable(
     [
       { name: 'POD' },
@@ -106,8 +115,11 @@ function flowsTable({ flows, truncated }: xmasq.v1.FlowsResponse): string {
       { name: 'SLOW PKTS', right: true },
       { name: 'AGE', right: true },
       { name: 'IDLE', right: true },
+      ...named.map(({ name }) => ({ name })),
     ],
-    flows.toSorted((a, b) => fastBytes(b) - fastBytes(a)).map(row),
+    flows
+      .toSorted((a, b) => fastBytes(b) - fastBytes(a))
+      .map((flow) => [...row(flow), ...named.map(({ of }) => of(flow))]),
   );
   return truncated ? `${table}(more flows match; see --limit)\n` : table;
 }

@@ -123,6 +123,19 @@ describe('xmasq: what it prints', () => {
     expect(second).toMatch(/10\.10\.1\.2:1 .* slow +tcp-syn /);
   });
 
+  test('flows: what flow records say has columns only where they say something', async () => {
+    harness.backend.flowList = [flow()];
+    expect((await xmasq('flows')).stdout).not.toMatch(/SERVICE|POLICY/);
+    harness.backend.flowList = [
+      flow(),
+      flow({ service: 'data/db:sql', egressPolicy: 'ACNP allow:to-db', txBytes: 0n }),
+    ];
+    const [head, first, second] = (await xmasq('flows')).stdout.split('\n');
+    expect(head).toMatch(/ IDLE +SERVICE +EGRESS POLICY$/);
+    expect(first).toMatch(/12ms/);
+    expect(second).toMatch(/12ms +data\/db:sql +ACNP allow:to-db$/);
+  });
+
   test('flows: names from elsewhere cannot write escape sequences', async () => {
     harness.backend.flowList = [flow({ peer: '\u001b[31mred' })];
     const { stdout } = await xmasq('flows');

@@ -72,6 +72,17 @@ describe('flows for people', () => {
     ]);
   });
 
+  test('what flow records say is added; pods that the node knows count more', async () => {
+    tables.flows.set(key, flow());
+    const other = { namespace: 'data', name: 'db-0' };
+    const said = { sourcePod: other, destinationPod: other, service: 'data/db:sql', egressPolicy: 'ACNP allow' };
+    const words: FlowNames = { ...names, words: (asked) => (asked.sport === key.sport ? said : undefined) };
+    for await (const one of listFlows(tables, words, clock.now)) {
+      expect(one).toMatchObject({ ...said, sourcePod: { namespace: 'default', name: 'client' } });
+      expect(one).not.toHaveProperty('ingressPolicy');
+    }
+  });
+
   test("another flow's slot says nothing of this one", async () => {
     tables.flows.set(key, flow());
     tables.slots.set(slotKey, slot({ gen: 12 }));

@@ -5,6 +5,7 @@ import { FlowNames } from '../../../src/flowexport/flow-names.ts';
 import { NamesCache } from '../../../src/flowexport/names-cache.ts';
 import type { FlowRecord } from '../../../src/flowexport/record.ts';
 import { isLive, RecordStore } from '../../../src/flowexport/store.ts';
+import { flowWords } from '../../../src/flowexport/words.ts';
 
 const names = new NamesCache();
 
@@ -114,6 +115,16 @@ describe('names', () => {
       destinationNode: 'node-1',
     });
     expect(new FlowNames(store).lookup(answer)).not.toHaveProperty('sourcePod');
+  });
+
+  test('in words', () => {
+    put();
+    expect(flowWords(new FlowNames(store))(toService)).toEqual({
+      sourcePod: { namespace: 'shop', name: 'client-10.244.1.5' },
+      service: 'shop/db:http',
+      egressPolicy: 'ACNP allow-shop:to-db',
+    });
+    expect(flowWords(new FlowNames(store))({ ...flow, proto: 1 })).toBeUndefined();
   });
 
   test('not of another one', () => {

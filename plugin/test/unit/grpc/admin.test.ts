@@ -160,7 +160,7 @@ describe('Flows', () => {
   });
 
   test('a flow in JSON', async () => {
-    harness.backend.flowList = [flows[2] ?? flow()];
+    harness.backend.flowList = [{ ...(flows[2] ?? flow()), service: 'prod/web:http', ingressPolicy: 'K8s prod/web' }];
     const { response } = await client.allFlows({});
     expect(toJson(v1.FlowsResponse, response?.[0] ?? new v1.FlowsResponse())).toEqual({
       round: '1',
@@ -193,6 +193,9 @@ describe('Flows', () => {
           ageMs: '61000',
           idleMs: '12',
           lastRxMs: '15',
+          service: 'prod/web:http',
+          ingressPolicy: 'K8s prod/web',
+          egressPolicy: '',
         },
       ],
     });
