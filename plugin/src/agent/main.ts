@@ -1,8 +1,10 @@
 /** xmasq-agent: the sidecar's command line. */
 import { once } from 'node:events';
+import { resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { pino } from 'pino';
 import { loadConfig } from '../config/load.ts';
+import { IssuedCertificates } from '../flowexport/index.ts';
 import { errorMessage } from '../util/errors.ts';
 import { findBpfFiles } from './bpf-files.ts';
 import { cleanup } from './cleanup.ts';
@@ -49,6 +51,20 @@ async function clean(options: CommonOptions & { readonly force?: boolean; readon
   return EXIT.ok;
 }
 
+async function certificates(directory: string): Promise<number> {
+  const problems: string[] = [];
+  const issued = await IssuedCertificates.open({
+    directory: resolve(directory),
+    onProblem: (problem) => void (problem && problems.push(problem.what)),
+  });
+  issued.close();
+  if (problems.length > 0) throw new Error(problems.join('; '));
+  process.stdout.write(
+    `${resolve(directory)}: ca.crt, server.crt and .key for the nodes, client.crt and .key for antrea-agent\n`,
+  );
+  return EXIT.ok;
+}
+
 function version(): number {
   const { version: number, commit, protocolVersion, layoutVersion } = versionInfo();
   const suffix = commit === '' ? '' : ` (${commit})`;
@@ -79,6 +95,14 @@ async function main(argv: readonly string[]): Promise<number> {
     .option('--force', 'do not wait for peers: what they send on the fast path is lost until they notice')
     .action((options: CommonOptions & { force?: boolean; wait?: boolean }) => {
       result = clean(options);
+    });
+  program
+    .command('certificates <directory>')
+    .description(
+      'issue certificates for flow export that all nodes share, or renew those of the directory that are due',
+    )
+    .action((directory: string) => {
+      result = certificates(directory);
     });
   program
     .command('version')

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { X509Certificate } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findBpfFiles } from '../../../src/agent/bpf-files.ts';
@@ -49,6 +50,17 @@ describe('xmasq-agent', () => {
     expect(wrong.code).toBe(1);
     expect(wrong.err).toContain('startHold');
     expect(wrong.err).not.toContain('    at ');
+  });
+
+  test('issues certificates that all nodes can share, and keeps those that are good', () => {
+    const tls = join(directory, 'tls');
+    expect(run('certificates', tls)).toMatchObject({ code: 0, out: expect.stringContaining('client.crt') });
+    const read = (name: string): string => readFileSync(join(tls, name), 'utf8');
+    const [ca, server] = [new X509Certificate(read('ca.crt')), new X509Certificate(read('server.crt'))];
+    expect(server.checkIssued(ca) && server.checkIP('127.0.0.1') === '127.0.0.1').toBe(true);
+    expect(statSync(join(tls, 'server.key')).mode & 0o777).toBe(0o600);
+    expect(run('certificates', tls).code).toBe(0);
+    expect(new X509Certificate(read('server.crt')).fingerprint256).toBe(server.fingerprint256);
   });
 
   test('missing BPF objects are told with where they were looked for', () => {
