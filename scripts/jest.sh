@@ -8,7 +8,8 @@ suite=${1:?usage: scripts/jest.sh SUITE [JEST_ARGUMENT...]}
 shift
 order=(--runInBand)
 case $suite in
-  unit) limit=300 order=() ;;
+  # A flag in between: a pattern right after --selectProjects would be taken for a project.
+  unit) limit=300 order=(--ci) ;;
   prog) limit=600 ;;
   lab) limit=1500 ;;
   vm) limit=900 ;;
