@@ -15,6 +15,8 @@ const UP_TIMEOUT_MS = 300_000;
 /** A command typed by a person. */
 const COMMAND_TIMEOUT_MS = 600_000;
 const MEMORY_MIB = 3072;
+const HELP = `Each line is run to its end by a shell inside the micro-VM; "exit" or the end of input ends machine and lab.
+What is to go on behind: setsid COMMAND >/tmp/log 2>&1 &`;
 
 async function main(): Promise<number> {
   if (await hasDatapath()) {
@@ -27,9 +29,11 @@ async function main(): Promise<number> {
   const factor = vm.accelerator === 'kvm' ? '2' : '10';
   const env = { XMASQ_LAB: 'ovs', XMASQ_TIME_FACTOR: factor, NODE_COMPILE_CACHE: '/tmp/node-cache' };
   console.log(await vm.check(['node', CLI, 'up'], { env, timeoutMs: UP_TIMEOUT_MS }));
-  console.log('Each line is run by a shell inside the micro-VM; "exit" or the end of input ends it and the lab.');
-  const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: 'microvm# ' });
-  lines.prompt();
+  console.log(HELP);
+  const lines = createInterface({ input: process.stdin });
+  // Not readline's own: it throws once the input has ended, and lines may still wait then.
+  const prompt = (): boolean => process.stdout.write('microvm# ');
+  prompt();
   for await (const line of lines) {
     if (line.trim() === 'exit') break;
     try {
@@ -40,7 +44,7 @@ async function main(): Promise<number> {
       console.error(error instanceof Error ? error.message : String(error));
     }
     if (!vm.running) return 1;
-    lines.prompt();
+    prompt();
   }
   lines.close();
   return 0;
