@@ -1,4 +1,5 @@
 /** The last record of each connection, bounded, and which records are news. */
+import { AgeList, type Aged } from './age-list.ts';
 import { EndReason, tupleText, type FlowRecord, type RecordNames, type RecordTuple } from './record.ts';
 
 /** What a record is to the store. */
@@ -24,33 +25,49 @@ export interface StoreCounts {
   readonly evicted: number;
 }
 
-/** What is kept of a record: there are many, so no more than is needed. */
-interface Entry {
-  readonly startUs: number;
-  readonly endUs: number;
-  readonly endReason: number;
-  readonly packets: number;
-  readonly bytes: number;
-  readonly reversePackets: number;
-  readonly reverseBytes: number;
-  /** Shared between records. */
-  readonly names: RecordNames;
+/**
+ * What is kept of a record: there are many, so no more than is needed. The object lives as long as the connection is known:
+ * a new one for each record would be garbage that has become old, which is the dear kind.
+ */
+class Entry implements Aged<Entry> {
+  older: Entry | undefined;
+  newer: Entry | undefined;
+  /** The same string as in the map. */
+  readonly key: string;
   /** Key by which the pod sees the connection before DNAT. */
-  readonly alias: string | undefined;
-}
+  alias: string | undefined;
+  /** Shared between records. */
+  names: RecordNames;
+  startUs: number;
+  endUs: number;
+  endReason: number;
+  packets: number;
+  bytes: number;
+  reversePackets: number;
+  reverseBytes: number;
 
-function entryOf({ startUs, endUs, endReason, forward, reverse, names }: FlowRecord, alias: string | undefined): Entry {
-  return {
-    startUs,
-    endUs,
-    endReason,
-    packets: forward.packets,
-    bytes: forward.bytes,
-    reversePackets: reverse.packets,
-    reverseBytes: reverse.bytes,
-    names,
-    alias,
-  };
+  constructor(key: string, { names, startUs, endUs, endReason, forward, reverse }: FlowRecord) {
+    this.key = key;
+    this.names = names;
+    this.startUs = startUs;
+    this.endUs = endUs;
+    this.endReason = endReason;
+    this.packets = forward.packets;
+    this.bytes = forward.bytes;
+    this.reversePackets = reverse.packets;
+    this.reverseBytes = reverse.bytes;
+  }
+
+  take({ names, startUs, endUs, endReason, forward, reverse }: FlowRecord): void {
+    this.names = names;
+    this.startUs = startUs;
+    this.endUs = endUs;
+    this.endReason = endReason;
+    this.packets = forward.packets;
+    this.bytes = forward.bytes;
+    this.reversePackets = reverse.packets;
+    this.reverseBytes = reverse.bytes;
+  }
 }
 
 /** How the pod of a Service connection addresses it: to the Service, not the endpoint. */
@@ -90,8 +107,8 @@ export class RecordStore {
   /** Tuple before DNAT -> tuple after it. */
   readonly #aliases = new Map<string, string>();
   readonly #counts = { new: 0, update: 0, duplicate: 0, stale: 0, gaps: 0, evicted: 0 };
+  readonly #ages = new AgeList<Entry>();
   readonly #limit: number;
-  #oldest: Iterator<[string, Entry], undefined> = this.#entries.entries();
 
   /** @param limit connections, at least 1 */
   constructor(limit: number) {
@@ -114,12 +131,15 @@ export class RecordStore {
     this.#counts[arrival]++;
     if (arrival === 'duplicate' || arrival === 'stale') return arrival;
     if (arrival === 'update' && entry !== undefined && !contiguous(entry, record)) this.#counts.gaps++;
-    if (entry !== undefined) this.#remove(key, entry);
-    else if (this.#entries.size >= this.#limit) this.#evict();
-    const nat = beforeNat(record);
-    const alias = nat === undefined ? undefined : tupleText(nat);
-    this.#entries.set(key, entryOf(record, alias));
-    if (alias !== undefined) this.#aliases.set(alias, key);
+    if (entry === undefined) {
+      if (this.#entries.size >= this.#limit) this.#evict();
+      const added = new Entry(key, record);
+      this.#entries.set(key, added);
+      this.#used(added, record);
+    } else {
+      entry.take(record);
+      this.#used(entry, record);
+    }
     return arrival;
   }
 
@@ -132,23 +152,27 @@ export class RecordStore {
 
   /** Forgets the connection that has been silent for longest. */
   #evict(): void {
-    // Records are inserted anew with every update, so an iterator that goes on meets the oldest one first. One that begins
-    // anew for each would walk over what the ones before have left behind.
-    let next = this.#oldest.next();
-    if (next.done === true) {
-      this.#oldest = this.#entries.entries();
-      next = this.#oldest.next();
-    }
-    if (next.done === true) return;
-    const [key, entry] = next.value;
-    this.#remove(key, entry);
+    const { oldest } = this.#ages;
+    if (oldest === undefined) return;
+    this.#entries.delete(oldest.key);
+    this.#ages.remove(oldest);
+    this.#alias(oldest, undefined);
     this.#counts.evicted++;
   }
 
-  #remove(key: string, { alias }: Entry): void {
-    this.#entries.delete(key);
+  #used(entry: Entry, record: FlowRecord): void {
+    this.#ages.use(entry);
+    const nat = beforeNat(record);
+    this.#alias(entry, nat && tupleText(nat));
+  }
+
+  #alias(entry: Entry, alias: string | undefined): void {
+    const former = entry.alias;
     // Two connections may have the same tuple before DNAT, one after the other.
-    if (alias !== undefined && this.#aliases.get(alias) === key) this.#aliases.delete(alias);
+    if (former !== undefined && former !== alias && this.#aliases.get(former) === entry.key)
+      this.#aliases.delete(former);
+    entry.alias = alias;
+    if (alias !== undefined) this.#aliases.set(alias, entry.key);
   }
 }
 

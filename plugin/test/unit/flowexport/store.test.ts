@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { EndReason, numbered, record, request, type Connection, type Flow } from '../../../../e2e/flowgen/records.ts';
+import { AgeList, type Aged } from '../../../src/flowexport/age-list.ts';
 import { decodeExport } from '../../../src/flowexport/decode.ts';
 import { FlowNames } from '../../../src/flowexport/flow-names.ts';
 import { NamesCache } from '../../../src/flowexport/names-cache.ts';
@@ -156,4 +157,26 @@ test('a flow lives until its record says otherwise', () => {
   expect(isLive(decoded(record({ ...connection, endReason: EndReason.FLOW_END_REASON_END_OF_FLOW })))).toBe(false);
   expect(isLive(decoded(record({ ...connection, tcpState: 'TIME_WAIT' })))).toBe(false);
   expect(isLive(decoded(record({ ...connection, protocol: 17 })))).toBe(true);
+});
+
+test('a list by age keeps its order, whatever is used and removed', () => {
+  interface Member extends Aged<Member> {
+    readonly id: number;
+  }
+  const list = new AgeList<Member>();
+  const members = Array.from({ length: 20 }, (...[, id]): Member => ({ id, older: undefined, newer: undefined }));
+  let expected: Member[] = [];
+  for (let step = 0; step < 5000; step++) {
+    const member = members[(step * 7919 + (step >> 3)) % members.length] as Member;
+    expected = expected.filter((one) => one !== member);
+    if (step % 3 === 0) {
+      list.remove(member);
+    } else {
+      list.use(member);
+      expected.push(member);
+    }
+    const order: Member[] = [];
+    for (let one = list.oldest; one !== undefined; one = one.newer) order.push(one);
+    expect(order.map(({ id }) => id)).toEqual(expected.map(({ id }) => id));
+  }
 });
