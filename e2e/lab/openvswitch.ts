@@ -2,10 +2,9 @@
  * Open vSwitch's programs, from Debian's packages: extracted and not installed, because installing starts daemons.
  * As a program: `node e2e/lab/openvswitch.ts` fetches them and prints where they are.
  */
-import { access, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { hostCommand } from '../vm/command.ts';
-import { PROJECT_ROOT } from '../vm/kernels.ts';
+import { debianTree } from './debian.ts';
 
 /** The extracted programs. All paths are absolute. */
 export interface OvsBinaries {
@@ -33,30 +32,8 @@ const PACKAGES = [
   'libxdp1',
 ];
 
-const TREE = path.join(PROJECT_ROOT, 'build/openvswitch/root');
 const LIBRARY_DIRECTORIES = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu'];
 const PROGRAM_DIRECTORIES = ['usr/bin', 'usr/sbin', 'usr/lib/openvswitch-switch'];
-const FETCH_TIMEOUT_MS = 600_000;
-
-async function exists(file: string): Promise<boolean> {
-  return access(file).then(
-    () => true,
-    () => false,
-  );
-}
-
-/** Downloads the packages; a failure usually means missing or outdated package lists, so these are renewed once. */
-async function download(directory: string): Promise<void> {
-  const fetch = async (): Promise<void> => {
-    await hostCommand('apt-get', ['download', ...PACKAGES], { cwd: directory, timeoutMs: FETCH_TIMEOUT_MS });
-  };
-  try {
-    await fetch();
-  } catch {
-    await hostCommand('apt-get', ['update'], { timeoutMs: FETCH_TIMEOUT_MS });
-    await fetch();
-  }
-}
 
 /** A program whose libraries are not all there is found here, with its name, and not in the middle of a test. */
 async function checkLibraries(binaries: OvsBinaries): Promise<void> {
@@ -69,29 +46,6 @@ async function checkLibraries(binaries: OvsBinaries): Promise<void> {
   ]);
   const missing = /^\s*(\S+) => not found/m.exec(listing.toString())?.[1];
   if (missing !== undefined) throw new Error(`${program} needs ${missing}: install the Debian package that has it`);
-}
-
-/** Fetches and extracts; the tree appears complete or not at all. */
-async function extract(): Promise<void> {
-  const parent = path.dirname(TREE);
-  await mkdir(parent, { recursive: true });
-  const work = await mkdtemp(path.join(parent, '.fetch-'));
-  try {
-    await download(work);
-    const fresh = path.join(work, 'root');
-    for (const file of await readdir(work)) {
-      if (file.endsWith('.deb')) await hostCommand('dpkg', ['-x', path.join(work, file), fresh]);
-    }
-    await checkLibraries(describe(fresh));
-    try {
-      await rename(fresh, TREE);
-    } catch (error) {
-      // Another process was faster: its tree is as good.
-      if (!(await exists(TREE))) throw error;
-    }
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
 }
 
 function describe(dir: string): OvsBinaries {
@@ -115,10 +69,7 @@ let fetching: Promise<OvsBinaries> | undefined;
  * @throws Error when a package cannot be fetched or a library is missing; the message names it
  */
 export async function ovsBinaries(): Promise<OvsBinaries> {
-  fetching ??= (async () => {
-    if (!(await exists(TREE))) await extract();
-    return describe(TREE);
-  })();
+  fetching ??= debianTree('openvswitch', PACKAGES, (root) => checkLibraries(describe(root))).then(describe);
   try {
     return await fetching;
   } catch (error) {

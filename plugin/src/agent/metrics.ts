@@ -82,6 +82,8 @@ export function metricsRegistry(parts: AgentParts, state: () => NodeState): Regi
     recordCounts,
   } = parts;
   collectDefaultMetrics({ register: registry });
+  // prom-client's totals of what is open now: "_total" is for counters, and the gauges without it say the same.
+  for (const what of ['handles', 'requests', 'resources']) registry.removeSingleMetric(`nodejs_active_${what}_total`);
   counter(
     registry,
     'xmasq_decisions_total',
