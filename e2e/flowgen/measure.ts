@@ -10,12 +10,14 @@ import { load, type LoadOptions, type LoadResult } from './generator.ts';
 
 export interface Measurement {
   readonly load: LoadResult;
-  /** One a second, the last one at the end. */
+  /** One every two seconds, the last one at the end. */
   readonly samples: readonly CollectorSample[];
   readonly last: CollectorSample;
   /** Records per second of the collector's CPU time: what one core can take. */
   readonly perCpuSecond: number;
 }
+
+const COLLECTOR = fileURLToPath(new URL('./collector.ts', import.meta.url));
 
 /** How long a collector may take for what is under way when the load ends. */
 const REST_MS = 10_000;
@@ -31,7 +33,7 @@ export async function measure(
   onSample: (sample: CollectorSample) => void = () => undefined,
 ): Promise<Measurement> {
   const directory = mkdtempSync(join(tmpdir(), 'xmasq-flowgen-'));
-  const collector = spawn(process.execPath, [fileURLToPath(new URL('./collector.ts', import.meta.url)), directory], {
+  const collector = spawn(process.execPath, ['--expose-gc', COLLECTOR, directory], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const exited = new Promise<void>((resolve) => void collector.once('exit', () => resolve()));
