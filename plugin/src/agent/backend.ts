@@ -35,6 +35,9 @@ import { formatIpv4 } from '../netlink/ip.ts';
 import type { Exclusions } from '../exclusion/exclusions.ts';
 import { versionInfo } from './version.ts';
 
+/** Sums that metrics show, of parts that the configuration may leave out. */
+export type OptionalCount = 'flow records' | 'skipped rows' | 'events';
+
 /** The running parts of the sidecar. */
 export interface AgentParts {
   readonly config: Config;
@@ -51,8 +54,8 @@ export interface AgentParts {
   readonly exclusions: Exclusions;
   /** What is followed; more are added while the sidecar starts. */
   readonly sources: (() => SourceInfo)[];
-  /** Counts of Antrea's flow records by result; empty while they are not served. */
-  readonly recordCounts: (() => Iterable<[string, number]>)[];
+  /** Sums of parts that need not be there, by what they are sums of. */
+  readonly counts: Map<OptionalCount, () => Iterable<[string, number]>>;
   readonly degradations: Degradations;
   readonly now: Clock;
 }

@@ -100,6 +100,11 @@ export class KubernetesFollower {
     this.#cluster.publishCapability(takesPart ? this.#capability() : undefined);
   }
 
+  /** Of Kubernetes Events, by what became of them. */
+  eventCounts(): [string, number][] {
+    return Object.entries(this.#events.counts);
+  }
+
   get info(): SourceInfo {
     const info = this.#antrea.agentInfo;
     return {

@@ -235,7 +235,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     events,
     exclusions,
     sources: [],
-    recordCounts: [],
+    counts: new Map(),
     degradations,
     now: monotonic,
   };
@@ -250,13 +250,14 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   if (ovsdb !== undefined) {
     closers.add(() => ovsdb.stop());
     parts.sources.push(() => ovsdbInfo(ovsdb));
+    parts.counts.set('skipped rows', () => ovsdb.info.skippedTotal);
   }
 
   const flowExport = flowExportFollower(parts, log);
   if (flowExport !== undefined) {
     closers.add(() => flowExport.stop());
     parts.sources.push(() => flowExport.info);
-    parts.recordCounts.push(() => flowExport.recordCounts());
+    parts.counts.set('flow records', () => flowExport.recordCounts());
     await flowExport.start();
   }
 
@@ -404,6 +405,7 @@ async function followCluster(parts: AgentParts, uplink: UplinkFollower, log: Log
     });
     closers.add(() => follower.stop());
     parts.sources.push(() => follower.info);
+    parts.counts.set('events', () => follower.eventCounts());
     closers.every(PUBLISH_MS, log, "publishing this node's capability", () => follower.tick());
     follower.start();
   }
