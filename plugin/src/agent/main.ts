@@ -55,7 +55,9 @@ async function certificates(directory: string): Promise<number> {
   const problems: string[] = [];
   const issued = await IssuedCertificates.open({
     directory: resolve(directory),
-    onProblem: (problem) => void (problem && problems.push(problem.what)),
+    onProblem: (problem) => {
+      if (problem !== undefined) problems.push(problem.what);
+    },
   });
   issued.close();
   if (problems.length > 0) throw new Error(problems.join('; '));

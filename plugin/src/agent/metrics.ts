@@ -3,7 +3,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { readCounters, readReasons } from '../dataplane/counters.ts';
 import { reasonNames } from '../dataplane/layout.ts';
 import type { NodeState } from '../grpc/backend.ts';
-import type { AgentParts } from './backend.ts';
+import type { AgentParts, OptionalCount } from './backend.ts';
 
 const STATES: readonly NodeState[] = ['starting', 'ready', 'degraded', 'draining', 'drained'];
 
@@ -68,19 +68,8 @@ function gauges(
 /** All metrics of the sidecar, in a registry of their own. */
 export function metricsRegistry(parts: AgentParts, state: () => NodeState): Registry {
   const registry = new Registry();
-  const {
-    tables,
-    janitor,
-    endpoints,
-    peers,
-    degradations,
-    approvals,
-    events,
-    uplink,
-    exclusions,
-    sources,
-    recordCounts,
-  } = parts;
+  const { tables, janitor, endpoints, peers, degradations, approvals, events, uplink, exclusions, sources, counts } =
+    parts;
   collectDefaultMetrics({ register: registry });
   // prom-client's totals of what is open now: "_total" is for counters, and the gauges without it say the same.
   for (const what of ['handles', 'requests', 'resources']) registry.removeSingleMetric(`nodejs_active_${what}_total`);
@@ -125,8 +114,27 @@ export function metricsRegistry(parts: AgentParts, state: () => NodeState): Regi
   gauges(registry, 'xmasq_source_connected', '1 while the source is connected', 'source', () =>
     sources.map((source) => source()).map(({ name, connected }) => [name, connected ? 1 : 0]),
   );
-  counter(registry, 'xmasq_flow_records_total', 'Flow records of antrea-agent by what became of them', 'result', () =>
-    recordCounts.flatMap((read) => [...read()]),
+  const optional = (name: OptionalCount) => (): Iterable<[string, number]> => counts.get(name)?.() ?? [];
+  counter(
+    registry,
+    'xmasq_flow_records_total',
+    'Flow records of antrea-agent by what became of them',
+    'result',
+    optional('flow records'),
+  );
+  counter(
+    registry,
+    'xmasq_ovsdb_rows_skipped_total',
+    "Rows of Open vSwitch's database that could not be used",
+    'cause',
+    optional('skipped rows'),
+  );
+  counter(
+    registry,
+    'xmasq_kubernetes_events_total',
+    'Kubernetes Events by what became of them',
+    'result',
+    optional('events'),
   );
   gauges(registry, 'xmasq_excluded_pods', 'Pods that are never accelerated, by the reason', 'reason', () =>
     countReasons([...exclusions.state.pods.values()]),

@@ -27,7 +27,7 @@ function parts(): AgentParts {
     approvals: { sizes: { granted: 5, wanted: 0 }, counts: { granted: 9 } },
     events: { counts: new Map([['black_hole', 1]]) },
     uplink: { displaced: 0 },
-    recordCounts: [() => [['new', 3]]],
+    counts: new Map([['flow records', () => [['new', 3]]]]),
     sources: [() => ({ name: 'ovsdb', connected: true, synced: true, detail: '' })],
     exclusions: {
       state: { all: [{ reason: Reason.ENCRYPTION }], pods: new Map([['a/b', { reason: Reason.BANDWIDTH }]]) },

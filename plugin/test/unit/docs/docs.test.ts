@@ -136,7 +136,7 @@ describe('docs/configuration.md', () => {
     const named = DOCUMENTS.flatMap((path) => inlineCode(read(path))).filter((text) =>
       new RegExp(`^(${sections})\\.[A-Za-z]+$`).test(text),
     );
-    expect(named.filter((key) => !known.includes(key))).toEqual([]);
+    expect(named.filter((key) => !known.some((one) => `${one}.`.startsWith(`${key}.`)))).toEqual([]);
   });
 });
 
