@@ -225,6 +225,17 @@ describe('sidecars beside the database of Open vSwitch', () => {
       () => database.addPort('antrea-tun0', STT),
       () => database.removePort('antrea-tun0'),
     ],
+    [
+      // The name alone tells: the kernel may lack WireGuard.
+      "WireGuard's device",
+      'encryption',
+      async () => {
+        await first.node.sh('ip link add antrea-wg0 type veth peer name antrea-wg1');
+      },
+      async () => {
+        await first.node.sh('ip link del antrea-wg0');
+      },
+    ],
     ['uplink in the bridge', 'bridging', () => database.addPort('eth9', UPLINK), () => database.removePort('eth9')],
     [
       'VLAN of a pod',

@@ -19,24 +19,23 @@ import { PinLayout } from '../dataplane/pins.ts';
 import { monotonic, SECOND, type Log } from '../dataplane/ports.ts';
 import { probeKernel, type KernelProbe } from '../dataplane/probe.ts';
 import type { Program, ProgramName } from '../dataplane/programs.ts';
-import { Throttle } from '../dataplane/throttle.ts';
-import { ACTIVE_FLAGS, findUplink, Uplink } from '../dataplane/uplink.ts';
+import { ACTIVE_FLAGS, Uplink } from '../dataplane/uplink.ts';
 import { Exclusions } from '../exclusion/exclusions.ts';
+import { Closers } from './closers.ts';
 import { flowExportFollower } from './flow-export.ts';
+import { followCluster } from './follow-cluster.ts';
+import { followConntrack } from './follow-conntrack.ts';
+import { followLinks } from './follow-links.ts';
 import { gateExclusions } from './gate-exclusions.ts';
 import type { NodeState } from '../grpc/backend.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
 import { Ctnetlink } from '../netlink/ctnetlink.ts';
 import * as rtnetlink from '../netlink/rtnetlink.ts';
-import type { Watch } from '../netlink/subscription.ts';
 import { conntrackTimeout } from '../netlink/sysctl.ts';
-import type { ClusterConsumer } from '../state/cluster.ts';
-import { StaticCluster } from '../state/static-cluster.ts';
 import { Backend, type AgentParts } from './backend.ts';
 import type { BpfFiles } from './bpf-files.ts';
 import { serveHttp } from './http.ts';
-import { KubernetesFollower } from './kubernetes.ts';
 import { lockDirectory } from './lock.ts';
 import { metricsRegistry } from './metrics.ts';
 import { followOvsdb, ovsdbInfo } from './ovsdb.ts';
@@ -48,43 +47,8 @@ import { VERSION } from './version.ts';
 const APPROVAL_TICK_MS = 50;
 const JANITOR_TICK_MS = 200;
 const UPLINK_TICK_MS = 1000;
-const PUBLISH_MS = 1000;
 /** Looks at all devices: events are followed besides, this is for those that were lost. */
 const VERIFY_MS = 5000;
-/** A watch of the kernel that ended is begun anew after this. */
-const REWATCH_MS = 1000;
-
-/** Everything that has to be ended, in reverse order of its beginning. */
-class Closers {
-  readonly #closers: (() => unknown)[] = [];
-  readonly #throttle = new Throttle(monotonic);
-
-  add(close: () => unknown): void {
-    this.#closers.push(close);
-  }
-
-  /** Calls `work` again and again; an exception is logged and does not end it. */
-  every(ms: number, log: Log, what: string, work: () => unknown): void {
-    const timer = setInterval(() => {
-      void Promise.resolve()
-        .then(work)
-        .catch((error: unknown) => {
-          if (this.#throttle.allows(what)) log.error({ err: error }, `${what} failed; it is tried again`);
-        });
-    }, ms);
-    this.add(() => clearInterval(timer));
-  }
-
-  async closeAll(log: Log): Promise<void> {
-    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
-      try {
-        await close();
-      } catch (error) {
-        log.warn({ err: error }, 'while stopping');
-      }
-    }
-  }
-}
 
 /** A started sidecar. */
 export interface RunningAgent {
@@ -288,125 +252,4 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   });
   closers.add(() => grpc.stop());
   log.info({ socket: config.socket, attach: attacher.mode, endpoints: endpoints.count, peers: peers.count }, 'serving');
-}
-
-/** Follows the uplink; knows nothing of it before the first address. */
-interface UplinkFollower {
-  /** Looks for the uplink again. */
-  refresh(): void;
-  /** The node's transport address is this. */
-  setAddress(address: string): void;
-}
-
-/** Devices and addresses: pods' interfaces come and go, the uplink may change. */
-function followLinks({ endpoints, uplink, config }: AgentParts, log: Log, closers: Closers): UplinkFollower {
-  let address: string | undefined;
-  let stopped = false;
-  let watch: Watch | undefined;
-  const throttle = new Throttle(monotonic);
-  const refresh = (): void => {
-    if (address === undefined) return;
-    uplink.update(findUplink(address, config.uplink.device, rtnetlink.links(), rtnetlink.addresses()));
-  };
-  const begin = (): void => {
-    if (stopped) return;
-    watch = rtnetlink.watch({
-      onLink: (link) => {
-        endpoints.linkAppeared(link.name);
-        if (link.ifindex === uplink.current?.ifindex || link.name === config.uplink.device) refresh();
-      },
-      onLinkDeleted: (link) => {
-        endpoints.linkDeleted(link.ifindex);
-        if (link.ifindex === uplink.current?.ifindex) refresh();
-      },
-      onAddress: (entry) => {
-        if (entry.ifindex === uplink.current?.ifindex || entry.address === address) refresh();
-      },
-      onOverrun: () => {
-        endpoints.verify();
-        refresh();
-      },
-      onError: (error, ended) => {
-        if (throttle.allows('error')) log.warn({ err: error }, 'watching devices');
-        if (ended) setTimeout(begin, REWATCH_MS).unref();
-      },
-    });
-    endpoints.reconcile();
-  };
-  begin();
-  closers.add(() => {
-    stopped = true;
-    watch?.close();
-  });
-  return {
-    refresh,
-    setAddress(next) {
-      address = next;
-      refresh();
-    },
-  };
-}
-
-/** Ends of connections. */
-function followConntrack(conntrack: Ctnetlink, { approvals, config }: AgentParts, log: Log, closers: Closers): void {
-  let stopped = false;
-  let watch: Watch | undefined;
-  const throttle = new Throttle(monotonic);
-  const begin = (): void => {
-    if (stopped) return;
-    watch = conntrack.watchDestroy({
-      zone: config.conntrack.zone,
-      onDestroy: (entry) => approvals.destroyed(entry),
-      onOverrun: () => approvals.distrust(),
-      onError: (error, ended) => {
-        if (throttle.allows('error')) log.warn({ err: error }, 'watching conntrack');
-        if (ended) setTimeout(begin, REWATCH_MS).unref();
-      },
-    });
-    approvals.distrust();
-  };
-  begin();
-  closers.add(() => {
-    stopped = true;
-    watch?.close();
-  });
-}
-
-/** The nodes of the cluster. */
-async function followCluster(parts: AgentParts, uplink: UplinkFollower, log: Log, closers: Closers): Promise<void> {
-  const { config, peers, degradations } = parts;
-  const { file, kubernetes } = config.clusterState;
-  let known = false;
-  const consumer: ClusterConsumer = {
-    state(state, diff) {
-      // The first state is compared with what an earlier start left; after that, work depends on what has changed only.
-      if (known) peers.apply(diff, state.own.name);
-      else peers.update(state);
-      known = true;
-      uplink.setAddress(state.own.address);
-    },
-    problem: (problem) => degradations.put('cluster-state', problem),
-  };
-  if (file !== undefined) {
-    const cluster = new StaticCluster({ file, nodeName: config.nodeName });
-    closers.add(() => cluster.stop());
-    await cluster.start(consumer);
-  }
-  if (kubernetes !== undefined) {
-    const { configMap, exclusions } = parts;
-    const follower = new KubernetesFollower({
-      config,
-      kubernetes,
-      configMap,
-      consumer,
-      exclusions,
-      degradations,
-      log,
-    });
-    closers.add(() => follower.stop());
-    parts.sources.push(() => follower.info);
-    parts.counts.set('events', () => follower.eventCounts());
-    closers.every(PUBLISH_MS, log, "publishing this node's capability", () => follower.tick());
-    follower.start();
-  }
 }

@@ -5,6 +5,7 @@ import { ConfigMap } from '../../../src/dataplane/config-map.ts';
 import { Reason } from '../../../src/dataplane/layout.ts';
 import { NodeExclusion } from '../../../src/dataplane/node-exclusion.ts';
 import { Exclusions, NOTHING_EXCLUDED, type ExclusionState } from '../../../src/exclusion/exclusions.ts';
+import { deviceExclusions } from '../../../src/agent/device-exclusions.ts';
 import { gateExclusions } from '../../../src/agent/gate-exclusions.ts';
 import { FakeClock, FakeTables, flow, key, quiet } from '../dataplane/fakes.ts';
 
@@ -68,6 +69,11 @@ describe('feature gates', () => {
     expect(gateExclusions(resolveGates({}))).toMatchObject([{ scope: 'node', reason: Reason.FEATURE_GATE }]);
     expect(gateExclusions(resolveGates({ XMasq: true, SameNode: false }))).toMatchObject([{ scope: 'same-node' }]);
   });
+});
+
+test('WireGuard’s device excludes traffic between nodes', () => {
+  expect(deviceExclusions(['lo', 'eth0', 'antrea-gw0'])).toEqual([]);
+  expect(deviceExclusions(['lo', 'antrea-wg0'])).toMatchObject([{ scope: 'inter-node', reason: Reason.ENCRYPTION }]);
 });
 
 describe('the node’s exclusions', () => {

@@ -1,0 +1,34 @@
+import { monotonic, type Log } from '../dataplane/ports.ts';
+import { Throttle } from '../dataplane/throttle.ts';
+
+/** Everything that has to be ended, in reverse order of its beginning. */
+export class Closers {
+  readonly #closers: (() => unknown)[] = [];
+  readonly #throttle = new Throttle(monotonic);
+
+  add(close: () => unknown): void {
+    this.#closers.push(close);
+  }
+
+  /** Calls `work` again and again; an exception is logged and does not end it. */
+  every(ms: number, log: Log, what: string, work: () => unknown): void {
+    const timer = setInterval(() => {
+      void Promise.resolve()
+        .then(work)
+        .catch((error: unknown) => {
+          if (this.#throttle.allows(what)) log.error({ err: error }, `${what} failed; it is tried again`);
+        });
+    }, ms);
+    this.add(() => clearInterval(timer));
+  }
+
+  async closeAll(log: Log): Promise<void> {
+    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
+      try {
+        await close();
+      } catch (error) {
+        log.warn({ err: error }, 'while stopping');
+      }
+    }
+  }
+}

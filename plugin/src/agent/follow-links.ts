@@ -1,0 +1,82 @@
+/** Follows the node's devices: those of pods, the uplink, and what they tell of Antrea. */
+import { monotonic, type Log } from '../dataplane/ports.ts';
+import { Throttle } from '../dataplane/throttle.ts';
+import { findUplink } from '../dataplane/uplink.ts';
+import * as rtnetlink from '../netlink/rtnetlink.ts';
+import type { Watch } from '../netlink/subscription.ts';
+import type { AgentParts } from './backend.ts';
+import type { Closers } from './closers.ts';
+import { deviceExclusions } from './device-exclusions.ts';
+
+/** A watch of the kernel that ended is begun anew after this. */
+const REWATCH_MS = 1000;
+
+/** Follows the uplink; knows nothing of it before the first address. */
+export interface UplinkFollower {
+  /** Looks for the uplink again. */
+  refresh(): void;
+  /** The node's transport address is this. */
+  setAddress(address: string): void;
+}
+
+/** Devices and addresses: pods' interfaces come and go, the uplink may change. */
+export function followLinks(
+  { endpoints, uplink, config, exclusions }: AgentParts,
+  log: Log,
+  closers: Closers,
+): UplinkFollower {
+  // Where the API is followed, Antrea's configuration says more than its devices.
+  const exclude = config.clusterState.kubernetes === undefined ? exclusions.source('devices') : undefined;
+  const lookAtDevices = (): void => {
+    exclude?.({ node: deviceExclusions(rtnetlink.links().map(({ name }) => name)), pods: [] });
+  };
+  let address: string | undefined;
+  let stopped = false;
+  let watch: Watch | undefined;
+  const throttle = new Throttle(monotonic);
+  const refresh = (): void => {
+    lookAtDevices();
+    if (address === undefined) return;
+    uplink.update(findUplink(address, config.uplink.device, rtnetlink.links(), rtnetlink.addresses()));
+  };
+  const begin = (): void => {
+    if (stopped) return;
+    watch = rtnetlink.watch({
+      onLink: (link) => {
+        endpoints.linkAppeared(link.name);
+        if (link.name.startsWith('antrea-')) lookAtDevices();
+        if (link.ifindex === uplink.current?.ifindex || link.name === config.uplink.device) refresh();
+      },
+      onLinkDeleted: (link) => {
+        endpoints.linkDeleted(link.ifindex);
+        if (link.name.startsWith('antrea-')) lookAtDevices();
+        if (link.ifindex === uplink.current?.ifindex) refresh();
+      },
+      onAddress: (entry) => {
+        if (entry.ifindex === uplink.current?.ifindex || entry.address === address) refresh();
+      },
+      onOverrun: () => {
+        endpoints.verify();
+        refresh();
+      },
+      onError: (error, ended) => {
+        if (throttle.allows('error')) log.warn({ err: error }, 'watching devices');
+        if (ended) setTimeout(begin, REWATCH_MS).unref();
+      },
+    });
+    endpoints.reconcile();
+    lookAtDevices();
+  };
+  begin();
+  closers.add(() => {
+    stopped = true;
+    watch?.close();
+  });
+  return {
+    refresh,
+    setAddress(next) {
+      address = next;
+      refresh();
+    },
+  };
+}
