@@ -54,7 +54,7 @@ async function runInVm(options: RemoteOptions): Promise<Outcome> {
     memory: MEMORY_MIB,
     modules: [...LAB_MODULES, ...OVS_MODULES],
   });
-  const process = vm.spawn(['node', program], {
+  const running = vm.spawn(['node', program], {
     keepBytes: OUTPUT_KEPT,
     env: {
       XMASQ_TIME_FACTOR: String(TIME_FACTOR[vm.accelerator]),
@@ -63,13 +63,38 @@ async function runInVm(options: RemoteOptions): Promise<Outcome> {
     },
   });
   const deadline = Date.now() + FILE_LIMIT_MS;
-  while (!process.ended && Date.now() < deadline) await process.nextChange(deadline - Date.now());
-  const late = process.ended ? undefined : `not done within ${FILE_LIMIT_MS} ms`;
-  const events = process.stdout.split('\n').flatMap((line) => decodeEvent(line) ?? []);
+  let told = 0;
+  while (!running.ended && Date.now() < deadline) {
+    await running.nextChange(deadline - Date.now());
+    told = tellProgress(running.stdout, told);
+  }
+  const late = running.ended ? undefined : `not done within ${FILE_LIMIT_MS} ms`;
+  const events = eventsOf(running.stdout);
   const done = events.find((event) => event.type === 'done');
   if (done !== undefined) return { events, failure: done.failure };
-  const said = `${process.stdout.slice(-2000)}\n${process.stderr.slice(-6000)}\n${vm.consoleLog.slice(-2000)}`;
+  const said = `${running.stdout.slice(-2000)}\n${running.stderr.slice(-6000)}\n${vm.consoleLog.slice(-2000)}`;
   return { events, failure: `${late ?? 'the run broke off'}\n${said}` };
+}
+
+/** The events of the lines that are whole. */
+function eventsOf(output: string): SpecEvent[] {
+  return output
+    .slice(0, output.lastIndexOf('\n') + 1)
+    .split('\n')
+    .flatMap((line) => decodeEvent(line) ?? []);
+}
+
+/* A file takes minutes, and jest says nothing before its end. Returns how many results have been told. */
+function tellProgress(output: string, told: number): number {
+  const events = eventsOf(output);
+  const specs = events.flatMap((event) => (event.type === 'specs' ? event.specs : []));
+  const ends = events.filter((event) => event.type === 'end');
+  for (const { index, result } of ends.slice(told)) {
+    if (result.status === 'pending') continue;
+    const seconds = (result.milliseconds / 1000).toFixed(1);
+    process.stderr.write(`  ${result.status}: ${specs[index]?.title ?? ''} (${seconds} s)\n`);
+  }
+  return ends.length;
 }
 
 function toTestResult(specFile: string, { events, failure }: Outcome, started: number): TestResult {
