@@ -12,8 +12,8 @@ export interface ExportClientOptions {
   readonly address: string;
   /** Name in the collector's certificate; default: the host. */
   readonly serverName?: string;
-  /** Read at every connect, as an agent does. */
-  readonly tls: { readonly current: ClientTls };
+  /** Read at every connect, as an agent does; closed by stop(). */
+  readonly tls: { readonly current: ClientTls; close?(): void };
   /** Messages kept while the collector is slow or away; default 4096, some 3 MB. */
   readonly queue?: number;
   /** Called with why the collector cannot be reached, and with undefined once it can. */
@@ -75,6 +75,7 @@ export class ExportClient {
     clearTimeout(this.#retry);
     this.#call?.end();
     this.#release();
+    this.#o.tls.close?.();
   }
 
   #connect(): void {

@@ -128,9 +128,9 @@ describe('refused and counted', () => {
   ])('%s', async (...[, options]) => {
     const stream = agent(options()).open();
     await stream.send(message);
+    await until(() => server.counts.refusedCertificate === 1);
     await expect(stream.ended).resolves.toMatchObject({ code: status.UNAVAILABLE });
     expect(server.counts).toMatchObject({ streams: 0, flows: 0 });
-    await until(() => server.counts.refusedCertificate === 1);
     await sendOne(agent().open());
   });
 
@@ -243,14 +243,24 @@ describe('what cannot be read', () => {
 });
 
 describe('new certificates', () => {
+  test('of two CAs side by side', async () => {
+    const next = new TestCa();
+    tls.replace({ ...authority.server(), ca: next.ca.cert + authority.ca.cert });
+    await sendOne(agent().open());
+    await sendOne(agent({ ...next.client(), ca: authority.ca.cert }).open());
+    expect(server.counts).toMatchObject({ accepted: 2, refusedCertificate: 0 });
+  });
+
   test('hold for new connections, old connections stay', async () => {
     const before = agent().open();
     await sendOne(before);
     const next = new TestCa();
     tls.replace(next.server());
     await sendOne(agent(next.client()).open());
-    const former = agent(material).open();
+    // It trusts the new CA, which has not signed its certificate.
+    const former = agent({ ...material, ca: next.ca.cert }).open();
     await former.send(message);
+    await until(() => server.counts.refusedCertificate === 1);
     await expect(former.ended).resolves.toMatchObject({ code: status.UNAVAILABLE });
     await sendOne(before);
   });
