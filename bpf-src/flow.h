@@ -108,6 +108,14 @@ static __always_inline bool peer_interpreted(const struct xmasq_config *cfg, __u
 	return since && (__s64)(now - since) < (__s64)XMASQ_INTERPRET_NS;
 }
 
+/* Was there ever a sign of life of the peer? */
+static __always_inline bool peer_known(__u32 id)
+{
+	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
+
+	return ps && ps->last_life;
+}
+
 static __always_inline void peer_lives(__u32 id, __u64 now, bool confirmed)
 {
 	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);

@@ -16,12 +16,13 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 
 	/*
 	 * A node that has lost its programs without a word sends IDs that count up through all values. Announcing ones have a
-	 * count of 0 (the first segment), and a key is a sign of life only if it is announced again: such IDs never do that.
+	 * count of 0 (the first segment), and of a peer that was heard before a key is a sign of life only if it is announced
+	 * again: such IDs never do that.
 	 */
 	if (p->id & ID_COUNT_MASK)
 		return;
 	is_new = !(f->flags & XMASQ_FLOW_HAVE_KEY) || f->peer_key != announced;
-	if (!is_new)
+	if (!is_new || !peer_known(f->peer))
 		peer_lives(f->peer, now, p->id & ID_FLAG);
 	if (now < f->reject_until && announced == f->reject_key)
 		return;

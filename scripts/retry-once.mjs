@@ -2,4 +2,5 @@
 // summary names it. Their limits are wall-clock times on machines that do other things, too.
 import { jest } from '@jest/globals';
 
-jest.retryTimes(1, { logErrorsBeforeRetry: true });
+// At once, because later specs of a file may take down what the earlier ones need.
+jest.retryTimes(1, { logErrorsBeforeRetry: true, retryImmediately: true });

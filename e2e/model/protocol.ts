@@ -57,7 +57,8 @@ export interface Rules {
   /** Sending needs a sign of life that proves the peer heard us: masqueraded packet, acknowledgement or A=1. */
   readonly confirmedLife: boolean;
   /**
-   * An announcement is a sign of life only if its key is the one announced before: IDs of foreign packets never repeat.
+   * Of a peer that was heard before, an announcement is a sign of life only if its key is the one announced before: IDs of
+   * foreign packets never repeat.
    * Does not go with ackAnnouncements, whose acknowledgement would prove a life that was not counted.
    */
   readonly lifeNeedsRepeat: boolean;
@@ -400,7 +401,7 @@ export class Node {
     const slot = this.slotOf(packet.pair);
     if (slot === undefined) return [];
     const fresh = !flow.haveKey || flow.peerKey !== announcement.key;
-    const lives = !fresh || !this.rules.lifeNeedsRepeat;
+    const lives = !fresh || !this.rules.lifeNeedsRepeat || this.lastLife === NEVER;
     if (lives) this.lastLife = now;
     if (lives && announcement.ready) this.lastConfirmed = now;
     const learned = this.learnKey(now, flow, announcement.key);

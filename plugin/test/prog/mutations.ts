@@ -401,10 +401,7 @@ const restoring: Mutation[] = [
     ' || !peer_valid(copy.peer, copy.peer_epoch))',
     ')',
   ]),
-  mutation('excluded pods at the restore', 'flow.h', 'rejected: endpoint excluded', [
-    ' && !ep->excluded',
-    '',
-  ]),
+  mutation('excluded pods at the restore', 'flow.h', 'rejected: endpoint excluded', [' && !ep->excluded', '']),
   mutation('conntrack at the restore', 'uplink_ingress.h', 'the conntrack entry is gone: demoted and rejected', [
     'if (now >= s->recheck_at)',
     'if (0)',
@@ -550,7 +547,7 @@ const exchange: Mutation[] = [
     'life by the repeated key',
     'pod_ingress.h',
     'the IDs of a node that has lost its programs are no sign of life',
-    ['if (!is_new)\n		peer_lives', 'peer_lives'],
+    ['if (!is_new || !peer_known(f->peer))', 'if (1)'],
   ),
   mutation('queries to port 53', 'flow.h', 'to port 53 (udp): no flow, because the replies stay slow', [
     'if (key->dport == bpf_htons(53)',

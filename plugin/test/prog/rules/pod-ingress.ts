@@ -74,23 +74,31 @@ const learning: Rule[] = [
     };
     expect([complete(false), complete(true), complete(false)]).toEqual([false, true, false]);
   }),
-  rule('is a sign of life of the peer when it repeats the key', (bench) => {
+  rule('is a sign of life of a peer that was never heard', (bench) => {
+    const { talk } = admitted(bench, { kind: 'udp' });
+    bench.run('pod_ingress', talk.delivered({ id: announcement(1, false) }));
+    const { lastLife, lastConfirmed } = bench.tables.peerState.get(PEER.id);
+    expect([now() - lastLife < 100n * MS, lastConfirmed]).toEqual([true, 0n]);
+  }),
+  rule('is a sign of life of a known peer when it repeats the key', (bench) => {
+    bench.heard(PEER, 1n);
     const { talk } = admitted(bench, { kind: 'udp' });
     const lives = (key: number): boolean => {
       bench.run('pod_ingress', talk.delivered({ id: announcement(key, false) }));
       return now() - bench.tables.peerState.get(PEER.id).lastLife < 100n * MS;
     };
     expect([1, 2, 3, 3].map(lives)).toEqual([false, false, false, true]);
-    expect(bench.tables.peerState.get(PEER.id).lastConfirmed).toBe(0n);
+    expect(bench.tables.peerState.get(PEER.id).lastConfirmed).toBe(1n);
   }),
   rule('the IDs of a node that has lost its programs are no sign of life', (bench) => {
+    bench.heard(PEER, 1n);
     const { talk } = admitted(bench, { kind: 'udp' });
     // As the kernel counts them for a connected socket.
     for (let id = 0x7f00; id < 0x9000; id++) {
       const frame = talk.delivered({ id });
       expect(bench.run('pod_ingress', frame).frame.readUInt16BE(18)).toBe(id & Id.marker ? 0 : id);
     }
-    expect(bench.tables.peerState.get(PEER.id)).toMatchObject({ lastLife: 0n, lastConfirmed: 0n });
+    expect(bench.tables.peerState.get(PEER.id)).toMatchObject({ lastLife: 1n, lastConfirmed: 1n });
   }),
   rule('another key: learned anew, with the header that comes with it', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
