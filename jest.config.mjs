@@ -10,6 +10,9 @@ const base = {
 // Real packets and real time: see the file.
 const realTime = { ...base, setupFilesAfterEnv: ['<rootDir>/scripts/retry-once.mjs'] };
 
+// It expects admission by conntrack, which 6.1 has not.
+const nativeSpecsOnOvs = process.env.KERNEL === '6.1' ? [] : ['<rootDir>/e2e/specs/smoke.spec.ts'];
+
 export default {
   // The limit of a spec (and of each hook) that names none itself; scripts/jest.sh limits whole suites.
   testTimeout: 60_000,
@@ -35,7 +38,7 @@ export default {
       testRunner: '<rootDir>/e2e/vm/jest/runner.mjs',
       // The lab's specs, on Open vSwitch.
       moduleNameMapper: { '/lab/native/native\\.ts$': '<rootDir>/e2e/lab/ovs/ovs.ts' },
-      testMatch: ['<rootDir>/e2e/specs-ovs/**/*.spec.ts', '<rootDir>/e2e/specs/smoke.spec.ts'],
+      testMatch: ['<rootDir>/e2e/specs-ovs/**/*.spec.ts', ...nativeSpecsOnOvs],
     },
     { ...realTime, displayName: 'vm', testMatch: ['<rootDir>/e2e/specs-vm/**/*.spec.ts'] },
   ],
