@@ -19,6 +19,8 @@ export interface SidecarSettings {
   readonly kubeconfig?: (node: Node) => string;
   /** Besides XMasq, which is on. */
   readonly featureGates?: Readonly<Record<string, boolean>>;
+  /** A node's section of the configuration. */
+  readonly flowExport?: (node: Node) => { readonly address: string; readonly certificates: string };
   /** `address:port` inside the node. */
   readonly metricsAddress?: string;
   /** The socket of the node's Open vSwitch database, as a source of pods. Default: there is none. */
@@ -52,6 +54,7 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
     ...(settings.maps === undefined ? {} : { maps: settings.maps }),
     ...(settings.approvals === undefined ? {} : { approvals: settings.approvals }),
     ...(settings.ovsdb === undefined ? {} : { ovsdb: { socket: settings.ovsdb(node) } }),
+    ...(settings.flowExport === undefined ? {} : { flowExport: settings.flowExport(node) }),
     ...(settings.metricsAddress === undefined ? {} : { metrics: { address: settings.metricsAddress } }),
   };
   writeFileSync(paths.config, stringify(config));

@@ -54,6 +54,8 @@ export interface AgentParts {
   readonly exclusions: Exclusions;
   /** What is followed; more are added while the sidecar starts. */
   readonly sources: (() => SourceInfo)[];
+  /** What flow records say of a flow; `find` is absent while they are not served. */
+  readonly flowWords: { find?: NonNullable<FlowNames['words']> };
   /** Sums of parts that need not be there, by what they are sums of. */
   readonly counts: Map<OptionalCount, () => Iterable<[string, number]>>;
   readonly degradations: Degradations;
@@ -136,12 +138,13 @@ export class Backend implements AdminBackend {
   }
 
   flows(): AsyncIterable<FlowInfo> {
-    const { tables, config, endpoints, peers, now } = this.#parts;
+    const { tables, config, endpoints, peers, flowWords, now } = this.#parts;
     const names: FlowNames = {
       nodeName: config.nodeName,
       podsByIfindex: endpoints.podsByIfindex(),
       addresses: endpoints.addresses,
       peers: peers.byId(),
+      ...(flowWords.find === undefined ? {} : { words: flowWords.find }),
     };
     return listFlows(tables, names, now);
   }

@@ -1,11 +1,14 @@
 /** Antrea's flow records: served where the feature gate says so, and passed on with accelerated bytes where configured. */
 import type { Config } from '../config/config.ts';
+import type { FlowWords } from '../dataplane/flows.ts';
+import type { FlowKey } from '../dataplane/layout.ts';
 import { SECOND, type Log } from '../dataplane/ports.ts';
 import type { SourceInfo } from '../grpc/backend.ts';
 import {
   bypassReader,
   CertificateFiles,
   FlowExport,
+  flowWords,
   IssuedCertificates,
   type FlowExportOptions,
   type TlsProblem,
@@ -64,6 +67,11 @@ export class FlowExportFollower {
     this.#stopped = true;
     clearTimeout(this.#retry);
     await this.#running?.stop();
+  }
+
+  /** What records say of a flow. */
+  words(key: FlowKey): FlowWords | undefined {
+    return this.#running && flowWords(this.#running.names)(key);
   }
 
   /** By result, for metrics. */

@@ -199,6 +199,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     events,
     exclusions,
     sources: [],
+    flowWords: {},
     counts: new Map(),
     degradations,
     now: monotonic,
@@ -222,6 +223,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     closers.add(() => flowExport.stop());
     parts.sources.push(() => flowExport.info);
     parts.counts.set('flow records', () => flowExport.recordCounts());
+    parts.flowWords.find = (key) => flowExport.words(key);
     await flowExport.start();
   }
 

@@ -1,0 +1,86 @@
+/** Antrea's flow records at a sidecar at work: they name its flows, and never decide about them. */
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { eventually, type Pod } from '../lab/lab.ts';
+import { freshPort, withServer } from '../lab/measure.ts';
+import { up, type NativeLab } from '../lab/native/native.ts';
+import { startSidecars, type LabSidecars } from '../lab/sidecar.ts';
+
+const PLAY = fileURLToPath(new URL('support/play-agent.ts', import.meta.url));
+const PORT = 14740;
+
+let lab: NativeLab;
+let sidecars: LabSidecars;
+let certificates: string;
+let a: Pod;
+let b: Pod;
+
+beforeAll(async () => {
+  lab = await up();
+  certificates = join(lab.dir, 'n1-flow-export');
+  sidecars = await startSidecars(lab, {
+    featureGates: { FlowExport: true },
+    flowExport: (node) => ({ address: `127.0.0.1:${PORT}`, certificates: join(lab.dir, `${node.name}-flow-export`) }),
+  });
+  [a, b] = [lab.node(0).pod(0), lab.node(1).pod(0)];
+});
+afterAll(async () => {
+  await sidecars.down();
+  await lab.down();
+});
+
+test('a flow gets the names of its record, with mutual TLS by certificates that the sidecar issued', async () => {
+  const [port, sport] = [freshPort(), freshPort()];
+  const rr = lab.tool('rr');
+  const ends = ['--to', b.address, '--port', String(port), '--sport', String(sport)];
+  await withServer(b, [rr, 'server', '--tcp', '--port', String(port)], async () => {
+    const client = await a.spawn([
+      rr,
+      'client',
+      '--tcp',
+      ...ends,
+      '--interval-us',
+      '5000',
+      '--seconds',
+      '60',
+      '--json',
+    ]);
+    const connection = { source: a.address, destination: b.address, sourcePort: sport, destinationPort: port };
+    const service = { ip: '10.96.0.10', port: 80, name: 'shop/db:http' };
+    const argv = [process.execPath, '--disable-warning=ExperimentalWarning', PLAY, String(PORT), certificates];
+    const agent = await lab.node(0).spawn([...argv, JSON.stringify({ ...connection, service })], { name: 'n1-agent' });
+    try {
+      await agent.waitFor(/^sent/, 15_000);
+      await sidecars.waitFast({ proto: 'tcp', port });
+      await eventually('named', async () => {
+        const { stdout } = await sidecars.node(0).cli(['flows', '--port', String(port), '-o', 'json']);
+        return stdout.includes('shop/db:http') && stdout.includes('ACNP allow-shop:to-db');
+      });
+      const { stdout } = await sidecars.node(0).cli(['status']);
+      expect(stdout).toMatch(/^flow export: +connected; 1 streams, 1 flows named$/m);
+    } finally {
+      await agent.stop();
+      await client.stop();
+    }
+  });
+}, 60_000);
+
+test('an agent with another certificate, and one without TLS, are refused; flows go on', async () => {
+  const other = join(lab.dir, 'other');
+  await sidecars.node(0).agent(['certificates', other]);
+  const connection = { source: a.address, destination: b.address, sourcePort: 1, destinationPort: 2 };
+  const argv = [process.execPath, '--disable-warning=ExperimentalWarning', PLAY, String(PORT), other];
+  const agent = await lab.node(0).spawn([...argv, JSON.stringify(connection)], { name: 'n1-stranger' });
+  await agent.waitFor(/"code":14/, 20_000);
+  await agent.stop();
+  const plain = await lab
+    .node(0)
+    .sh(
+      `printf 'PRI * HTTP/2.0\\r\\n\\r\\n' | timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/${PORT}; cat >&3; cat <&3 | wc -c'`,
+      { check: false },
+    );
+  // At most an alert of TLS, nothing of HTTP/2.
+  expect(Number(plain.stdout.trim() || 0)).toBeLessThan(10);
+  expect((await sidecars.node(0).status()).state).toBe('ready');
+}, 60_000);
