@@ -13,7 +13,7 @@ export interface ServerIdentity {
 /** Makes a key, an authority and a certificate; takes some ms. */
 export async function makeServerIdentity(): Promise<ServerIdentity> {
   // One after the other: jest evaluates CommonJS modules before those that are imported ahead of them.
-  await import('./reflect.ts');
+  await import('reflect-metadata');
   const x509 = await import('@peculiar/x509');
   const common = {
     notBefore: new Date(Date.now() - DAY_MS),
