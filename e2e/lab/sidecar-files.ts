@@ -19,6 +19,8 @@ export interface SidecarSettings {
   readonly kubeconfig?: (node: Node) => string;
   /** Besides XMasq, which is on. */
   readonly featureGates?: Readonly<Record<string, boolean>>;
+  /** The configuration's section, below the gate FlowAccounting. */
+  readonly flowAccounting?: Readonly<Record<string, unknown>>;
   /** A node's section of the configuration. */
   readonly flowExport?: (node: Node) => { readonly address: string; readonly certificates: string };
   /** `address:port` inside the node. */
@@ -54,6 +56,7 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
     ...(settings.maps === undefined ? {} : { maps: settings.maps }),
     ...(settings.approvals === undefined ? {} : { approvals: settings.approvals }),
     ...(settings.ovsdb === undefined ? {} : { ovsdb: { socket: settings.ovsdb(node) } }),
+    ...(settings.flowAccounting === undefined ? {} : { flowAccounting: settings.flowAccounting }),
     ...(settings.flowExport === undefined ? {} : { flowExport: settings.flowExport(node) }),
     ...(settings.metricsAddress === undefined ? {} : { metrics: { address: settings.metricsAddress } }),
   };
