@@ -1,0 +1,70 @@
+/** A sidecar at work in a cluster of 5,000 nodes, by a double of the Kubernetes API. */
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { numberedNode, podObject } from '../double/objects.ts';
+import { eventually } from '../lab/lab.ts';
+import { freshPort } from '../lab/measure.ts';
+import { up, type NativeLab } from '../lab/native/native.ts';
+import { startSidecars, type LabSidecars } from '../lab/sidecar.ts';
+import { LabCluster, NODES, PODS } from '../specs/support/cluster-double.ts';
+import { withTransfer } from '../specs/support/streams.ts';
+
+const NODE_COUNT = 5000;
+const NODE_BYTES = 8192;
+const POD_COUNT = 200;
+const MB = 1024;
+
+let lab: NativeLab;
+let cluster: LabCluster;
+let sidecars: LabSidecars;
+let readyMs: number;
+
+beforeAll(async () => {
+  lab = await up();
+  cluster = await LabCluster.start(lab);
+  for (let n = 1; n <= NODE_COUNT; n++) cluster.double.store.put(NODES, numberedNode(n, { bytes: NODE_BYTES }));
+  const nodeName = lab.node(0).name;
+  for (let n = 1; n <= POD_COUNT; n++) cluster.double.store.put(PODS, podObject({ name: `other-${n}`, nodeName }));
+  const begin = performance.now();
+  sidecars = await startSidecars(lab, { kubeconfig: (node) => cluster.kubeconfig(node) });
+  readyMs = performance.now() - begin;
+}, 120_000);
+afterAll(async () => {
+  await sidecars.down();
+  await cluster.stop();
+  await lab.down();
+});
+
+/** Most memory that the process ever had, KiB. */
+function peakRss(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+}
+
+test('it is ready soon, takes less than 300 MB, and a flow is fast', async () => {
+  const status = await sidecars.node(0).status();
+  expect(status).toMatchObject({ state: 'ready', peers: NODE_COUNT + 1 });
+  // Both sidecars of this machine started at once, and the double serves both.
+  expect(readyMs).toBeLessThan(10_000);
+  const pair = { from: lab.node(0).pod(0), to: lab.node(1).pod(0) };
+  const data = ['--seconds', '3', '--rate', '200000'];
+  await withTransfer(
+    lab,
+    pair,
+    data,
+    async ({ port, result }) => {
+      await sidecars.waitFast({ port });
+      expect(await result()).toMatchObject({ complete: true, error: '' });
+    },
+    freshPort(),
+  );
+  const rss = sidecars.nodes.map(({ proc }) => Math.round(peakRss(proc.pid) / MB));
+  process.stdout.write(`ready after ${Math.round(readyMs)} ms, peak RSS ${rss.join(' and ')} MB\n`);
+  expect(Math.max(...rss)).toBeLessThan(300);
+}, 60_000);
+
+test('a change of one node arrives at once', async () => {
+  cluster.double.store.put(NODES, numberedNode(7, { bytes: NODE_BYTES, address: '172.31.0.7' }));
+  await eventually('the change', async () =>
+    (await sidecars.node(0).admin.peers()).some(({ address }) => address === '172.31.0.7'),
+  );
+});
