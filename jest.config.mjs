@@ -11,7 +11,8 @@ const base = {
 const realTime = { ...base, setupFilesAfterEnv: ['<rootDir>/scripts/retry-once.mjs'] };
 
 // It expects admission by conntrack, which 6.1 has not.
-const nativeSpecsOnOvs = process.env.KERNEL === '6.1' ? [] : ['<rootDir>/e2e/specs/smoke.spec.ts'];
+const nativeSpecsOnOvs =
+  process.env.KERNEL === '6.1' ? [] : ['smoke', 'fast-start'].map((name) => `<rootDir>/e2e/specs/${name}.spec.ts`);
 
 export default {
   // The limit of a spec (and of each hook) that names none itself; scripts/jest.sh limits whole suites.

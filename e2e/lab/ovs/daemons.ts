@@ -78,6 +78,12 @@ export class OvsDaemons {
     ]);
   }
 
+  /** Waits until ovs-vswitchd has made the bridge and takes its flows. */
+  async bridgeReady(): Promise<void> {
+    const argv = ['ovs-ofctl', ...this.#bridge('OpenFlow15', ['show'])];
+    await eventually(`bridge of ${this.#host.name}`, async () => (await this.#tool(argv, false)) !== undefined, 20_000);
+  }
+
   /** Ends ovsdb-server; the switch goes on. */
   async stopServer(): Promise<void> {
     await this.#server?.stop();

@@ -9,7 +9,7 @@ import { batch } from '../native/setup.ts';
 import { OvsDaemons } from './daemons.ts';
 import { BRIDGE, GATEWAY, GENEVE_PORT, TUNNEL, TUNNEL_DEVICE } from './names.ts';
 import { baseFlows, cookieMatch, podFlows } from './pipeline.ts';
-import { bridgeRows, deletePodRows, flowsRestored, podRows, roundRow } from './rows.ts';
+import { bridgeRows, deletePodRows, flowsRestored, initialSettings, podRows, roundRow } from './rows.ts';
 import { serviceFlows } from './services.ts';
 import type { ClusterIpService } from './services.ts';
 import { gatewayScript, hostScript } from './setup.ts';
@@ -29,6 +29,9 @@ export class OvsNode extends NativeNode {
   override readonly tunnel: Tunnel = { type: 'geneve', port: GENEVE_PORT };
   readonly #plan: NodePlan;
   readonly #ofports = new Map<string, number>();
+  /** Of the pods that are there, by host-side device. */
+  readonly #pods = new Map<string, PodPlan>();
+  #peers: readonly NodePlan[] = [];
   #daemons: OvsDaemons | undefined;
   #services = 0;
 
@@ -49,10 +52,31 @@ export class OvsNode extends NativeNode {
     this.#daemons = await OvsDaemons.start(this, this.socketDir);
     await this.ovs.vsctl(bridgeRows(this.#plan));
     await this.exec(['sh', '-e'], { input: gatewayScript(this.#plan, peers) });
-    await this.ovs.ofctl(['--bundle', 'replace-flows'], ['-'], lines(baseFlows(this.#plan, peers)));
+    this.#peers = peers;
+    await this.#installBase();
+    await this.ovs.vsctl([...flowsRestored(), '--', ...roundRow()]);
+  }
+
+  /**
+   * Restarts ovs-vswitchd as Antrea's start script and antrea-agent do: it waits for flows, and gets those of the nodes and
+   * pods (not those of policies and Services). The kernel's datapath goes on with what it knows.
+   * @param waiting called when the new process is there and waits for its flows
+   */
+  async restartSwitch(waiting: () => Promise<void> = () => Promise.resolve()): Promise<void> {
+    await this.ovs.vsctl(['--no-wait', ...initialSettings()]);
+    await this.ovs.stopSwitch();
+    await this.ovs.startSwitch();
+    await this.ovs.bridgeReady();
+    await this.#installBase();
+    await this.#installPods([...this.#pods.values()]);
+    await waiting();
+    await this.ovs.vsctl(flowsRestored());
+  }
+
+  async #installBase(): Promise<void> {
+    await this.ovs.ofctl(['--bundle', 'replace-flows'], ['-'], lines(baseFlows(this.#plan, this.#peers)));
     // Nothing is flooded into a tunnel that has no destination.
     await this.ovs.noFlood(TUNNEL);
-    await this.ovs.vsctl([...flowsRestored(), '--', ...roundRow()]);
   }
 
   /** As antrea-agent does it: the pod's flows go, then its port, then its device. */
@@ -63,6 +87,7 @@ export class OvsNode extends NativeNode {
     await this.deleteFlows(cookieMatch('pod', ofport));
     await this.ovs.vsctl(deletePodRows(device));
     this.#ofports.delete(device);
+    this.#pods.delete(device);
     await super.deletePod(pod);
   }
 
@@ -98,6 +123,12 @@ export class OvsNode extends NativeNode {
     const up = pods.map((pod) => `link set ${pod.hostDevice} mtu ${this.#plan.podMtu} up`);
     await this.exec(['sh', '-e'], { input: batch('ip', up) });
     await this.ovs.vsctl(podRows(pods));
+    for (const pod of pods) this.#pods.set(pod.hostDevice, pod);
+    await this.#installPods(pods);
+  }
+
+  /** Flows of pods, with the numbers that their ports have now. */
+  async #installPods(pods: readonly PodPlan[]): Promise<void> {
     const answer = await this.ovs.vsctl(['--format=json', '--columns=name,ofport', 'list', 'Interface']);
     const { data } = JSON.parse(answer) as { data: (readonly [string, unknown])[] };
     const ofports = new Map(data);
