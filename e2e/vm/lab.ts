@@ -6,6 +6,7 @@
 import { createInterface } from 'node:readline/promises';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
+import { ovsBinaries } from '../lab/openvswitch.ts';
 import { hasDatapath } from '../lab/ovs/ovs.ts';
 import { chosenKernel, OVS_MODULES } from './ovs.ts';
 import { LAB_MODULES, MicroVm } from './vm.ts';
@@ -25,6 +26,8 @@ async function main(): Promise<number> {
   }
   const kernel = chosenKernel();
   console.error(`lab: this kernel has no Open vSwitch: booting a micro-VM with ${kernel} (1 to 2 minutes)`);
+  // The machine has no network to fetch them by.
+  await ovsBinaries();
   await using vm = await MicroVm.boot({ kernel, memory: MEMORY_MIB, modules: [...LAB_MODULES, ...OVS_MODULES] });
   const factor = vm.accelerator === 'kvm' ? '2' : '10';
   const env = { XMASQ_LAB: 'ovs', XMASQ_TIME_FACTOR: factor, NODE_COMPILE_CACHE: '/tmp/node-cache' };

@@ -1,5 +1,6 @@
 /** Runs a spec file inside a fresh micro-VM and reports to jest as if it had run here. */
 import type { AssertionResult, TestResult } from '@jest/test-result';
+import { ovsBinaries } from '../../lab/openvswitch.ts';
 import { LAB_MODULES, MicroVm } from '../vm.ts';
 import { chosenKernel, OVS_MODULES } from '../ovs.ts';
 import { bundleSpec } from './bundle.ts';
@@ -48,6 +49,8 @@ async function runInVm(options: RemoteOptions): Promise<Outcome> {
     retries: RETRIES,
     ...(options.namePattern === undefined ? {} : { namePattern: options.namePattern }),
   });
+  // The machine has no network to fetch them by.
+  await ovsBinaries();
   // Only now: the machine must not see files change that it reads.
   await using vm = await MicroVm.boot({
     kernel: chosenKernel(),
