@@ -482,8 +482,9 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 		return XMASQ_REASON_STALE;
 	if (!endpoint_valid(f->endpoint, f->endpoint_epoch))
 		return XMASQ_REASON_STALE;
-	if (f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote)
-		return f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote;
+	reason = f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote;
+	if (reason)
+		return reason;
 	if (now >= f->recheck_at) {
 		reason = ct_admits(skb, cfg, key, 1);
 		if (reason)

@@ -4,7 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { ReasonName } from '../lab/admin.ts';
-import { eventually, type Pod } from '../lab/lab.ts';
+import { parseIpv4 } from '../../plugin/src/netlink/ip.ts';
+import { eventually, sleep, type Pod } from '../lab/lab.ts';
 import { withServer, freshPort } from '../lab/measure.ts';
 import { up, type NativeLab } from '../lab/native/native.ts';
 import { startSidecars, type LabSidecars } from '../lab/sidecar.ts';
@@ -191,6 +192,28 @@ test('a node publishes its capability while it takes part, and Events about its 
   }
   await eventually('published again', () => capability(0) !== undefined);
 }, 60_000);
+
+test('a sidecar that is restarted while the API is away excludes what it excluded before', async () => {
+  const excluded = (): boolean =>
+    sidecars.node(0).maps.use(({ endpoints, endpointByAddr }) => {
+      const id = endpointByAddr.get(parseIpv4(a.address));
+      return id !== undefined && endpoints.get(id).excluded !== 0;
+    });
+  cluster.pod(a, { annotations: { 'kubernetes.io/ingress-bandwidth': '1M' } });
+  try {
+    await eventually('excluded', excluded);
+    await cluster.double.outage();
+    await sidecars.node(0).stop();
+    await sidecars.node(0).start();
+    await sleep(2000);
+    expect(excluded()).toBe(true);
+  } finally {
+    await cluster.double.resume();
+    cluster.pod(a);
+  }
+  await eventually('included', () => !excluded(), 40_000);
+  await withFlow(a, b, isFast);
+}, 90_000);
 
 test('an API that is away for a while: flows stay fast, new ones become fast, and changes come in afterwards', async () => {
   await withFlow(a, b, async (flow) => {

@@ -122,4 +122,12 @@ test('an agent with another certificate, and one without TLS, are refused; flows
   // At most an alert of TLS, nothing of HTTP/2.
   expect(Number(plain.stdout.trim() || 0)).toBeLessThan(10);
   expect((await sidecars.node(0).status()).state).toBe('ready');
+
+  // The right one is still served.
+  const known = await lab.node(0).spawn([...NODE, PLAY, String(PORT), certificates, JSON.stringify(connection)]);
+  try {
+    await eventually('connected', async () => (await sidecars.node(0).cli(['status'])).stdout.includes('1 streams'));
+  } finally {
+    await known.stop();
+  }
 }, 60_000);

@@ -27,17 +27,18 @@ export function followLinks(
 ): UplinkFollower {
   // Where the API is followed, Antrea's configuration says more than its devices.
   const exclude = config.clusterState.kubernetes === undefined ? exclusions.source('devices') : undefined;
-  const lookAtDevices = (): void => {
-    exclude?.({ node: deviceExclusions(rtnetlink.links().map(({ name }) => name)), pods: [] });
+  const lookAtDevices = (links: readonly rtnetlink.Link[] = rtnetlink.links()): void => {
+    exclude?.({ node: deviceExclusions(links.map(({ name }) => name)), pods: [] });
   };
   let address: string | undefined;
   let stopped = false;
   let watch: Watch | undefined;
   const throttle = new Throttle(monotonic);
   const refresh = (): void => {
-    lookAtDevices();
+    const links = rtnetlink.links();
+    lookAtDevices(links);
     if (address === undefined) return;
-    uplink.update(findUplink(address, config.uplink.device, rtnetlink.links(), rtnetlink.addresses()));
+    uplink.update(findUplink(address, config.uplink.device, links, rtnetlink.addresses()));
   };
   const begin = (): void => {
     if (stopped) return;
@@ -75,6 +76,8 @@ export function followLinks(
   return {
     refresh,
     setAddress(next) {
+      // Told with every change of any node.
+      if (next === address) return;
       address = next;
       refresh();
     },

@@ -32,6 +32,7 @@ export class KubernetesFollower {
   readonly #pods: PodExclusions;
   readonly #antrea: AntreaConfig;
   readonly #events: EventRecorder;
+  readonly #boot = readFileSync(BOOT_ID, 'utf8').trim();
   readonly #troubles = new Map<string, ClusterProblem>();
   #synced = false;
   readonly #stop = new AbortController();
@@ -127,8 +128,7 @@ export class KubernetesFollower {
 
   #capability(): Capability {
     // Flows and keys live as long as the maps: since when, and in which boot.
-    const boot = readFileSync(BOOT_ID, 'utf8').trim();
-    return { protocol: PROTOCOL_VERSION, incarnation: `${boot}/${this.#o.configMap.get().stateSince}` };
+    return { protocol: PROTOCOL_VERSION, incarnation: `${this.#boot}/${this.#o.configMap.get().stateSince}` };
   }
 
   #trouble(key: string, problem: ClusterProblem | undefined): void {

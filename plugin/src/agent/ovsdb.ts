@@ -30,6 +30,7 @@ export function followOvsdb(options: FollowOvsdbOptions): OvsdbSource | undefine
     maxPods: MAX_ENDPOINTS - 1,
     exclusions: exclusions.source('Open vSwitch'),
     onState: (state) => {
+      if (!state.synced) return;
       nodeExclusion.pause(state.flowRestoreWait ? Reason.FLOW_RESTORE : Reason.NONE);
       const [tunnel] = state.tunnels;
       const where = `port ${tunnel?.name ?? ''} in Open vSwitch's database`;

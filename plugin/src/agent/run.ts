@@ -210,13 +210,15 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   const ring: RingBuffer = events.follow(dataPlane.eventsPath);
   closers.add(() => ring.close());
   await followCluster(parts, followUplink, log, closers);
-  nodeExclusion.pause(Reason.NONE);
+  // Only the database can say that it is over.
+  if (ovsdbPods === undefined) nodeExclusion.pause(Reason.NONE);
   const ovsdb = ovsdbPods && followOvsdb({ config, pods: ovsdbPods, exclusions, nodeExclusion, degradations, log });
   if (ovsdb !== undefined) {
     closers.add(() => ovsdb.stop());
     parts.sources.push(() => ovsdbInfo(ovsdb));
     parts.counts.set('skipped rows', () => ovsdb.info.skippedTotal);
   }
+  exclusions.allKnown();
 
   const flowExport = flowExportFollower(parts, log);
   if (flowExport !== undefined) {

@@ -41,7 +41,7 @@ export interface ExclusionState {
   readonly interNode: NodeExclusion | undefined;
   /** Every node-level exclusion, for status. */
   readonly all: readonly NodeExclusion[];
-  /** Every source has spoken. Before, what an earlier start excluded may still hold though no source says so. */
+  /** All sources are known, and each has spoken. Before, what an earlier start excluded may still hold though no source says so. */
   readonly complete: boolean;
   /** By `namespace/name`. */
   readonly pods: ReadonlyMap<string, PodExclusion>;
@@ -57,6 +57,7 @@ export class Exclusions {
   /** undefined: the source has not spoken yet. */
   readonly #lists = new Map<string, ExclusionList | undefined>();
   readonly #changed: (state: ExclusionState) => void;
+  #allKnown = false;
   #state: ExclusionState = { sameNode: undefined, interNode: undefined, all: [], complete: false, pods: new Map() };
 
   /** @param changed called after each change, at once */
@@ -74,13 +75,23 @@ export class Exclusions {
     return (list) => {
       if (JSON.stringify(list) === JSON.stringify(this.#lists.get(name))) return;
       this.#lists.set(name, list);
-      this.#state = combine([...this.#lists.values()]);
-      this.#changed(this.#state);
+      this.#update();
     };
+  }
+
+  /** No source will be added any more: once all of them have spoken, what nobody excludes is included. */
+  allKnown(): void {
+    this.#allKnown = true;
+    this.#update();
+  }
+
+  #update(): void {
+    this.#state = combine([...this.#lists.values()], this.#allKnown);
+    this.#changed(this.#state);
   }
 }
 
-function combine(said: readonly (ExclusionList | undefined)[]): ExclusionState {
+function combine(said: readonly (ExclusionList | undefined)[], allKnown: boolean): ExclusionState {
   const lists = said.filter((list) => list !== undefined);
   const all = lists.flatMap(({ node }) => node);
   const pods = new Map<string, PodExclusion>();
@@ -92,7 +103,7 @@ function combine(said: readonly (ExclusionList | undefined)[]): ExclusionState {
     sameNode: all.find(({ scope }) => scope !== 'inter-node'),
     interNode: all.find(({ scope }) => scope !== 'same-node'),
     all,
-    complete: lists.length === said.length,
+    complete: allKnown && lists.length === said.length,
     pods,
   };
 }

@@ -93,8 +93,8 @@ const admission: Mutation[] = [
     'excluded = 0;',
   ]),
   mutation('excluded nodes, fast flows', 'flow.h', 'traffic with other nodes excluded since: slow, and the flow ends', [
-    'if (f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote)',
-    'if (0)',
+    'reason = f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote;',
+    'reason = 0;',
   ]),
   mutation('paused admission', 'flow.h', 'no new flows are admitted: refused', [
     'excluded = cfg->paused;',

@@ -35,18 +35,18 @@ describe('exclusions', () => {
     const exclusions = new Exclusions(() => undefined);
     const sameNode = { ...gate, scope: 'same-node' } as const;
     exclusions.source('x')({ node: [sameNode], pods: [] });
-    expect(exclusions.state).toMatchObject({ sameNode, interNode: undefined, complete: true });
+    expect(exclusions.state).toMatchObject({ sameNode, interNode: undefined });
   });
 
-  test('complete once every source has spoken, also if it excludes nothing', () => {
+  test('complete once all sources are known and have spoken, also if they exclude nothing', () => {
     const complete: boolean[] = [];
     const exclusions = new Exclusions((state) => complete.push(state.complete));
-    const [first, second] = [exclusions.source('first'), exclusions.source('second')];
-    expect(exclusions.state.complete).toBe(false);
-    first(NOTHING_EXCLUDED);
+    exclusions.source('first')(NOTHING_EXCLUDED);
+    const second = exclusions.source('second');
+    exclusions.allKnown();
     second(NOTHING_EXCLUDED);
     second(NOTHING_EXCLUDED);
-    expect(complete).toEqual([false, true]);
+    expect(complete).toEqual([false, false, true]);
   });
 });
 
