@@ -414,13 +414,14 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		/* The replies stay slow, so keys would never be exchanged. */
 		if (key->dport == bpf_htons(53) && (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
 			return XMASQ_REASON_DNS_REPLY;
+		if (!excluded)
+			excluded = cfg->excluded_remote;
 		peer = bpf_map_lookup_elem(&peers, &dest->peer);
-		if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
+		/* What excludes this node often excludes the peer, which then is not capable: tell the cause. */
+		if (!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE)))
 			return XMASQ_REASON_PEER_NOT_CAPABLE;
 		f->peer = dest->peer;
 		f->peer_epoch = peer->epoch;
-		if (!excluded)
-			excluded = cfg->excluded_remote;
 		f->out_ifindex = cfg->uplink_ifindex;
 		f->node_saddr = cfg->uplink_addr4;
 		f->node_daddr = peer->addr4;

@@ -96,6 +96,12 @@ const admission: Mutation[] = [
     'reason = f->flags & XMASQ_FLOW_LOCAL ? cfg->excluded_local : cfg->excluded_remote;',
     'reason = 0;',
   ]),
+  mutation(
+    'the cause before the peer',
+    'flow.h',
+    'traffic with other nodes is excluded, and the peer is not capable either: refused',
+    ['(!excluded && !(peer->flags & XMASQ_PEER_CAPABLE))', '!(peer->flags & XMASQ_PEER_CAPABLE)'],
+  ),
   mutation('paused admission', 'flow.h', 'no new flows are admitted: refused', [
     'excluded = cfg->paused;',
     'excluded = 0;',
@@ -105,8 +111,8 @@ const admission: Mutation[] = [
     '!dest',
   ]),
   mutation('the peer is capable', 'flow.h', 'a pod on a node without XMasq: refused', [
-    '!peer || !(peer->flags & XMASQ_PEER_CAPABLE))\n\t\t\treturn XMASQ_REASON_PEER_NOT_CAPABLE',
-    '!peer)\n\t\t\treturn XMASQ_REASON_PEER_NOT_CAPABLE',
+    '!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE))',
+    '!peer',
   ]),
   mutation(
     'a frame on the node is for the pod with this MAC',

@@ -2,7 +2,7 @@
 import { expect } from '@jest/globals';
 import { CtStatus, CtTcpState } from '../../../src/netlink/ctnetlink.ts';
 import { parseIpv4 } from '../../../src/netlink/ip.ts';
-import { ConfigFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, PeerFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import type { CtSpec } from '../conntrack.ts';
 import {
   announcement,
@@ -362,6 +362,11 @@ const senders: Rule[] = [
   })),
   refused('traffic with other nodes is excluded', 'encryption', (bench) => {
     bench.configure({ excludedRemote: Reason.ENCRYPTION });
+    return { frame: allowed(bench, { kind: 'udp' }) };
+  }),
+  refused('traffic with other nodes is excluded, and the peer is not capable either', 'encryption', (bench) => {
+    bench.configure({ excludedRemote: Reason.ENCRYPTION });
+    bench.tables.peers.set(PEER.id, { ...bench.tables.peers.get(PEER.id), flags: PeerFlag.PRESENT });
     return { frame: allowed(bench, { kind: 'udp' }) };
   }),
   refused('no new flows are admitted', 'flow_restore', (bench) => {
