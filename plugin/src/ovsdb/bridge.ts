@@ -20,7 +20,6 @@ export const PORT_TYPES = [
   'traffic-control',
   'ipsec-tunnel',
 ] as const;
-export type PortType = (typeof PORT_TYPES)[number];
 
 /** The device of a port, as far as ovs-vswitchd has told of it. */
 export interface PortInterface {
