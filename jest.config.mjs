@@ -1,3 +1,5 @@
+import { nativeSpecsOn } from './e2e/vm/jest/native-specs.ts';
+
 // One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, lab, vm, ovs or long.
 const base = {
   testEnvironment: 'node',
@@ -9,10 +11,6 @@ const base = {
 
 // Real packets and real time: see the file.
 const realTime = { ...base, setupFilesAfterEnv: ['<rootDir>/scripts/retry-once.mjs'] };
-
-// It expects admission by conntrack, which 6.1 has not.
-const nativeSpecsOnOvs =
-  process.env.KERNEL === '6.1' ? [] : ['smoke', 'fast-start'].map((name) => `<rootDir>/e2e/specs/${name}.spec.ts`);
 
 export default {
   // The limit of a spec (and of each hook) that names none itself; scripts/jest.sh limits whole suites.
@@ -39,7 +37,7 @@ export default {
       testRunner: '<rootDir>/e2e/vm/jest/runner.mjs',
       // The lab's specs, on Open vSwitch.
       moduleNameMapper: { '/lab/native/native\\.ts$': '<rootDir>/e2e/lab/ovs/ovs.ts' },
-      testMatch: ['<rootDir>/e2e/specs-ovs/**/*.spec.ts', ...nativeSpecsOnOvs],
+      testMatch: ['<rootDir>/e2e/specs-ovs/**/*.spec.ts', ...nativeSpecsOn(process.env.KERNEL || '6.12')],
     },
     { ...realTime, displayName: 'vm', testMatch: ['<rootDir>/e2e/specs-vm/**/*.spec.ts'] },
   ],

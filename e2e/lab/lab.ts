@@ -151,6 +151,14 @@ export interface Tunnel {
   readonly port: number;
 }
 
+/** What a lab is built of, known before one is up: a provider's module exports it as `PROVIDER`. */
+export interface Provider {
+  /** native: bridge, VXLAN and nftables. ovs: Open vSwitch with Geneve, which always guards against spoofing. */
+  readonly name: 'native' | 'ovs';
+  /** How its slow path encapsulates. */
+  readonly tunnel: Tunnel;
+}
+
 /** A node. `address` is its transport address and `device` the uplink. */
 export interface Node extends Place {
   /** 1-based. */

@@ -6,6 +6,7 @@ import type { Node, Pod, Proc } from '../lab/lab.ts';
 import { residue, up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
 import { IPPROTO } from '../lab/packet.ts';
+import { ADMISSION } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
@@ -39,7 +40,7 @@ describe('two nodes', () => {
       const status = await sidecar.status();
       expect(status).toMatchObject({
         state: 'ready',
-        admissionMode: 'conntrack',
+        admissionMode: ADMISSION,
         degradations: [],
         endpoints: 1,
         peers: 1,

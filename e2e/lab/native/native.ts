@@ -1,8 +1,8 @@
 /** The lab on the host kernel: nodes and pods are network namespaces, the slow path is a bridge, VXLAN and nftables. */
 import { mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { LabError, at } from '../lab.ts';
-import type { Lab, LabOptions, OffloadFlags, Policy, ToolName } from '../lab.ts';
+import { ANTREA, LabError, at } from '../lab.ts';
+import type { Lab, LabOptions, OffloadFlags, Policy, Provider, ToolName } from '../lab.ts';
 import { UPLINK, newLabId, planNode } from './addressing.ts';
 import type { NodePlan } from './addressing.ts';
 import { inNamespace, listNamespaces, processesIn, removeNamespaces } from './namespaces.ts';
@@ -29,6 +29,9 @@ const BPFFS = '/sys/fs/bpf';
 const BPFFS_MAGIC = 0xcafe4a11;
 const MAX_NODES = 16;
 const MAX_PODS = 200;
+
+/** This provider. Specs that run on Open vSwitch, too, find that one's here. */
+export const PROVIDER: Provider = { name: 'native', tunnel: { type: 'vxlan', port: ANTREA.vxlanPort } };
 
 /** What a lab on another slow path makes otherwise: its nodes and its policy. */
 export interface SlowPath<N extends NativeNode, P extends Policy> {

@@ -4,15 +4,19 @@
  */
 import { existsSync } from 'node:fs';
 import { LabError } from '../lab.ts';
-import type { LabOptions } from '../lab.ts';
+import type { LabOptions, Provider } from '../lab.ts';
 import { upOn } from '../native/native.ts';
 import type { NativeLab } from '../native/native.ts';
 import { run } from '../native/process.ts';
+import { GENEVE_PORT } from './names.ts';
 import { OvsNode } from './node.ts';
 import { OvsPolicy } from './policy.ts';
 
 export { residue, sweep } from '../native/native.ts';
 export type { NativeLab } from '../native/native.ts';
+
+/** This provider. */
+export const PROVIDER: Provider = { name: 'ovs', tunnel: { type: 'geneve', port: GENEVE_PORT } };
 
 /** A lab whose nodes have `ovs`, and whose policy has stages. */
 export type OvsLab = NativeLab<OvsNode, OvsPolicy>;

@@ -43,6 +43,8 @@ const UNLIMITED = 0;
 
 const root = newBlock('', undefined);
 let current = root;
+/** Depth of blocks that are skipped. */
+let skipping = 0;
 
 function newBlock(title: string, parent: Block | undefined): Block {
   return { title, parent, children: [], hooks: { beforeAll: [], beforeEach: [], afterEach: [], afterAll: [] } };
@@ -64,8 +66,17 @@ function addBlock(title: string, body: Body): void {
   }
 }
 
+function skipBlock(title: string, body: Body): void {
+  skipping += 1;
+  try {
+    addBlock(title, body);
+  } finally {
+    skipping -= 1;
+  }
+}
+
 function addSpec(title: string, body: Body, limitMs = UNLIMITED, skipped = false): void {
-  current.children.push({ blocks: titlesOf(current), title, body, limitMs, skipped });
+  current.children.push({ blocks: titlesOf(current), title, body, limitMs, skipped: skipped || skipping > 0 });
 }
 
 function hook(kind: keyof Block['hooks']): (body: Body, limitMs?: number) => void {
@@ -74,7 +85,10 @@ function hook(kind: keyof Block['hooks']): (body: Body, limitMs?: number) => voi
 
 const skipSpec = (title: string, body: Body, limitMs?: number): void => addSpec(title, body, limitMs, true);
 
-export const describe = Object.assign(addBlock, { each: bind(addBlock as never, false) });
+export const describe = Object.assign(addBlock, {
+  each: bind(addBlock as never, false),
+  skip: Object.assign(skipBlock, { each: bind(skipBlock as never, false) }),
+});
 export const test = Object.assign((title: string, body: Body, limitMs?: number) => addSpec(title, body, limitMs), {
   each: bind(addSpec as never, false),
   skip: Object.assign(skipSpec, { each: bind(skipSpec as never, false) }),
