@@ -1,8 +1,11 @@
 /** What a micro-VM needs for the lab on Open vSwitch. */
 import { isKernelLine, KERNELS, type KernelLine } from './kernels.ts';
 
-/** Besides LAB_MODULES: the datapath with Geneve, and SCTP for its traffic. */
-export const OVS_MODULES: readonly string[] = ['openvswitch', 'vport-geneve', 'sctp'];
+/**
+ * Besides LAB_MODULES: the datapath with Geneve. Not SCTP: the kernel loads it for whoever opens such a socket, and aborts
+ * the associations of stacks in user space from then on.
+ */
+export const OVS_MODULES: readonly string[] = ['openvswitch', 'vport-geneve'];
 
 /**
  * The kernel that the environment names (`KERNEL`), by default the newest.
