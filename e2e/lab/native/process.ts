@@ -200,7 +200,7 @@ class TrackedProcess implements Proc {
   async stop(signal: NodeJS.Signals = 'SIGTERM', graceMs = 2000): Promise<void> {
     // The group may outlive its leader: always signal it, and never leave without SIGKILL to the rest.
     signalGroup(this.#child, signal);
-    const timer = setTimeout(() => signalGroup(this.#child, 'SIGKILL'), graceMs);
+    const timer = setTimeout(() => signalGroup(this.#child, 'SIGKILL'), graceMs * TIME_FACTOR);
     await this.exited;
     clearTimeout(timer);
     signalGroup(this.#child, 'SIGKILL');
@@ -214,8 +214,8 @@ class TrackedProcess implements Proc {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        reject(this.#error(`still running after ${timeoutMs} ms`));
-      }, timeoutMs);
+        reject(this.#error(`still running after ${timeoutMs * TIME_FACTOR} ms`));
+      }, timeoutMs * TIME_FACTOR);
     });
     try {
       await Promise.race([this.exited, late]);
