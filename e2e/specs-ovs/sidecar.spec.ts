@@ -11,6 +11,7 @@ import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
 import { connections, reaches } from './support/connections.ts';
+import { OvsWatch } from './support/watch.ts';
 
 /** Traffic goes on for so long at most; it is stopped when the test is over. */
 const SECONDS = '600';
@@ -22,17 +23,28 @@ let neighbour: Pod;
 let b: Pod;
 /** Open vSwitch of each node before the sidecars were started. */
 let untouched: readonly OvsState[];
+/** Open vSwitch of each node, as it is asked by its sidecar. */
+let watches: readonly OvsWatch[];
+/** OpenFlow messages before the sidecars were started. */
+let messages: readonly number[];
 
 beforeAll(async () => {
   lab = await up();
   a = lab.node(0).pod(0);
   neighbour = lab.node(0).pod(1);
   b = lab.node(1).pod(0);
+  watches = await Promise.all(lab.nodes.map((node) => OvsWatch.start(node)));
   untouched = await states();
-  sidecars = await startSidecars(lab);
-}, 120_000);
+  messages = await openflowMessages();
+  // Pods are learned from the database only.
+  sidecars = await startSidecars(lab, { withoutPods: true, ovsdb: (node) => OvsWatch.socketOf(node) });
+  for (const sidecar of sidecars.nodes) {
+    await eventually('pods of the database', async () => (await sidecar.status()).endpoints === 2);
+  }
+}, 180_000);
 afterAll(async () => {
   await sidecars.down();
+  await Promise.all(watches.map((watch) => watch.close()));
   await lab.down();
   expect(residue(lab)).toEqual([]);
 });
@@ -99,9 +111,24 @@ describe('becomes fast', () => {
   });
 });
 
-test('until here nobody has written to Open vSwitch', async () => {
-  const now = await states();
-  now.forEach((state, i) => expect(state).toEqual(untouched[i]));
+describe('until here', () => {
+  test('nobody has spoken OpenFlow', async () => {
+    expect(await openflowMessages()).toEqual(messages);
+    expect(await Promise.all(watches.map((watch) => watch.openflowConnections()))).toEqual([0, 0]);
+  });
+
+  test('the database was asked for its schema and its rows, and no more', () => {
+    for (const { methods } of watches) {
+      expect(methods.filter((method) => method !== 'echo')).toEqual(['get_schema', 'monitor_cond']);
+    }
+  });
+
+  test('nobody has written to Open vSwitch', async () => {
+    const now = await states();
+    now.forEach((state, i) => expect(state).toEqual(untouched[i]));
+    // That took OpenFlow: it would have been seen.
+    for (const [i, count] of (await openflowMessages()).entries()) expect(count).toBeGreaterThan(messages[i] ?? 0);
+  });
 });
 
 describe('policy', () => {
@@ -191,9 +218,14 @@ test('spoof guard: with the ports of a fast flow, too, nobody sends in the name 
 
 test('after all of this, and after cleanup, Open vSwitch is as it was and the pods reach each other', async () => {
   await lab.policy.clear();
+  const before = await openflowMessages();
   for (const sidecar of sidecars.nodes) {
     expect((await sidecar.stop()).code).toBe(0);
     await sidecar.cleanup('--force');
+  }
+  expect(await openflowMessages()).toEqual(before);
+  for (const { methods } of watches) {
+    expect(methods.filter((method) => method !== 'echo')).toEqual(['get_schema', 'monitor_cond']);
   }
   const now = await states();
   now.forEach((state, i) => expect(state).toEqual(untouched[i]));
@@ -202,6 +234,10 @@ test('after all of this, and after cleanup, Open vSwitch is as it was and the po
 
 function states(): Promise<OvsState[]> {
   return Promise.all(lab.nodes.map((node) => node.ovsState()));
+}
+
+function openflowMessages(): Promise<number[]> {
+  return Promise.all(watches.map((watch) => watch.openflowMessages()));
 }
 
 function rrServer(protocol: '--tcp' | '--udp', port: number): string[] {
