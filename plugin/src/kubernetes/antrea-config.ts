@@ -6,7 +6,7 @@ import { agentInfoView, type AgentInfo } from './agent-info.ts';
 import { exclusionsOf, parseAntreaConf, type AntreaModes } from './antrea-modes.ts';
 import type { ApiClient } from './api-client.ts';
 import { confOf, configMapsPath, findConfigMap, type ConfigMapPlace } from './config-map.ts';
-import { Reflector, type FollowTimes, type ReflectorCounts } from './reflector.ts';
+import { Reflector, zeroCounts, type FollowedKind, type FollowTimes } from './reflector.ts';
 import { Troubles, type TroubleSink } from './troubles.ts';
 
 export interface AntreaConfigOptions extends FollowTimes {
@@ -35,6 +35,7 @@ export class AntreaConfig {
   readonly #troubles: Troubles;
   readonly #agentInfo: Reflector<AgentInfo>;
   readonly #stop = new AbortController();
+  readonly #configCounts = zeroCounts();
   #config: Reflector<string>;
   #name: string;
   #modes: AntreaModes | undefined;
@@ -77,9 +78,9 @@ export class AntreaConfig {
     return this.#agentInfo.items.get(this.#options.nodeName);
   }
 
-  /** Of following; by kind, as in paths. */
-  get counts(): Readonly<Record<string, Readonly<ReflectorCounts>>> {
-    return { configmaps: this.#config.counts, antreaagentinfos: this.#agentInfo.counts };
+  /** For metrics. */
+  get kinds(): readonly FollowedKind[] {
+    return [this.#config.info, this.#agentInfo.info];
   }
 
   start(): void {
@@ -100,6 +101,7 @@ export class AntreaConfig {
       ...this.#options,
       path,
       query: { fieldSelector: `metadata.name=${name}` },
+      counts: this.#configCounts,
       project: confOf,
       changed: () => this.#changed(),
       trouble: (error) => this.#troubles.put(path, error),

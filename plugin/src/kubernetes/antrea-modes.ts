@@ -79,6 +79,14 @@ export function exclusionsOf(modes: AntreaModes): NodeExclusion[] {
   if (modes.multiclusterGateway) {
     found.push({ scope: 'node', reason: Reason.MULTICLUSTER, detail: 'multicluster.enableGateway: true' });
   }
+  if (mayBeOn(modes, 'NodeNetworkPolicy')) {
+    // The programs take packets of other nodes before iptables: a rule of such a policy on the tunnel's port would be passed by.
+    found.push({
+      scope: 'inter-node',
+      reason: Reason.FEATURE_GATE,
+      detail: 'featureGates.NodeNetworkPolicy of Antrea',
+    });
+  }
   if (trafficEncryptionMode !== 'none') {
     found.push({
       scope: 'inter-node',
@@ -90,6 +98,11 @@ export function exclusionsOf(modes: AntreaModes): NodeExclusion[] {
     found.push({ scope: 'inter-node', reason: Reason.TUNNEL_TYPE, detail: `tunnelType: ${tunnelType}` });
   }
   return found;
+}
+
+/** Whether a gate that is off by default may be on; `AllAlpha` and `AllBeta` switch on what is not named. */
+function mayBeOn({ featureGates }: AntreaModes, gate: string): boolean {
+  return featureGates[gate] ?? (featureGates['AllAlpha'] === true || featureGates['AllBeta'] === true);
 }
 
 function section(raw: Readonly<Record<string, unknown>>, key: string): Readonly<Record<string, unknown>> {

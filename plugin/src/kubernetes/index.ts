@@ -11,7 +11,7 @@ export type { ConfigMapPlace } from './config-map.ts';
 export { EventRecorder, type EventRecorderOptions, type NodeEvent } from './event-recorder.ts';
 export { KubernetesCluster, type KubernetesClusterOptions } from './kubernetes-cluster.ts';
 export { PodExclusions, type PodExclusionsOptions } from './pod-exclusions.ts';
-export type { FollowTimes, ReflectorCounts } from './reflector.ts';
+export type { FollowedKind, FollowTimes, ReflectorCounts } from './reflector.ts';
 
 export interface ApiAccessOptions {
   /** File; default: the pod's service account. */

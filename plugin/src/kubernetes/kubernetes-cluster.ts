@@ -14,7 +14,7 @@ import { pause } from './backoff.ts';
 import { CapabilityPublisher } from './capability.ts';
 import { NodeBook } from './node-book.ts';
 import { nodeView, type NodeView } from './node-view.ts';
-import { Reflector, type Change, type FollowTimes, type ReflectorCounts } from './reflector.ts';
+import { Reflector, type Change, type FollowedKind, type FollowTimes, type ReflectorCounts } from './reflector.ts';
 
 const NODES = '/api/v1/nodes';
 /** Nodes that a problem names. */
@@ -79,6 +79,11 @@ export class KubernetesCluster implements ClusterSource {
   /** Of following the Nodes. */
   get counts(): Readonly<ReflectorCounts> {
     return this.#nodes.counts;
+  }
+
+  /** For metrics. */
+  get kinds(): readonly FollowedKind[] {
+    return [this.#nodes.info];
   }
 
   /**

@@ -1,9 +1,9 @@
 import type { Log } from '../dataplane/ports.ts';
 import type { ExclusionSink } from '../exclusion/exclusions.ts';
 import type { ApiClient } from './api-client.ts';
-import { podExclusions } from './pod-rules.ts';
+import { podExclusions, REFUSED } from './pod-rules.ts';
 import { namespaceView, packetCaptureView, podView, traceflowView, trafficControlView } from './pod-view.ts';
-import { Reflector, type FollowTimes, type ReflectorCounts } from './reflector.ts';
+import { Reflector, type FollowedKind, type FollowTimes } from './reflector.ts';
 import { Troubles, type TroubleSink } from './troubles.ts';
 
 export interface PodExclusionsOptions extends FollowTimes {
@@ -26,7 +26,7 @@ export class PodExclusions {
   readonly #kinds;
   #ready: (() => void) | undefined;
 
-  /** Resolves when every kind has been listed once, or is known not to be installed. */
+  /** Resolves when every kind has been listed once, is known not to be installed, or may not be read. */
   readonly ready: Promise<void>;
 
   constructor(options: PodExclusionsOptions) {
@@ -77,9 +77,9 @@ export class PodExclusions {
     return this.#kinds.pods.items.size;
   }
 
-  /** By kind, as in paths: `pods`, `trafficcontrols` ... */
-  get counts(): Readonly<Record<string, Readonly<ReflectorCounts>>> {
-    return Object.fromEntries(Object.entries(this.#kinds).map(([name, { counts }]) => [name.toLowerCase(), counts]));
+  /** For metrics. */
+  get kinds(): readonly FollowedKind[] {
+    return Object.values(this.#kinds).map(({ info }) => info);
   }
 
   start(): void {
@@ -92,15 +92,15 @@ export class PodExclusions {
 
   /** Half of the truth would be wrong: nothing is said before everything has been heard once. */
   #evaluate(): void {
-    const { pods, namespaces, trafficControls, packetCaptures, traceflows } = this.#kinds;
-    if (![pods, namespaces, trafficControls, packetCaptures, traceflows].every(({ synced }) => synced)) return;
+    const { pods, namespaces, trafficControls, packetCaptures } = this.#kinds;
+    if (!Object.values(this.#kinds).every(({ synced, refused }) => synced || refused)) return;
     this.#options.sink({
       node: [],
       pods: podExclusions({
         pods: pods.items,
         namespaces: namespaces.items,
-        trafficControls: trafficControls.items,
-        packetCaptures: packetCaptures.items,
+        trafficControls: trafficControls.refused ? REFUSED : trafficControls.items,
+        packetCaptures: packetCaptures.refused ? REFUSED : packetCaptures.items,
       }),
     });
     this.#ready?.();

@@ -34,8 +34,10 @@ export interface ReflectorOptions<T> extends FollowTimes {
   readonly path: string;
   /** Selectors. */
   readonly query?: Readonly<Record<string, string>>;
-  /** A CRD that may not be installed: 404 then means that there are no objects. */
+  /** A CRD that may not be installed: 404 then means that there are no objects, and 403 is no reason to wait (`refused`). */
   readonly optional?: boolean;
+  /** Counts go on where another reflector has stopped. */
+  readonly counts?: ReflectorCounts;
   /** What is kept of an object; undefined: nothing, as if there were none. May throw: the object is skipped and counted. */
   project(object: KubeObject): T | undefined;
   /**
@@ -47,16 +49,37 @@ export interface ReflectorOptions<T> extends FollowTimes {
   readonly log: Log;
 }
 
-/** Of one reflector since its start. */
+/** Sums of what following one kind took. */
 export interface ReflectorCounts {
   lists: number;
   watches: number;
   events: number;
   /** Objects that could not be read. */
   skipped: number;
+  /** Answers other than the wanted one, and none at all. */
   failures: number;
+  /** ... of these, those that said how long to wait (429 and others). */
+  throttled: number;
   /** The server no longer knew our version. */
   gone: number;
+  /** Attempts after one of these. */
+  retries: number;
+}
+
+/** Nothing has happened. */
+export function zeroCounts(): ReflectorCounts {
+  return { lists: 0, watches: 0, events: 0, skipped: 0, failures: 0, throttled: 0, gone: 0, retries: 0 };
+}
+
+/** How one kind is followed, for metrics. */
+export interface FollowedKind {
+  /** As in paths: `pods`, `trafficcontrols` ... */
+  readonly kind: string;
+  readonly counts: Readonly<ReflectorCounts>;
+  /** Of which something is kept. */
+  readonly objects: number;
+  /** Whether there was a first list. */
+  readonly synced: boolean;
 }
 
 /** A watch that ends sooner counts as a failure: a server that hangs up at once must not be called all the time. */
@@ -67,7 +90,7 @@ const SHORT_WATCH_MS = 1000;
  * projection is kept. While the API is away the last state stays in force; after a new list only differences are told.
  */
 export class Reflector<T> {
-  readonly counts: ReflectorCounts = { lists: 0, watches: 0, events: 0, skipped: 0, failures: 0, gone: 0 };
+  readonly counts: ReflectorCounts;
   readonly #o: ReflectorOptions<T>;
   readonly #items = new Map<string, T>();
   /** Keys that changed since `changed` was called, with what was told last. */
@@ -78,11 +101,13 @@ export class Reflector<T> {
   #flush: NodeJS.Timeout | undefined;
   #synced = false;
   #missing = false;
+  #refused = false;
   #troubled = false;
   #running: Promise<void> | undefined;
 
   constructor(options: ReflectorOptions<T>) {
     this.#o = options;
+    this.counts = options.counts ?? zeroCounts();
     this.#backoff = new Backoff(options.backoff);
   }
 
@@ -99,6 +124,20 @@ export class Reflector<T> {
   /** Whether the kind is not known to the API server (optional ones only). */
   get missing(): boolean {
     return this.#missing;
+  }
+
+  /**
+   * Whether the server refuses to say what there is of an optional kind, and has never said it. `changed` is called, without
+   * changes, when this begins.
+   */
+  get refused(): boolean {
+    return this.#refused;
+  }
+
+  /** For metrics. */
+  get info(): FollowedKind {
+    const kind = this.#o.path.slice(this.#o.path.lastIndexOf('/') + 1);
+    return { kind, counts: this.counts, objects: this.#items.size, synced: this.#synced };
   }
 
   /** Begins; never throws. */
@@ -141,6 +180,7 @@ export class Reflector<T> {
     });
     this.counts.lists++;
     this.#missing = false;
+    this.#refused = false;
     this.#replace(fresh);
     this.#version = version;
   }
@@ -184,6 +224,7 @@ export class Reflector<T> {
     if (status === 404 && this.#o.optional === true) {
       if (!this.#missing) this.#o.log.info({ path: this.#o.path }, 'not installed; looked for again from time to time');
       this.#missing = true;
+      this.#refused = false;
       this.#version = undefined;
       this.#replace(new Map());
       this.#fine();
@@ -197,9 +238,18 @@ export class Reflector<T> {
     } else {
       this.counts.failures++;
       if (this.#backoff.failures > 0) this.#trouble(error);
+      if (status === 403) this.#refuse();
     }
-    const retryAfterMs = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
-    await pause(Math.max(this.#backoff.next(), retryAfterMs), signal);
+    const retryAfterMs = error instanceof ApiError ? error.retryAfterMs : undefined;
+    if (retryAfterMs !== undefined) this.counts.throttled++;
+    await pause(Math.max(this.#backoff.next(), retryAfterMs ?? 0), signal);
+    if (!this.#stopped()) this.counts.retries++;
+  }
+
+  #refuse(): void {
+    if (this.#o.optional !== true || this.#synced || this.#refused) return;
+    this.#refused = true;
+    this.#o.changed([]);
   }
 
   #trouble(error: unknown): void {

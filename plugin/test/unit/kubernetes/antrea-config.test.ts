@@ -59,6 +59,11 @@ describe('modes', () => {
     ['multicluster:\n  enableGateway: false', undefined, undefined],
     ['antreaProxy:\n  enable: false', undefined, undefined],
     ['defaultMTU: 1400', undefined, undefined],
+    ['featureGates:\n  NodeNetworkPolicy: true', 'inter-node', Reason.FEATURE_GATE],
+    ['featureGates:\n  NodeNetworkPolicy: false', undefined, undefined],
+    ['featureGates:\n  AllAlpha: true', 'inter-node', Reason.FEATURE_GATE],
+    ['featureGates:\n  AllAlpha: true\n  NodeNetworkPolicy: false', undefined, undefined],
+    ['featureGates:\n  TrafficControl: true\n  L7NetworkPolicy: true', undefined, undefined],
     ['transportInterface: eth1', undefined, undefined],
   ])('%s: %p', (conf, scope, reason) => {
     const found = exclusionsOf(parseAntreaConf(conf));

@@ -155,11 +155,11 @@ describe('the nodes of the cluster', () => {
   test('a watch that says nothing is replaced; bookmarks keep one alive and its version fresh', async () => {
     double = await harness.double({ bookmarkMs: 20 });
     double.store.put(NODES, numberedNode(1));
-    const { cluster } = await started({ idleMs: 100 });
-    await sleep(250);
+    const { cluster } = await started({ idleMs: 500 });
+    await sleep(800);
     expect(cluster.counts.watches).toBe(1);
     double.store.put('/api/v1/pods', { metadata: { namespace: 'a', name: 'b' } });
-    await sleep(60);
+    await sleep(500);
     // Nothing of ours happened, and yet our version is younger than what was forgotten.
     double.store.compact();
     double.dropConnections();

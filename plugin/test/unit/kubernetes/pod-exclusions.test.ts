@@ -205,6 +205,58 @@ describe('pods that are not accelerated', () => {
     await becomes();
   });
 
+  test('CRDs that may not be read do not hold everything up, but exclude every pod, until they may', async () => {
+    double.rights = ({ group }) => group !== 'crd.antrea.io';
+    await begin().ready;
+    const refused = ['default/db', 'default/web'].flatMap((pod) => [
+      `${pod} ${Reason.TRAFFIC_CONTROL} TrafficControls may not be read`,
+      `${pod} ${Reason.PACKET_CAPTURE} PacketCaptures may not be read`,
+    ]);
+    await becomes(...refused);
+    await until(() => problems.at(-1) !== undefined);
+    const { what, action } = problems.at(-1) as ClusterProblem;
+    expect(what).toMatch(/cannot follow \/apis\/crd\.antrea\.io.*403.*cannot list resource "\w+"/);
+    expect(action).toContain('charts/rbac');
+    double.rights = undefined;
+    await becomes();
+    await until(() => problems.at(-1) === undefined);
+  });
+
+  test('a right that is taken away later changes nothing of what is known', async () => {
+    double.store.put(TRAFFIC_CONTROLS, control('mirror', { podSelector: { matchLabels: { app: 'web' } } }));
+    await begin().ready;
+    const before = told();
+    const { length } = lists;
+    double.rights = ({ group }) => group !== 'crd.antrea.io';
+    double.dropConnections();
+    await until(() => problems.at(-1)?.what.includes('403') === true);
+    expect(told()).toEqual(before);
+    expect(lists).toHaveLength(length);
+  });
+
+  test('how kinds are followed is counted', async () => {
+    double.uninstall(PACKET_CAPTURES);
+    const source = begin();
+    await source.ready;
+    await until(() => double.watchCount === 4);
+    const of = (name: string) => source.kinds.find(({ kind }) => kind === name);
+    expect(of('pods')).toMatchObject({ objects: 2, synced: true, counts: { lists: 1, watches: 1, failures: 0 } });
+    expect(of('packetcaptures')).toMatchObject({ objects: 0, synced: true, counts: { lists: 0, failures: 0 } });
+    double.expire();
+    await until(() => of('pods')?.counts.lists === 2);
+    expect(of('pods')?.counts).toMatchObject({ gone: 1, retries: 1, failures: 0 });
+    double.throttle(1, 0);
+    double.dropConnections();
+    await until(() => source.kinds.some(({ counts }) => counts.throttled === 1));
+    expect(source.kinds.map(({ kind }) => kind)).toEqual([
+      'pods',
+      'namespaces',
+      'trafficcontrols',
+      'packetcaptures',
+      'traceflows',
+    ]);
+  });
+
   test('what is excluded stays so while the API is away', async () => {
     double.store.put(TRAFFIC_CONTROLS, control('mirror', { podSelector: { matchLabels: { app: 'web' } } }));
     await begin().ready;
