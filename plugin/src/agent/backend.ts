@@ -31,12 +31,14 @@ import {
   type StatusInfo,
   type VersionInfo,
 } from '../grpc/backend.ts';
+import type { FollowedKind } from '../kubernetes/index.ts';
 import { formatIpv4 } from '../netlink/ip.ts';
 import type { Exclusions } from '../exclusion/exclusions.ts';
+import { healthOf, type Health } from './health.ts';
 import { versionInfo } from './version.ts';
 
 /** Sums that metrics show, of parts that the configuration may leave out. */
-export type OptionalCount = 'flow records' | 'skipped rows' | 'events';
+export type OptionalCount = 'flow records' | 'ovsdb' | 'skipped rows' | 'events';
 
 /** The running parts of the sidecar. */
 export interface AgentParts {
@@ -54,6 +56,8 @@ export interface AgentParts {
   readonly exclusions: Exclusions;
   /** What is followed; more are added while the sidecar starts. */
   readonly sources: (() => SourceInfo)[];
+  /** Kinds of Kubernetes' objects that are followed. */
+  readonly followed: (() => readonly FollowedKind[])[];
   /** What flow records say of a flow; `find` is absent while they are not served. */
   readonly flowWords: { find?: NonNullable<FlowNames['words']> };
   /** Sums of parts that need not be there, by what they are sums of. */
@@ -85,6 +89,16 @@ export class Backend implements AdminBackend {
     if (drain.state !== 'off') return drain.state;
     if (degradations.size > 0) return 'degraded';
     return configMap.has(ACTIVE_FLAGS) ? 'ready' : 'starting';
+  }
+
+  /** For the kubelet. */
+  health(): Health {
+    const { sources, degradations } = this.#parts;
+    return healthOf(
+      this.state(),
+      sources.map((source) => source()),
+      degradations.list(),
+    );
   }
 
   async status(): Promise<StatusInfo> {

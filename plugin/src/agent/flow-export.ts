@@ -88,6 +88,7 @@ export class FlowExportFollower {
       name: 'flow export',
       connected: streams > 0,
       synced: (counts?.server.flows ?? 0) > 0,
+      required: false,
       detail: `${streams} streams, ${counts?.records ?? 0} flows named`,
     };
   }

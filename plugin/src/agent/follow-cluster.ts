@@ -41,12 +41,14 @@ export async function followCluster(
       kubernetes,
       configMap,
       consumer,
+      configured: (modes) => uplink.configured(modes.trafficEncryptionMode === 'wireguard'),
       exclusions,
       degradations,
       log,
     });
     closers.add(() => follower.stop());
     parts.sources.push(() => follower.info);
+    parts.followed.push(() => follower.kinds);
     parts.counts.set('events', () => follower.eventCounts());
     closers.every(PUBLISH_MS, log, "publishing this node's capability", () => follower.tick());
     follower.start();

@@ -6,7 +6,7 @@ import * as rtnetlink from '../netlink/rtnetlink.ts';
 import type { Watch } from '../netlink/subscription.ts';
 import type { AgentParts } from './backend.ts';
 import type { Closers } from './closers.ts';
-import { deviceExclusions } from './device-exclusions.ts';
+import { WireGuardDevice } from './device-exclusions.ts';
 
 /** A watch of the kernel that ended is begun anew after this. */
 const REWATCH_MS = 1000;
@@ -17,6 +17,8 @@ export interface UplinkFollower {
   refresh(): void;
   /** The node's transport address is this. */
   setAddress(address: string): void;
+  /** The configuration of antrea-agent was read. @param wireGuard it asks for WireGuard */
+  configured(wireGuard: boolean): void;
 }
 
 /** Devices and addresses: pods' interfaces come and go, the uplink may change. */
@@ -25,11 +27,8 @@ export function followLinks(
   log: Log,
   closers: Closers,
 ): UplinkFollower {
-  // Where the API is followed, Antrea's configuration says more than its devices.
-  const exclude = config.clusterState.kubernetes === undefined ? exclusions.source('devices') : undefined;
-  const lookAtDevices = (links: readonly rtnetlink.Link[] = rtnetlink.links()): void => {
-    exclude?.({ node: deviceExclusions(links.map(({ name }) => name)), pods: [] });
-  };
+  const wireGuard = new WireGuardDevice(exclusions.source('devices'));
+  const lookAtDevices = (links: readonly rtnetlink.Link[] = rtnetlink.links()): void => wireGuard.look(links);
   let address: string | undefined;
   let stopped = false;
   let watch: Watch | undefined;
@@ -81,5 +80,6 @@ export function followLinks(
       address = next;
       refresh();
     },
+    configured: (inUse) => wireGuard.configured(inUse),
   };
 }

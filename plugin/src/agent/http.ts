@@ -1,28 +1,25 @@
 /** The HTTP server of metrics and health, for Prometheus and the kubelet. No authentication: choose a local address. */
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { Registry } from 'prom-client';
-import type { NodeState } from '../grpc/backend.ts';
+import type { Health } from './health.ts';
 
 export interface HttpOptions {
   /** `host:port`; IPv6 in brackets; no host: all addresses. */
   readonly address: string;
   readonly registry: Registry;
-  readonly state: () => NodeState;
+  readonly health: () => Health;
 }
 
-/** States in which the node does its part, or all of it that it may. */
-const READY: ReadonlySet<NodeState> = new Set(['ready', 'degraded']);
-
 /**
- * Serves `/metrics`; `/healthz`: 200 while the process answers; `/readyz`: 200 if the state is ready or degraded, 503 with
- * the state otherwise.
+ * Serves `/metrics`; `/healthz`: 200 while the process answers; `/readyz`: 200 if it is ready, 503 otherwise, with the
+ * state in the first line and a trouble in each other one.
  * @throws Error that names the address where it cannot be listened on
  */
-export async function serveHttp({ address, registry, state }: HttpOptions): Promise<Server> {
+export async function serveHttp({ address, registry, health }: HttpOptions): Promise<Server> {
   const split = address.lastIndexOf(':');
   const host = address.slice(0, split).replace(/^\[(.*)\]$/, '$1');
   const port = Number(address.slice(split + 1));
-  const server = createServer(answer(registry, state));
+  const server = createServer(answer(registry, health));
   server.requestTimeout = 10_000;
   server.maxConnections = 32;
   await new Promise<void>((resolve, reject) => {
@@ -36,7 +33,7 @@ export async function serveHttp({ address, registry, state }: HttpOptions): Prom
 
 const TEXT = { 'content-type': 'text/plain' };
 
-function answer(registry: Registry, state: () => NodeState): RequestListener {
+function answer(registry: Registry, health: () => Health): RequestListener {
   return (request, response) => {
     const path = request.method === 'GET' || request.method === 'HEAD' ? request.url : undefined;
     switch (path) {
@@ -50,8 +47,8 @@ function answer(registry: Registry, state: () => NodeState): RequestListener {
         response.writeHead(200, TEXT).end('ok\n');
         return;
       case '/readyz': {
-        const now = state();
-        response.writeHead(READY.has(now) ? 200 : 503, TEXT).end(`${now}\n`);
+        const { ready, lines } = health();
+        response.writeHead(ready ? 200 : 503, TEXT).end(`${lines.join('\n')}\n`);
         return;
       }
       default:

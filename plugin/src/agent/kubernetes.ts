@@ -8,7 +8,16 @@ import type { Log } from '../dataplane/ports.ts';
 import { ACTIVE_FLAGS } from '../dataplane/uplink.ts';
 import type { Exclusions } from '../exclusion/exclusions.ts';
 import type { SourceInfo } from '../grpc/backend.ts';
-import { AntreaConfig, apiClient, EventRecorder, KubernetesCluster, PodExclusions } from '../kubernetes/index.ts';
+import {
+  AntreaConfig,
+  apiClient,
+  EventRecorder,
+  KubernetesCluster,
+  PodExclusions,
+  type AgentInfo,
+  type AntreaModes,
+  type FollowedKind,
+} from '../kubernetes/index.ts';
 import type { Capability, ClusterConsumer, ClusterProblem } from '../state/cluster.ts';
 import { tunnelMismatch } from './tunnel.ts';
 
@@ -17,6 +26,8 @@ export interface FollowKubernetesOptions {
   readonly kubernetes: KubernetesConfig;
   readonly configMap: ConfigMap;
   readonly consumer: ClusterConsumer;
+  /** Told of antrea-agent's configuration each time that it is read. */
+  readonly configured: (modes: AntreaModes) => void;
   readonly exclusions: Exclusions;
   readonly degradations: Degradations;
   readonly log: Log;
@@ -54,8 +65,10 @@ export class KubernetesFollower {
       ...common,
       configMap: { namespace: antreaNamespace },
       sink: exclusions.source("Antrea's configuration"),
-      modes: ({ tunnelPort }) =>
-        degradations.put('tunnel-port-config', tunnelMismatch(config, tunnelPort, 'ConfigMap antrea-config')),
+      modes: (modes) => {
+        degradations.put('tunnel-port-config', tunnelMismatch(config, modes.tunnelPort, 'ConfigMap antrea-config'));
+        options.configured(modes);
+      },
       trouble: (problem) => this.#trouble('antrea-config', problem),
     });
     this.#events = new EventRecorder(common);
@@ -106,13 +119,18 @@ export class KubernetesFollower {
     return Object.entries(this.#events.counts);
   }
 
+  /** For metrics. */
+  get kinds(): readonly FollowedKind[] {
+    return [...this.#cluster.kinds, ...this.#pods.kinds, ...this.#antrea.kinds];
+  }
+
   get info(): SourceInfo {
-    const info = this.#antrea.agentInfo;
     return {
       name: 'kubernetes',
       connected: this.#troubles.size === 0,
       synced: this.#synced,
-      detail: `${this.#pods.pods} local pods, Antrea ${info === undefined ? 'not seen' : info.version}`,
+      required: true,
+      detail: `${this.#pods.pods} local pods, Antrea ${describe(this.#antrea.agentInfo)}`,
     };
   }
 
@@ -136,4 +154,11 @@ export class KubernetesFollower {
     else this.#troubles.set(key, problem);
     this.#o.degradations.put(key, problem);
   }
+}
+
+/** Antrea's version, and what its agent reports as not up: no flows or policies come to the node then, present ones stay. */
+function describe(info: AgentInfo | undefined): string {
+  if (info === undefined) return 'not seen';
+  const down = Object.entries(info.conditions).flatMap(([type, status]) => (status ? [] : [type]));
+  return down.length === 0 ? info.version : `${info.version}, not true: ${down.join(', ')}`;
 }

@@ -1,9 +1,11 @@
-/** Prometheus metrics, read from the maps when they are asked for. */
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+/** All Prometheus metrics of the sidecar; docs/admin.md explains them. */
+import { collectDefaultMetrics, Registry } from 'prom-client';
 import { readCounters, readReasons } from '../dataplane/counters.ts';
 import { reasonNames } from '../dataplane/layout.ts';
 import type { NodeState } from '../grpc/backend.ts';
-import type { AgentParts, OptionalCount } from './backend.ts';
+import type { AgentParts } from './backend.ts';
+import { counters, gauge, gauges, samples, total } from './metric-kinds.ts';
+import { addSourceMetrics } from './source-metrics.ts';
 
 const STATES: readonly NodeState[] = ['starting', 'ready', 'degraded', 'draining', 'drained'];
 
@@ -11,145 +13,108 @@ function snakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-/** A counter whose values somebody else counts. */
-function counter(
-  registry: Registry,
-  name: string,
-  help: string,
-  label: string,
-  read: () => Iterable<[string, number]>,
-): void {
-  const metric: Counter = new Counter({
-    name,
-    help,
-    labelNames: [label],
-    registers: [registry],
-    collect: () => {
-      metric.reset();
-      for (const [value, count] of read()) metric.inc({ [label]: value }, count);
-    },
-  });
-}
-
-function total(registry: Registry, name: string, help: string, read: () => number): void {
-  const metric: Counter = new Counter({
-    name,
-    help,
-    registers: [registry],
-    collect: () => {
-      metric.reset();
-      metric.inc(read());
-    },
-  });
-}
-
-function gauge(registry: Registry, name: string, help: string, read: () => number): void {
-  const metric: Gauge = new Gauge({ name, help, registers: [registry], collect: () => metric.set(read()) });
-}
-
-function gauges(
-  registry: Registry,
-  name: string,
-  help: string,
-  label: string,
-  read: () => Iterable<[string, number]>,
-): void {
-  const metric: Gauge = new Gauge({
-    name,
-    help,
-    labelNames: [label],
-    registers: [registry],
-    collect: () => {
-      for (const [value, number] of read()) metric.set({ [label]: value }, number);
-    },
-  });
-}
-
-/** All metrics of the sidecar, in a registry of their own. */
+/** All metrics, in a registry of their own. */
 export function metricsRegistry(parts: AgentParts, state: () => NodeState): Registry {
   const registry = new Registry();
-  const { tables, janitor, endpoints, peers, degradations, approvals, events, uplink, exclusions, sources, counts } =
-    parts;
   collectDefaultMetrics({ register: registry });
   // prom-client's totals of what is open now: "_total" is for counters, and the gauges without it say the same.
   for (const what of ['handles', 'requests', 'resources']) registry.removeSingleMetric(`nodejs_active_${what}_total`);
-  counter(
-    registry,
-    'xmasq_decisions_total',
-    'Decisions of the programs, in packets or as the name says',
-    'decision',
-    () => readCounters(tables).map(({ name, value }) => [name, Number(value)]),
-  );
-  counter(registry, 'xmasq_slow_packets_total', 'Pod packets left to the slow path, by reason', 'reason', () =>
-    readReasons(tables).map(({ reason, packets }) => [reasonNames[reason] ?? String(reason), Number(packets)]),
-  );
-  gauges(registry, 'xmasq_map_entries', 'Entries of a map at its last sweep', 'map', () =>
-    janitor.fill(tables.capacity).map(({ name, entries }) => [name, entries]),
-  );
-  gauges(registry, 'xmasq_map_capacity', 'Most entries of a map', 'map', () => Object.entries(tables.capacity));
-  gauge(registry, 'xmasq_endpoints', 'Pods with attached programs', () => endpoints.count);
-  gauge(registry, 'xmasq_peers', 'Other nodes', () => peers.count);
-  gauge(registry, 'xmasq_peers_alive', 'Other nodes whose data plane has shown life lately', () => peers.alive);
-  gauge(registry, 'xmasq_degradations', 'Things that do not work as they should', () => degradations.size);
-  gauges(registry, 'xmasq_state', '1 for the state that the node is in', 'state', () => {
-    const current = state();
-    return STATES.map((name) => [name, name === current ? 1 : 0]);
-  });
-  gauges(registry, 'xmasq_approvals', 'Flows with an approval, and flows that wait for one', 'state', () =>
-    Object.entries(approvals.sizes),
-  );
-  counter(registry, 'xmasq_approval_actions_total', 'What became of approvals', 'action', () =>
-    Object.entries(approvals.counts),
-  );
-  counter(registry, 'xmasq_events_total', 'Events of the programs', 'event', () => events.counts);
-  counter(registry, 'xmasq_swept_total', 'Map entries removed by the janitor', 'what', () =>
-    Object.entries(janitor.counts).map(([what, count]) => [snakeCase(what), count]),
-  );
-  total(
-    registry,
-    'xmasq_uplink_displaced_total',
-    'Times another program was found before one of ours on the uplink',
-    () => uplink.displaced,
-  );
-  gauges(registry, 'xmasq_source_connected', '1 while the source is connected', 'source', () =>
-    sources.map((source) => source()).map(({ name, connected }) => [name, connected ? 1 : 0]),
-  );
-  const optional = (name: OptionalCount) => (): Iterable<[string, number]> => counts.get(name)?.() ?? [];
-  counter(
-    registry,
-    'xmasq_flow_records_total',
-    'Flow records of antrea-agent by what became of them',
-    'result',
-    optional('flow records'),
-  );
-  counter(
-    registry,
-    'xmasq_ovsdb_rows_skipped_total',
-    "Rows of Open vSwitch's database that could not be used",
-    'cause',
-    optional('skipped rows'),
-  );
-  counter(
-    registry,
-    'xmasq_kubernetes_events_total',
-    'Kubernetes Events by what became of them',
-    'result',
-    optional('events'),
-  );
-  gauges(registry, 'xmasq_excluded_pods', 'Pods that are never accelerated, by the reason', 'reason', () =>
-    countReasons([...exclusions.state.pods.values()]),
-  );
-  gauges(registry, 'xmasq_node_exclusions', 'What excludes traffic of the whole node, by the reason', 'reason', () =>
-    countReasons(exclusions.state.all),
-  );
+  addDataPlaneMetrics(registry, parts);
+  addNodeMetrics(registry, parts, state);
+  addSourceMetrics(registry, parts);
   return registry;
 }
 
-function countReasons(list: readonly { readonly reason: number }[]): Map<string, number> {
+function addDataPlaneMetrics(registry: Registry, { tables, janitor, approvals, events, uplink }: AgentParts): void {
+  counters(
+    registry,
+    {
+      name: 'xmasq_decisions_total',
+      help: 'Decisions of the programs, in packets or as the name says',
+      labels: ['decision'],
+    },
+    () => readCounters(tables).map(({ name, value }) => [[name], Number(value)]),
+  );
+  counters(
+    registry,
+    { name: 'xmasq_slow_packets_total', help: 'Pod packets left to the slow path, by reason', labels: ['reason'] },
+    () => readReasons(tables).map(({ reason, packets }) => [[nameOf(reason)], Number(packets)]),
+  );
+  gauges(registry, { name: 'xmasq_map_entries', help: 'Entries of a map at its last sweep', labels: ['map'] }, () =>
+    janitor.fill(tables.capacity).map(({ name, entries }) => [[name], entries]),
+  );
+  gauges(registry, { name: 'xmasq_map_capacity', help: 'Most entries of a map', labels: ['map'] }, () =>
+    samples(Object.entries(tables.capacity)),
+  );
+  gauges(
+    registry,
+    { name: 'xmasq_approvals', help: 'Flows with an approval, and flows that wait for one', labels: ['state'] },
+    () => samples(Object.entries(approvals.sizes)),
+  );
+  counters(
+    registry,
+    { name: 'xmasq_approval_actions_total', help: 'What became of approvals', labels: ['action'] },
+    () => samples(Object.entries(approvals.counts)),
+  );
+  counters(registry, { name: 'xmasq_events_total', help: 'Events of the programs', labels: ['event'] }, () =>
+    samples(events.counts),
+  );
+  counters(registry, { name: 'xmasq_swept_total', help: 'Map entries removed by the janitor', labels: ['what'] }, () =>
+    Object.entries(janitor.counts).map(([what, count]) => [[snakeCase(what)], count]),
+  );
+  total(
+    registry,
+    {
+      name: 'xmasq_uplink_displaced_total',
+      help: 'Times another program was found before one of ours on the uplink',
+    },
+    () => uplink.displaced,
+  );
+}
+
+function addNodeMetrics(
+  registry: Registry,
+  { endpoints, peers, degradations, exclusions }: AgentParts,
+  state: () => NodeState,
+): void {
+  gauge(registry, { name: 'xmasq_endpoints', help: 'Pods with attached programs' }, () => endpoints.count);
+  gauge(registry, { name: 'xmasq_peers', help: 'Other nodes' }, () => peers.count);
+  gauge(
+    registry,
+    { name: 'xmasq_peers_alive', help: 'Other nodes whose data plane has shown life lately' },
+    () => peers.alive,
+  );
+  gauge(
+    registry,
+    { name: 'xmasq_degradations', help: 'Things that do not work as they should' },
+    () => degradations.size,
+  );
+  gauges(registry, { name: 'xmasq_state', help: '1 for the state that the node is in', labels: ['state'] }, () => {
+    const current = state();
+    return STATES.map((name) => [[name], name === current ? 1 : 0]);
+  });
+  gauges(
+    registry,
+    { name: 'xmasq_excluded_pods', help: 'Pods that are never accelerated, by the reason', labels: ['reason'] },
+    () => countReasons([...exclusions.state.pods.values()]),
+  );
+  gauges(
+    registry,
+    {
+      name: 'xmasq_node_exclusions',
+      help: 'What excludes traffic of the whole node, by the reason',
+      labels: ['reason'],
+    },
+    () => countReasons(exclusions.state.all),
+  );
+}
+
+function countReasons(list: readonly { readonly reason: number }[]): ReturnType<typeof samples> {
   const counts = new Map<string, number>();
-  for (const { reason } of list) {
-    const name = reasonNames[reason] ?? String(reason);
-    counts.set(name, (counts.get(name) ?? 0) + 1);
-  }
-  return counts;
+  for (const { reason } of list) counts.set(nameOf(reason), (counts.get(nameOf(reason)) ?? 0) + 1);
+  return samples(counts);
+}
+
+function nameOf(reason: number): string {
+  return reasonNames[reason] ?? String(reason);
 }

@@ -46,5 +46,16 @@ export function followOvsdb(options: FollowOvsdbOptions): OvsdbSource | undefine
 /** For status and metrics. */
 export function ovsdbInfo({ info }: OvsdbSource): SourceInfo {
   const { connected, synced, pods, skippedNow } = info;
-  return { name: 'ovsdb', connected, synced, detail: `${pods} pods, ${skippedNow} unusable rows` };
+  return { name: 'ovsdb', connected, synced, required: true, detail: `${pods} pods, ${skippedNow} unusable rows` };
+}
+
+/** For metrics. */
+export function ovsdbActions({ info }: OvsdbSource): [string, number][] {
+  const { connects, failures, syncs, updates } = info;
+  return [
+    ['connect', connects],
+    ['failure', failures],
+    ['resync', Math.max(syncs - 1, 0)],
+    ['update', updates],
+  ];
 }

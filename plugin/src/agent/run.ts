@@ -27,7 +27,6 @@ import { followCluster } from './follow-cluster.ts';
 import { followConntrack } from './follow-conntrack.ts';
 import { followLinks } from './follow-links.ts';
 import { gateExclusions } from './gate-exclusions.ts';
-import type { NodeState } from '../grpc/backend.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
 import { Ctnetlink } from '../netlink/ctnetlink.ts';
@@ -38,7 +37,7 @@ import type { BpfFiles } from './bpf-files.ts';
 import { serveHttp } from './http.ts';
 import { lockDirectory } from './lock.ts';
 import { metricsRegistry } from './metrics.ts';
-import { followOvsdb, ovsdbInfo } from './ovsdb.ts';
+import { followOvsdb, ovsdbActions, ovsdbInfo } from './ovsdb.ts';
 import { PodSources } from './pod-sources.ts';
 import { requireCapabilities, requireConntrack, RequirementError } from './requirements.ts';
 import { VERSION } from './version.ts';
@@ -199,6 +198,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     events,
     exclusions,
     sources: [],
+    followed: [],
     flowWords: {},
     counts: new Map(),
     degradations,
@@ -216,6 +216,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   if (ovsdb !== undefined) {
     closers.add(() => ovsdb.stop());
     parts.sources.push(() => ovsdbInfo(ovsdb));
+    parts.counts.set('ovsdb', () => ovsdbActions(ovsdb));
     parts.counts.set('skipped rows', () => ovsdb.info.skippedTotal);
   }
   exclusions.allKnown();
@@ -240,9 +241,8 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
 
   const backend = new Backend(parts);
   if (config.metrics.address !== undefined) {
-    const state = (): NodeState => backend.state();
-    const { address } = config.metrics;
-    const server = await serveHttp({ address, registry: metricsRegistry(parts, state), state });
+    const registry = metricsRegistry(parts, () => backend.state());
+    const server = await serveHttp({ address: config.metrics.address, registry, health: () => backend.health() });
     closers.add(() => {
       server.closeAllConnections();
       server.close();

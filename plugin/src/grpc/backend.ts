@@ -71,6 +71,8 @@ export interface SourceInfo {
   readonly connected: boolean;
   /** It has told its state once; that stays in force without a connection. */
   readonly synced: boolean;
+  /** The node is not ready before that. */
+  readonly required: boolean;
   /** For people. */
   readonly detail: string;
 }

@@ -34,7 +34,9 @@ export interface ClientOptions extends ConnectionOptions {
 /** Numbers for status and metrics; all but `connected` only ever grow. */
 export interface ClientCounts {
   readonly connected: boolean;
-  /** Complete copies so far. */
+  /** Connections that were made. */
+  readonly connects: number;
+  /** Complete copies so far: the first one, and a new one after each lost connection. */
   readonly syncs: number;
   /** Attempts that came to nothing, and connections that were lost. */
   readonly failures: number;
@@ -49,7 +51,7 @@ export class OvsdbClient {
   readonly #stop = new AbortController();
   #connection: OvsdbConnection | undefined;
   #running: Promise<void> | undefined;
-  readonly #counts = { connected: false, syncs: 0, failures: 0, updates: 0 };
+  readonly #counts = { connected: false, connects: 0, syncs: 0, failures: 0, updates: 0 };
 
   constructor(options: ClientOptions, listener: DatabaseListener) {
     this.#o = options;
@@ -98,6 +100,7 @@ export class OvsdbClient {
       connection = await OvsdbConnection.open(this.#o, (method, params) => {
         if (copy !== undefined) this.#notified(copy, method, params);
       });
+      this.#counts.connects++;
       if (this.#stop.signal.aborted) return 'stopped';
       this.#connection = connection;
       const { database, columns, log } = this.#o;

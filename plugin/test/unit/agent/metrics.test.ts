@@ -2,8 +2,9 @@ import { describe, expect, test } from '@jest/globals';
 import type { AgentParts } from '../../../src/agent/backend.ts';
 import { serveHttp } from '../../../src/agent/http.ts';
 import { metricsRegistry } from '../../../src/agent/metrics.ts';
-import type { NodeState } from '../../../src/grpc/backend.ts';
+import type { Health } from '../../../src/agent/health.ts';
 import { Counter, Reason } from '../../../src/dataplane/layout.ts';
+import { zeroCounts } from '../../../src/kubernetes/reflector.ts';
 
 /** What the metrics read of the parts. */
 function parts(): AgentParts {
@@ -27,8 +28,14 @@ function parts(): AgentParts {
     approvals: { sizes: { granted: 5, wanted: 0 }, counts: { granted: 9 } },
     events: { counts: new Map([['black_hole', 1]]) },
     uplink: { displaced: 0 },
-    counts: new Map([['flow records', () => [['new', 3]]]]),
-    sources: [() => ({ name: 'ovsdb', connected: true, synced: true, detail: '' })],
+    counts: new Map([
+      ['flow records', () => [['new', 3]]],
+      ['ovsdb', () => [['resync', 2]]],
+    ]),
+    sources: [() => ({ name: 'ovsdb', connected: true, synced: false, required: true, detail: '' })],
+    followed: [
+      () => [{ kind: 'pods', counts: { ...zeroCounts(), lists: 3, gone: 2, retries: 4 }, objects: 7, synced: true }],
+    ],
     exclusions: {
       state: { all: [{ reason: Reason.ENCRYPTION }], pods: new Map([['a/b', { reason: Reason.BANDWIDTH }]]) },
     },
@@ -50,6 +57,14 @@ describe('metrics', () => {
       'xmasq_endpoints 4',
       'xmasq_flow_records_total{result="new"} 3',
       'xmasq_source_connected{source="ovsdb"} 1',
+      'xmasq_source_ready{source="ovsdb"} 0',
+      'xmasq_ovsdb_actions_total{action="resync"} 2',
+      'xmasq_kubernetes_actions_total{kind="pods",action="list"} 3',
+      'xmasq_kubernetes_actions_total{kind="pods",action="gone"} 2',
+      'xmasq_kubernetes_actions_total{kind="pods",action="retry"} 4',
+      'xmasq_kubernetes_actions_total{kind="pods",action="failure"} 0',
+      'xmasq_kubernetes_objects{kind="pods"} 7',
+      'xmasq_kubernetes_kind_ready{kind="pods"} 1',
       'xmasq_excluded_pods{reason="bandwidth"} 1',
       'xmasq_node_exclusions{reason="encryption"} 1',
       'xmasq_peers_alive 1',
@@ -64,10 +79,18 @@ describe('metrics', () => {
     expect(text).toContain('nodejs_eventloop_lag_seconds');
   });
 
+  test('what is not excluded any more has no value', async () => {
+    const now = parts();
+    const registry = metricsRegistry(now, () => 'ready');
+    expect(await registry.metrics()).toContain('xmasq_excluded_pods{reason="bandwidth"} 1');
+    (now.exclusions.state.pods as Map<string, unknown>).clear();
+    expect(await registry.metrics()).not.toContain('xmasq_excluded_pods{');
+  });
+
   test('are served on the address, and only there', async () => {
     const registry = metricsRegistry(parts(), () => 'ready');
-    let state: NodeState = 'starting';
-    const options = { registry, state: () => state };
+    let health: Health = { ready: false, lines: ['starting', 'why'] };
+    const options = { registry, health: () => health };
     const server = await serveHttp({ ...options, address: '127.0.0.1:0' });
     const address = server.address();
     const port = typeof address === 'object' && address !== null ? address.port : 0;
@@ -78,10 +101,9 @@ describe('metrics', () => {
       const status = async (path: string): Promise<number> => (await fetch(`http://127.0.0.1:${port}${path}`)).status;
       expect(await status('/')).toBe(404);
       expect([await status('/healthz'), await status('/readyz')]).toEqual([200, 503]);
-      state = 'degraded';
+      expect(await (await fetch(`http://127.0.0.1:${port}/readyz`)).text()).toBe('starting\nwhy\n');
+      health = { ready: true, lines: ['degraded'] };
       expect(await status('/readyz')).toBe(200);
-      state = 'drained';
-      expect([await status('/healthz'), await status('/readyz')]).toEqual([200, 503]);
       await expect(serveHttp({ ...options, address: `127.0.0.1:${port}` })).rejects.toThrow(
         /cannot be served on 127.0.0.1:.*EADDRINUSE/,
       );

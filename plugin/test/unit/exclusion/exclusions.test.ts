@@ -4,8 +4,13 @@ import { parseConfig } from '../../../src/config/load.ts';
 import { ConfigMap } from '../../../src/dataplane/config-map.ts';
 import { Reason } from '../../../src/dataplane/layout.ts';
 import { NodeExclusion } from '../../../src/dataplane/node-exclusion.ts';
-import { Exclusions, NOTHING_EXCLUDED, type ExclusionState } from '../../../src/exclusion/exclusions.ts';
-import { deviceExclusions } from '../../../src/agent/device-exclusions.ts';
+import {
+  Exclusions,
+  NOTHING_EXCLUDED,
+  type ExclusionList,
+  type ExclusionState,
+} from '../../../src/exclusion/exclusions.ts';
+import { WireGuardDevice } from '../../../src/agent/device-exclusions.ts';
 import { gateExclusions } from '../../../src/agent/gate-exclusions.ts';
 import { FakeClock, FakeTables, flow, key, quiet } from '../dataplane/fakes.ts';
 
@@ -71,9 +76,55 @@ describe('feature gates', () => {
   });
 });
 
-test('WireGuard’s device excludes traffic between nodes', () => {
-  expect(deviceExclusions(['lo', 'eth0', 'antrea-gw0'])).toEqual([]);
-  expect(deviceExclusions(['lo', 'antrea-wg0'])).toMatchObject([{ scope: 'inter-node', reason: Reason.ENCRYPTION }]);
+describe('WireGuard’s device', () => {
+  const others = ['lo', 'eth0', 'antrea-gw0'].map((name, index) => ({ name, ifindex: index + 1 }));
+  const wireGuard = (ifindex: number) => [...others, { name: 'antrea-wg0', ifindex }];
+  let said: ExclusionList | undefined;
+  const excluded = (): boolean => {
+    if (said?.node.length === 0) return false;
+    expect(said).toMatchObject({ node: [{ scope: 'inter-node', reason: Reason.ENCRYPTION }], pods: [] });
+    return true;
+  };
+  const device = (): WireGuardDevice => new WireGuardDevice((list) => (said = list));
+
+  test('excludes traffic between nodes while it is there and no configuration is read', () => {
+    const one = device();
+    one.look(others);
+    expect(excluded()).toBe(false);
+    one.look(wireGuard(9));
+    expect(excluded()).toBe(true);
+    one.look(others);
+    expect(excluded()).toBe(false);
+  });
+
+  test('that is a leftover by the configuration excludes nothing, also while the API is away', () => {
+    const one = device();
+    one.look(wireGuard(9));
+    one.configured(false);
+    expect(excluded()).toBe(false);
+    one.look(wireGuard(9));
+    expect(excluded()).toBe(false);
+  });
+
+  test('that appears after the configuration was read last excludes', () => {
+    const one = device();
+    one.look(others);
+    one.configured(false);
+    one.look(wireGuard(9));
+    expect(excluded()).toBe(true);
+    one.configured(false);
+    expect(excluded()).toBe(false);
+    one.look(wireGuard(10));
+    expect(excluded()).toBe(true);
+  });
+
+  test('excludes when WireGuard is switched on again', () => {
+    const one = device();
+    one.look(wireGuard(9));
+    one.configured(false);
+    one.configured(true);
+    expect(excluded()).toBe(true);
+  });
 });
 
 describe('the node’s exclusions', () => {

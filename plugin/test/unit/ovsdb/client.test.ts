@@ -185,7 +185,7 @@ describe('a client of the database', () => {
     await eventually(() => listener.told.length === 3);
     expect(listener.told.slice(1)).toEqual(['disconnected the server closed the connection', 'synced db']);
     expect(first?.table('Port').size).toBe(1);
-    expect(client?.counts).toEqual({ connected: true, syncs: 2, failures: 1, updates: 0 });
+    expect(client?.counts).toEqual({ connected: true, connects: 2, syncs: 2, failures: 1, updates: 0 });
   });
 
   test('waits for a server that is not there, with pauses that grow, and says so', async () => {
