@@ -1,4 +1,5 @@
 /** Plays antrea-agent's FlowExporter towards a collector. */
+import { checkServerIdentity } from 'node:tls';
 import { Client, credentials, type ClientWritableStream } from '@grpc/grpc-js';
 import { FlowExportDefinition } from '../../plugin/src/flowexport/service.ts';
 import type { TlsMaterial } from '../../plugin/src/flowexport/tls-material.ts';
@@ -11,11 +12,17 @@ export interface AgentOptions {
   readonly tls: (Pick<TlsMaterial, 'ca'> & Partial<TlsMaterial>) | undefined;
 }
 
-function channelCredentials(tls: AgentOptions['tls']): ReturnType<typeof credentials.createInsecure> {
+function channelCredentials(host: string, tls: AgentOptions['tls']): ReturnType<typeof credentials.createInsecure> {
   if (tls === undefined) return credentials.createInsecure();
   const { ca, cert, key } = tls;
-  const own = cert === undefined || key === undefined ? [] : [Buffer.from(key), Buffer.from(cert)];
-  return credentials.createSsl(Buffer.from(ca), ...own);
+  const own = [key, cert].map((text) => (text === undefined ? null : Buffer.from(text))) as [
+    Buffer | null,
+    Buffer | null,
+  ];
+  // The name below must not change whose certificate is good.
+  return credentials.createSsl(Buffer.from(ca), ...own, {
+    checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate),
+  });
 }
 
 /** One connection to the collector; as many streams on it as one likes (an agent has one). */
@@ -24,9 +31,11 @@ export class FlowAgent {
 
   constructor({ host = '127.0.0.1', port, tls }: AgentOptions) {
     const target = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-    this.#client = new Client(target, channelCredentials(tls), {
+    this.#client = new Client(target, channelCredentials(host, tls), {
       // Agents in one process would share a connection.
       'grpc.use_local_subchannel_pool': 1,
+      // An agent sends no name for an address; @grpc/grpc-js would send the address, against RFC 6066.
+      ...(tls === undefined ? {} : { 'grpc.ssl_target_name_override': 'localhost' }),
       'grpc.enable_retries': 0,
       // A megabyte would be taken at once, whether the other side reads it or not.
       'grpc.per_rpc_retry_buffer_size': 0,

@@ -15,6 +15,7 @@ import {
   type TlsSource,
 } from '../flowexport/index.ts';
 import { errorMessage } from '../util/errors.ts';
+import { splitHostPort } from '../util/host-port.ts';
 import type { AgentParts } from './backend.ts';
 
 /** Between two attempts to listen. */
@@ -100,13 +101,11 @@ export class FlowExportFollower {
   async #open(): Promise<FlowExport> {
     const { config, approvals, endpoints, tables, now } = this.#parts;
     const { address, records } = config.flowExport;
-    const split = address.lastIndexOf(':');
     const tls = await this.#certificates();
     const deviceOf = (pod: number): number | undefined => endpoints.addresses.get(pod);
     try {
       return await FlowExport.start({
-        host: address.slice(0, split).replace(/^\[(.*)\]$/, '$1'),
-        port: Number(address.slice(split + 1)),
+        ...splitHostPort(address),
         tls,
         log: this.#log,
         records,

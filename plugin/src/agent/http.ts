@@ -1,6 +1,7 @@
 /** The HTTP server of metrics and health, for Prometheus and the kubelet. No authentication: choose a local address. */
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { Registry } from 'prom-client';
+import { splitHostPort } from '../util/host-port.ts';
 import type { Health } from './health.ts';
 
 export interface HttpOptions {
@@ -16,9 +17,7 @@ export interface HttpOptions {
  * @throws Error that names the address where it cannot be listened on
  */
 export async function serveHttp({ address, registry, health }: HttpOptions): Promise<Server> {
-  const split = address.lastIndexOf(':');
-  const host = address.slice(0, split).replace(/^\[(.*)\]$/, '$1');
-  const port = Number(address.slice(split + 1));
+  const { host, port } = splitHostPort(address);
   const server = createServer(answer(registry, health));
   server.requestTimeout = 10_000;
   server.maxConnections = 32;

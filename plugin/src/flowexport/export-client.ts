@@ -1,5 +1,8 @@
-import { Client, credentials, type ClientWritableStream } from '@grpc/grpc-js';
+import { isIP } from 'node:net';
+import { checkServerIdentity } from 'node:tls';
+import { Client, credentials, type ClientWritableStream, type VerifyOptions } from '@grpc/grpc-js';
 import { errorMessage } from '../util/errors.ts';
+import { splitHostPort } from '../util/host-port.ts';
 import { MessageQueue } from './message-queue.ts';
 import { FlowExportDefinition } from './service.ts';
 import type { TlsMaterial, TlsProblem } from './tls-material.ts';
@@ -37,6 +40,21 @@ export interface ExportClientCounts {
 const MAX_BACKOFF_MS = 60_000;
 /** A stream that held for so long was a good one: the next attempt after its end comes soon. */
 const STABLE_MS = 10_000;
+
+/** No server has it (RFC 2606), so that one with several certificates shows that of clients without a name. */
+const NO_NAME = 'no-name.invalid';
+
+/**
+ * How the collector is asked for by name and checked. An address must not be sent as a name (RFC 6066), and @grpc/grpc-js
+ * always sends one.
+ */
+function identity(expected: string): { readonly name: string; readonly verify: VerifyOptions } {
+  if (isIP(expected) === 0) return { name: expected, verify: {} };
+  return {
+    name: NO_NAME,
+    verify: { checkServerIdentity: (_name, certificate) => checkServerIdentity(expected, certificate) },
+  };
+}
 
 /** Sends messages to a collector, one stream as an agent has it: reconnects with back-off, and never holds anything up. */
 export class ExportClient {
@@ -84,8 +102,10 @@ export class ExportClient {
     try {
       const { ca, cert, key } = tls.current;
       const own = cert === undefined || key === undefined ? [] : [Buffer.from(key), Buffer.from(cert)];
-      this.#client = new Client(address, credentials.createSsl(Buffer.from(ca), ...own), {
-        ...(serverName === undefined ? {} : { 'grpc.ssl_target_name_override': serverName }),
+      const { name, verify } = identity(serverName ?? splitHostPort(address).host);
+      const [ownKey = null, ownCert = null] = own;
+      this.#client = new Client(address, credentials.createSsl(Buffer.from(ca), ownKey, ownCert, verify), {
+        'grpc.ssl_target_name_override': name,
         // A connection of another client would keep older certificates alive.
         'grpc.use_local_subchannel_pool': 1,
         'grpc.enable_retries': 0,
