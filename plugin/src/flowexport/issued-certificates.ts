@@ -75,7 +75,7 @@ export class IssuedCertificates implements TlsSource {
   static async open(options: IssuedCertificatesOptions): Promise<IssuedCertificates> {
     await mkdir(options.directory, { recursive: true, mode: 0o700 });
     const before = read(options.directory);
-    const held = renewed(before, options);
+    const held = await renewed(before, options);
     if (held !== before) await write(options.directory, held, before);
     return new IssuedCertificates(options, held);
   }
@@ -104,7 +104,7 @@ export class IssuedCertificates implements TlsSource {
     this.#renewing = true;
     const { directory, onProblem } = this.#options;
     try {
-      const held = renewed(this.#held, this.#options);
+      const held = await renewed(this.#held, this.#options);
       if (held !== this.#held) {
         await write(directory, held, this.#held);
         this.#held = held;
@@ -180,26 +180,26 @@ function usableCa(held: Held | undefined, now: number): CertificatePair | undefi
 }
 
 /** The same object where nothing is due. */
-function renewed(held: Held | undefined, options: IssuedCertificatesOptions): Held {
+async function renewed(held: Held | undefined, options: IssuedCertificatesOptions): Promise<Held> {
   const { leafDays = 90, caDays = 3650, now = Date.now } = options;
   const time = now();
-  const newCa = (): CertificatePair => issueCa(CA_NAME, validity(time, caDays * DAY_MS));
+  const newCa = (): Promise<CertificatePair> => issueCa(CA_NAME, validity(time, caDays * DAY_MS));
   const known = usableCa(held, time);
-  const ca = known ?? newCa();
+  const ca = known ?? (await newCa());
   const bundle = known === undefined || held === undefined ? ca.cert : held.bundle;
   const signer = new X509Certificate(ca.cert);
   const caDue = isDue(signer, time);
-  const leaf = (pair: CertificatePair | undefined, subject: Subject): CertificatePair => {
+  const leaf = async (pair: CertificatePair | undefined, subject: Subject): Promise<CertificatePair> => {
     const names = [...(subject.dns ?? []), ...(subject.ip ?? [])];
     // Before a CA is replaced it signs once more: the new one must become known to the other side first.
     if (pair !== undefined && !caDue && usable(pair, bundle, names, time)) return pair;
     const limit = signer.validToDate.getTime() - time;
     return issueCertificate(ca, subject, validity(time, Math.min(leafDays * DAY_MS, limit)));
   };
-  const server = leaf(held?.server, serverSubject(options));
-  const client = leaf(held?.client, CLIENT);
+  const server = await leaf(held?.server, serverSubject(options));
+  const client = await leaf(held?.client, CLIENT);
   if (caDue) {
-    const next = newCa();
+    const next = await newCa();
     return { bundle: joined(next.cert, bundle, time), caKey: next.key, server, client };
   }
   if (held?.server === server && held.client === client && held.bundle === bundle) return held;

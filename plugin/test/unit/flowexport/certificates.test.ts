@@ -5,7 +5,6 @@ import { X509Certificate } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { CertificateFiles } from '../../../src/flowexport/certificate-files.ts';
 import { issueCa, issueCertificate } from '../../../src/flowexport/certificate-issuer.ts';
-import { ipBytes, oid, time } from '../../../src/flowexport/der.ts';
 import { IssuedCertificates } from '../../../src/flowexport/issued-certificates.ts';
 import {
   checkMaterial,
@@ -35,42 +34,41 @@ function first(pem: string): X509Certificate {
   return parseCertificates(pem)[0] as X509Certificate;
 }
 
-describe('DER', () => {
-  test('object identifiers', () => {
-    expect(oid('1.2.840.10045.4.3.2').toString('hex')).toBe('06082a8648ce3d040302');
-    expect(oid('2.5.29.37').toString('hex')).toBe('0603551d25');
-  });
-
-  test('times before and after 2050', () => {
-    expect(time(new Date('2026-11-23T01:02:03.456Z')).toString('latin1')).toBe('\x17\x0d261123010203Z');
-    expect(time(new Date('2051-01-01T00:00:00Z')).toString('latin1')).toBe('\x18\x0f20510101000000Z');
-  });
-
-  test.each([
-    ['127.0.0.1', '7f000001'],
-    ['::1', '00000000000000000000000000000001'],
-    ['fd00:0:0:1::a', 'fd00000000000001000000000000000a'],
-    ['::', '00000000000000000000000000000000'],
-    ['2001:db8:1:2:3:4:5:6', '20010db8000100020003000400050006'],
-  ])('address %s', (address, hex) => {
-    expect(ipBytes(address).toString('hex')).toBe(hex);
-  });
-});
+const authority = await TestCa.make();
+const ca = await issueCa('ca', days(-1, 10));
+const pair = await issueCertificate(
+  ca,
+  { commonName: 'x y-1', usage: 'server', ip: ['127.0.0.1', '::1', 'fd00:0:0:1::a'], dns: ['a.b'] },
+  days(-1, 1),
+);
+const cert = first(pair.cert);
 
 describe('what the issuer makes', () => {
-  const ca = issueCa('ca', days(-1, 10));
-  const pair = issueCertificate(ca, { commonName: 'x', usage: 'server', ip: ['127.0.0.1'], dns: ['a.b'] }, days(-1, 1));
-  const cert = first(pair.cert);
-
-  test('is a certificate by the names and the CA', () => {
+  test('is a certificate by the names and the CA', async () => {
     expect(first(ca.cert).ca).toBe(true);
     expect(cert.ca).toBe(false);
-    expect(cert.checkIP('127.0.0.1')).toBe('127.0.0.1');
+    expect(cert.subject).toBe('CN=x y-1');
+    expect(cert.issuer).toBe('CN=ca');
+    for (const ip of ['127.0.0.1', '::1', 'fd00:0:0:1::a']) expect(cert.checkIP(ip)).toBe(ip);
+    expect(cert.checkIP('127.0.0.2')).toBeUndefined();
     expect(cert.checkHost('a.b')).toBe('a.b');
     expect(cert.keyUsage).toEqual(['1.3.6.1.5.5.7.3.1']);
     expect(signedBy(cert, [first(ca.cert)])).toBe(true);
-    expect(signedBy(cert, [first(issueCa('ca', days(-1, 10)).cert)])).toBe(false);
+    expect(signedBy(cert, [first((await issueCa('ca', days(-1, 10))).cert)])).toBe(false);
     expect(() => checkMaterial({ ca: ca.cert, ...pair }, Date.now())).not.toThrow();
+  });
+
+  test('holds before and after 2050, whose times have other forms', async () => {
+    const end = new Date('2051-01-02T03:04:05Z');
+    const later = first((await issueCa('ca', { notBefore: new Date('2026-11-23T01:02:03Z'), notAfter: end })).cert);
+    expect([later.validFromDate.toISOString(), later.validToDate]).toEqual(['2026-11-23T01:02:03.000Z', end]);
+  });
+
+  test('no two have the same number', async () => {
+    const numbers = await Promise.all(
+      [1, 2, 3].map(async () => first((await issueCa('ca', days(-1, 1))).cert).serialNumber),
+    );
+    expect(new Set(numbers).size).toBe(3);
   });
 
   test.each<[string, Partial<TlsMaterial>, number, RegExp]>([
@@ -182,7 +180,6 @@ describe('certificates of our own', () => {
 });
 
 describe('certificates from files', () => {
-  const authority = new TestCa();
   let files: CertificateFiles | undefined;
   const paths = (): { ca: string; cert: string; key: string } => ({
     ca: join(directory, 'ca.crt'),
@@ -197,11 +194,11 @@ describe('certificates from files', () => {
   afterEach(() => files?.close());
 
   test('are taken, and taken again when they change', async () => {
-    put(authority.server());
+    put(await authority.server());
     files = await CertificateFiles.open({ ...paths(), onProblem, pollMs: 20 });
     const told: TlsMaterial[] = [];
     files.onChange((material) => told.push(material));
-    const next = new TestCa().server();
+    const next = await (await TestCa.make()).server();
     put(next);
     await until(() => files?.current.cert === next.cert);
     expect(files.current).toEqual(next);
@@ -210,10 +207,10 @@ describe('certificates from files', () => {
   });
 
   test('what does not fit together is not taken', async () => {
-    const before = authority.server();
+    const before = await authority.server();
     put(before);
     files = await CertificateFiles.open({ ...paths(), onProblem, pollMs: 20 });
-    writeFileSync(paths().key, new TestCa().server().key);
+    writeFileSync(paths().key, (await (await TestCa.make()).server()).key);
     await until(() => problem !== undefined);
     expect(problem?.what).toMatch(/the former ones stay in use: .*tls\.key.*: the key is not that of the certificate/);
     expect(files.current).toEqual(before);
@@ -223,7 +220,7 @@ describe('certificates from files', () => {
 
   test('missing ones are an error at the start', async () => {
     await expect(CertificateFiles.open({ ...paths(), onProblem })).rejects.toThrow(/ca\.crt cannot be read: ENOENT/);
-    put({ ...authority.server(), key: 'x' });
+    put({ ...(await authority.server()), key: 'x' });
     chmodSync(paths().key, 0o600);
     await expect(CertificateFiles.open({ ...paths(), onProblem })).rejects.toThrow(/the key cannot be used/);
   });

@@ -1,4 +1,6 @@
 /** All parts together, between an agent and a collector: real TLS sockets on the loopback device. */
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { FlowAgent } from '../../../../e2e/flowgen/agent.ts';
 import { flowsOf, numbered, record, request, type Flow } from '../../../../e2e/flowgen/records.ts';
@@ -11,8 +13,10 @@ import { FlowExportServer } from '../../../src/flowexport/server.ts';
 import { quiet } from '../dataplane/fakes.ts';
 import { HandTls, TestCa, until } from './tls.ts';
 
-const authority = new TestCa();
-const clientTls = authority.client();
+const authority = await TestCa.make();
+const clientTls = await authority.client();
+const serverTls = await authority.server();
+const foreignTls = await (await TestCa.make()).client();
 
 /** A collector that keeps what it gets. */
 class Collector {
@@ -22,7 +26,7 @@ class Collector {
   async start(port = 0): Promise<number> {
     this.server = await FlowExportServer.start({
       port,
-      tls: new HandTls(authority.server()),
+      tls: new HandTls(serverTls),
       onFlow: (...[, raw]) => this.flows.push(...flowsOf(exportRequest(raw))),
     });
     return this.server.port;
@@ -44,7 +48,7 @@ describe('the flow export', () => {
   let flowExport: FlowExport | undefined;
   let agent: FlowAgent | undefined;
   const start = async (more: Partial<FlowExportOptions> = {}): Promise<FlowExport> => {
-    flowExport = await FlowExport.start({ port: 0, tls: new HandTls(authority.server()), log: quiet, ...more });
+    flowExport = await FlowExport.start({ port: 0, tls: new HandTls(serverTls), log: quiet, ...more });
     agent = new FlowAgent({ port: flowExport.port, tls: clientTls });
     return flowExport;
   };
@@ -163,15 +167,51 @@ describe('the client of a collector', () => {
     await until(() => collector.flows.length === one.counts.sent);
   });
 
-  test.each<[string, () => ExportClientOptions['tls']['current']]>([
-    ['another CA', () => new TestCa().client()],
-    ['no certificate', () => ({ ca: authority.ca.cert })],
+  test.each<[string, ExportClientOptions['tls']['current']]>([
+    ['another CA', foreignTls],
+    ['no certificate', { ca: authority.ca.cert }],
   ])('is refused with %s, and says so', async (...[, current]) => {
-    const one = start(await collector.start(), { tls: { current: current() } });
+    const one = start(await collector.start(), { tls: { current } });
     one.send(message);
     await until(() => one.counts.breaks > 0);
     expect(problem?.where).toMatch(/^127\.0\.0\.1:/);
     expect(collector.flows).toEqual([]);
+  });
+
+  test.each<[string, string | undefined, string | false]>([
+    ['an address sends no name that a server could have', undefined, 'no-name.invalid'],
+    ['a name is sent', 'localhost', 'localhost'],
+  ])('%s', async (...[, serverName, expected]) => {
+    const { ca, ...own } = serverTls;
+    const seen: (string | false | null)[] = [];
+    const server = createServer({ ...own, ca, ALPNProtocols: ['h2'] }, (socket) => {
+      seen.push(socket.servername);
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
+    try {
+      start((server.address() as AddressInfo).port, serverName === undefined ? {} : { serverName }).send(message);
+      await until(() => seen.length > 0);
+      expect(seen[0]).toBe(expected);
+    } finally {
+      server.close();
+    }
+  });
+
+  test('checks the address of the collector', async () => {
+    const server = await FlowExportServer.start({
+      port: 0,
+      tls: new HandTls(await authority.server({ dns: ['no-name.invalid'] })),
+      onFlow: () => undefined,
+    });
+    try {
+      const other = start(server.port);
+      other.send(message);
+      await until(() => other.counts.breaks > 0);
+      expect(problem?.what).toMatch(/127\.0\.0\.1/);
+    } finally {
+      await server.stop();
+    }
   });
 
   test('checks the name of the collector', async () => {

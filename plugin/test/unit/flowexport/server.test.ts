@@ -10,8 +10,10 @@ import { FlowExportServer } from '../../../src/flowexport/server.ts';
 import { FlowExportDefinition } from '../../../src/flowexport/service.ts';
 import { HandTls, TestCa, until, days } from './tls.ts';
 
-const authority = new TestCa();
-const material = authority.client();
+const authority = await TestCa.make();
+const other = await TestCa.make();
+const material = await authority.client();
+const serverTls = await authority.server();
 const message = request(record(numbered(1)));
 
 let tls: HandTls;
@@ -20,7 +22,7 @@ let ports: number[];
 let agents: FlowAgent[];
 
 beforeEach(async () => {
-  tls = new HandTls(authority.server());
+  tls = new HandTls(serverTls);
   ports = [];
   agents = [];
   server = await FlowExportServer.start({
@@ -120,13 +122,13 @@ describe('100 streams at once', () => {
 });
 
 describe('refused and counted', () => {
-  test.each<[string, () => AgentOptions['tls']]>([
-    ['a certificate of another CA', () => ({ ...new TestCa().client(), ca: authority.ca.cert })],
+  test.each<[string, () => AgentOptions['tls'] | Promise<AgentOptions['tls']>]>([
+    ['a certificate of another CA', async () => ({ ...(await other.client()), ca: authority.ca.cert })],
     ['no certificate', () => ({ ca: authority.ca.cert })],
     ['an expired certificate', () => authority.client(days(-2, -1))],
-    ["a server's certificate", () => authority.server()],
+    ["a server's certificate", () => serverTls],
   ])('%s', async (...[, options]) => {
-    const stream = agent(options()).open();
+    const stream = agent(await options()).open();
     await stream.send(message);
     await until(() => server.counts.refusedCertificate === 1);
     await expect(stream.ended).resolves.toMatchObject({ code: status.UNAVAILABLE });
@@ -244,21 +246,19 @@ describe('what cannot be read', () => {
 
 describe('new certificates', () => {
   test('of two CAs side by side', async () => {
-    const next = new TestCa();
-    tls.replace({ ...authority.server(), ca: next.ca.cert + authority.ca.cert });
+    tls.replace({ ...serverTls, ca: other.ca.cert + authority.ca.cert });
     await sendOne(agent().open());
-    await sendOne(agent({ ...next.client(), ca: authority.ca.cert }).open());
+    await sendOne(agent({ ...(await other.client()), ca: authority.ca.cert }).open());
     expect(server.counts).toMatchObject({ accepted: 2, refusedCertificate: 0 });
   });
 
   test('hold for new connections, old connections stay', async () => {
     const before = agent().open();
     await sendOne(before);
-    const next = new TestCa();
-    tls.replace(next.server());
-    await sendOne(agent(next.client()).open());
+    tls.replace(await other.server());
+    await sendOne(agent(await other.client()).open());
     // It trusts the new CA, which has not signed its certificate.
-    const former = agent({ ...material, ca: next.ca.cert }).open();
+    const former = agent({ ...material, ca: other.ca.cert }).open();
     await former.send(message);
     await until(() => server.counts.refusedCertificate === 1);
     await expect(former.ended).resolves.toMatchObject({ code: status.UNAVAILABLE });

@@ -1,5 +1,10 @@
 /** Certificates for tests. */
-import { issueCa, issueCertificate, type CertificatePair } from '../../../src/flowexport/certificate-issuer.ts';
+import {
+  issueCa,
+  issueCertificate,
+  type CertificatePair,
+  type Subject,
+} from '../../../src/flowexport/certificate-issuer.ts';
 import { TlsListeners, type TlsMaterial, type TlsSource } from '../../../src/flowexport/tls-material.ts';
 
 const DAY = 86_400_000;
@@ -10,18 +15,26 @@ export function days(from: number, to: number): { notBefore: Date; notAfter: Dat
 
 /** A CA with certificates of both sides. */
 export class TestCa {
-  readonly ca: CertificatePair = issueCa('test CA', days(-1, 1));
+  readonly ca: CertificatePair;
 
-  server(): TlsMaterial {
-    const names = { ip: ['127.0.0.1', '::1'], dns: ['localhost'] };
-    return {
-      ca: this.ca.cert,
-      ...issueCertificate(this.ca, { commonName: 's', usage: 'server', ...names }, days(-1, 1)),
-    };
+  private constructor(ca: CertificatePair) {
+    this.ca = ca;
   }
 
-  client(validity = days(-1, 1)): TlsMaterial {
-    return { ca: this.ca.cert, ...issueCertificate(this.ca, { commonName: 'c', usage: 'client' }, validity) };
+  static async make(): Promise<TestCa> {
+    return new TestCa(await issueCa('test CA', days(-1, 1)));
+  }
+
+  server(names: Pick<Subject, 'ip' | 'dns'> = { ip: ['127.0.0.1', '::1'], dns: ['localhost'] }): Promise<TlsMaterial> {
+    return this.#issue({ commonName: 's', usage: 'server', ...names });
+  }
+
+  client(validity = days(-1, 1)): Promise<TlsMaterial> {
+    return this.#issue({ commonName: 'c', usage: 'client' }, validity);
+  }
+
+  async #issue(subject: Subject, validity = days(-1, 1)): Promise<TlsMaterial> {
+    return { ca: this.ca.cert, ...(await issueCertificate(this.ca, subject, validity)) };
   }
 }
 
