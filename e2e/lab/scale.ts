@@ -31,6 +31,12 @@ export function atLeastNatively(limit: number, emulated = 0): number {
   return EMULATED ? emulated : limit;
 }
 
+/**
+ * Packets that may be slow besides those of a short way: on a long one (20 ms there and back do) TCP sends its initial window,
+ * ten segments (RFC 6928), in packets of one or two before anything can come back.
+ */
+export const INITIAL_WINDOW = EMULATED ? 10 : 0;
+
 /** A duration or waiting time, in the unit given, stretched by the time factor: for pauses and arguments of tools. */
 export function stretched(duration: number): number {
   return duration * TIME_FACTOR;

@@ -1,15 +1,16 @@
-/** The same as the spec of this name in `specs`, two hundred times. */
+/** The same as the spec of this name in `specs`, two hundred times (twenty under emulation). */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Pod } from '../lab/lab.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { rounds } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { atLeast } from '../specs/support/matchers.ts';
 import { PodReplacement } from '../specs/support/replacement.ts';
 import type { Learning } from '../specs/support/replacement.ts';
 
-const ROUNDS = 200;
+const ROUNDS = rounds(200);
 /** Pods that are replaced at the same time. */
 const TOGETHER = 5;
 /** Tried in turn: the first one more often, because it is what happens every day. */

@@ -6,6 +6,7 @@ import { ANTREA, eventually } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { connections as scaled, rounds } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { atLeast } from '../specs/support/matchers.ts';
@@ -15,8 +16,9 @@ import { race } from '../specs/support/same-ports.ts';
 import type { TaggedPair } from '../specs/support/same-ports.ts';
 import { withDatagrams } from '../specs/support/streams.ts';
 
-const WAVES = 20;
-const PER_WAVE = 500;
+const TOTAL = scaled(10_000);
+const WAVES = rounds(20);
+const PER_WAVE = TOTAL / WAVES;
 
 describe('identical ports between the same two nodes', () => {
   let lab: NativeLab;
@@ -36,7 +38,7 @@ describe('identical ports between the same two nodes', () => {
     await lab.down();
   });
 
-  test('10,000 connections of each of two pairs never mix', async () => {
+  test(`${TOTAL} connections of each of two pairs never mix`, async () => {
     const fast = new Map<TaggedPair, number>();
     for (let wave = 0; wave < WAVES; wave++) {
       // Whoever starts first wins more often: they take turns.
@@ -65,7 +67,7 @@ describe('identical ports between the same two nodes', () => {
       withDatagrams(
         lab,
         of,
-        ['--reply', '--rate', '50', '--seconds', '300', '--sport', String(of.sport)],
+        ['--reply', '--rate', '50', '--seconds', '600', '--sport', String(of.sport)],
         async ({ client }) => {
           await use();
           await client.stop('SIGTERM', 5000);

@@ -5,6 +5,7 @@ import type { ExecResult, Node } from '../lab/lab.ts';
 import { freshPort, withServer } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { EMULATED, stretched } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { entries, flowsGone, pathsOf, waitForState, watchClose } from './support/closing.ts';
@@ -15,6 +16,8 @@ import { TCP } from './support/wire.ts';
 import type { Crossing } from './support/wire.ts';
 
 const GIB = 2 ** 30;
+/** Bytes per second of what goes both ways before the end, so that it takes long enough to become fast. */
+const PACE = EMULATED ? ['--rate', '60k', '--send-size', '2000'] : ['--rate', '1M'];
 
 let lab: NativeLab;
 let sidecars: LabSidecars;
@@ -35,7 +38,7 @@ function pairFrom(node: number): PodPair {
 
 /** Options that move both ends' sequence numbers on while the connection is fast. */
 function jumped(bytes: number): string[] {
-  return bytes === 0 ? [] : ['--jump', String(bytes), '--jump-ms', '400'];
+  return bytes === 0 ? [] : ['--jump', String(bytes), '--jump-ms', EMULATED ? '2000' : '400'];
 }
 
 describe.each([
@@ -49,7 +52,7 @@ describe.each([
       const pair = pairFrom(node);
       const port = freshPort();
       const stop = await watchClose(pair, port);
-      const data = ['--up', '300k', '--down', '300k', '--rate', '1M'];
+      const data = ['--up', '300k', '--down', '300k', ...PACE];
       await withTransfer(
         lab,
         pair,
@@ -78,7 +81,7 @@ describe.each([
       const pair = pairFrom(node);
       const port = freshPort();
       const stop = await watchClose(pair, port);
-      const data = ['--up', '300k', '--down', '300k', '--rst', '--hold-ms', '400'];
+      const data = ['--up', '300k', '--down', '300k', '--rst', '--hold-ms', String(EMULATED ? 4000 : 400)];
       await withTransfer(
         lab,
         pair,
@@ -164,6 +167,9 @@ const ENDS: readonly {
   },
 ];
 
+/** Under emulation it takes longer until the policy is there: the data does, too, lest a silence becomes of it. */
+const LONGER = EMULATED ? ['--rate', '8k', '--send-size', '1000'] : [];
+
 function nothing(): Promise<void> {
   return Promise.resolve();
 }
@@ -195,7 +201,7 @@ describe.each(ENDS)('the same ports again after $how', ({ args, before, portFree
       await withTransfer(
         lab,
         { from, to },
-        [...args, '--down', '100k', '--sport', String(sport)],
+        [...args, ...LONGER, '--down', '100k', '--sport', String(sport)],
         async ({ result }) => {
           // Before the end already: established connections go on.
           await sidecars.waitFast({ port });
@@ -217,7 +223,7 @@ describe.each(ENDS)('the same ports again after $how', ({ args, before, portFree
           expect((await syn.stop()).packets).toEqual([]);
           await lab.policy.clear();
           // The first SYN may be dropped because the server's node takes it for a part of the old connection.
-          expect(await connect(3000)).toMatchObject({ code: 0 });
+          expect(await connect(stretched(3000))).toMatchObject({ code: 0 });
         });
       } finally {
         await lab.policy.clear();
@@ -234,7 +240,8 @@ test.each([[0], [1]])(
     const port = freshPort();
     const stop = await watchClose(pair, port);
     const counters = await watchCounters(sidecars);
-    const data = ['--up', '500k', '--down', '16M', '--rate', '4M'];
+    const down = EMULATED ? 2_000_000 : 16_000_000;
+    const data = ['--up', EMULATED ? '100k' : '500k', '--down', String(down), '--rate', EMULATED ? '200k' : '4M'];
     await withTransfer(
       lab,
       pair,
@@ -242,7 +249,7 @@ test.each([[0], [1]])(
       async ({ result }) => {
         await waitForState(lab, port, ['FIN_WAIT', 'CLOSE_WAIT']);
         await flowsGone(sidecars, port);
-        expect(await result()).toMatchObject({ complete: true, error: '', received: 16_000_000, corrupt: 0 });
+        expect(await result()).toMatchObject({ complete: true, error: '', received: down, corrupt: 0 });
       },
       port,
     );
@@ -261,16 +268,18 @@ test.each([[0], [1]])(
   30_000,
 );
 
+const LONG_WAY = ['--up', '1M', '--down', '2M', '--rate', '1M', '--send-size', '2000'];
+
 test('half close on a longer way: what is under way when the FIN passes is restored', async () => {
   try {
-    await lab.underlay.setReorder(99, 20);
+    await lab.underlay.setReorder(99, stretched(20));
     const counters = await watchCounters(sidecars);
     for (const node of [0, 1]) {
       // The client ends after a second, in the middle of what the server sends.
-      const data = ['--up', '1M', '--down', '2M', '--rate', '1M', '--send-size', '2000'];
+      const data = EMULATED ? ['--up', '150k', '--down', '300k', '--rate', '50k', '--send-size', '1000'] : LONG_WAY;
       await withTransfer(lab, pairFrom(node), data, async ({ port, result }) => {
         await sidecars.waitFast({ port });
-        expect(await result()).toMatchObject({ complete: true, error: '', received: 2_000_000 });
+        expect(await result()).toMatchObject({ complete: true, error: '', received: EMULATED ? 300_000 : 2_000_000 });
       });
     }
     const grown = await counters.since();

@@ -1,6 +1,5 @@
 /** Rejections, acknowledgements and masqueraded packets that others than the peer's data plane make up. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { ANTREA } from '../lab/lab.ts';
 import type { Node, Place, Pod } from '../lab/lab.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
@@ -14,6 +13,7 @@ import { MARKED_IDS, forge, markedIdsWithout, sendFrames } from './support/forge
 import { UNDISTURBED, besidePods } from './support/pod-traffic.ts';
 import type { PodFlows } from './support/pod-traffic.ts';
 import { tapped } from './support/stack-tap.ts';
+import { nextHopMac } from './support/traffic.ts';
 
 const both = ['udp', 'tcp'] as const;
 
@@ -52,7 +52,7 @@ describe('control messages', () => {
 
   /** Puts frames on the wire to the first node, as if from this address. */
   const frame = (message: ControlMessage, src: string): Buffer =>
-    controlFrame(message, { srcMac: strangerMac, dstMac: n1.mac, src, dst: n1.address, port: ANTREA.vxlanPort });
+    controlFrame(message, { srcMac: strangerMac, dstMac: n1.mac, src, dst: n1.address, port: n1.tunnel.port });
 
   /** The flow of the first node's pod, and the key that it sends with. */
   function flowOf(flows: PodFlows, proto: 'udp' | 'tcp'): { proto: number; sport: number; dport: number; key: number } {
@@ -171,7 +171,9 @@ describe('control messages', () => {
 
   test('a flood of packets with unknown keys, as if from the peer, is dropped, answered at most 100 times a second and harms no flow', async () => {
     let sent = 0;
+    let seconds = 0;
     const [first, second] = await unharmed(async (flows) => {
+      const started = performance.now();
       for (const proto of both) {
         // Another flow, of which the node knows nothing, and the victims' own with all keys but theirs.
         const other = { sport: flows.port, dport: flows.sport - 1 };
@@ -189,12 +191,13 @@ describe('control messages', () => {
           }
         }
       }
+      seconds = (performance.now() - started) / 1000;
     });
     expect(sent).toBeGreaterThan(10_000);
     expect(first).toMatchObject({ unknown_key: sent, unknown_passed: 0, incomplete: 0 });
     expect((first?.reject_sent ?? 0) + (first?.reject_limited ?? 0)).toBe(sent);
-    // 131,000 packets at 30,000/s are at least 4.4 s.
-    expect(first?.reject_sent).toBeLessThanOrEqual(100 * (sent / 30_000 + 6));
+    // The allowance of a second may be there at the beginning.
+    expect(first?.reject_sent).toBeLessThanOrEqual(100 * (seconds + 2));
     expect(second).toMatchObject({ reject_ignored: first?.reject_sent });
   }, 60_000);
 
@@ -220,18 +223,18 @@ describe('control messages', () => {
 table ip service {
   chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;
-    ip daddr ${VIP} udp dport ${VIP_PORT} dnat to ${n1.address}:${ANTREA.vxlanPort}
+    ip daddr ${VIP} udp dport ${VIP_PORT} dnat to ${n1.address}:${n1.tunnel.port}
   }
 }
 `;
     await n2.exec(['nft', '-f', '-'], { input: ruleset });
     const [grown] = await unharmed(async (flows) => {
       const way = {
-        ...{ srcMac: attacker.mac, dstMac: ANTREA.virtualMac, src: attacker.address, dst: VIP },
+        ...{ srcMac: attacker.mac, dstMac: await nextHopMac(attacker, a), src: attacker.address, dst: VIP },
         port: VIP_PORT,
       };
       const crossing = await n2.capture({
-        filter: `host ${n1.address} and udp port ${ANTREA.vxlanPort} and udp[8] = 0xc1`,
+        filter: `host ${n1.address} and udp port ${n1.tunnel.port} and udp[8] = 0xc1`,
       });
       const frames = both.flatMap((proto) =>
         [1, 2].flatMap((type) =>

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import type { Lab, OffloadFlags, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
+import { INITIAL_WINDOW } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
@@ -12,7 +13,7 @@ import { beforeClose, crossings, direction } from './support/wire.ts';
 import type { Crossing } from './support/wire.ts';
 
 /** The promise: packets of a connection that the slow path carries, in each direction, SYN and ACK of the handshake included. */
-const SLOW_PACKETS = 6;
+const SLOW_PACKETS = 6 + INITIAL_WINDOW;
 
 let lab: Lab;
 let sidecars: LabSidecars;

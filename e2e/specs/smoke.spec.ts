@@ -6,7 +6,7 @@ import type { Node, Pod, Proc } from '../lab/lab.ts';
 import { residue, up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
 import { IPPROTO } from '../lab/packet.ts';
-import { ADMISSION } from '../lab/scale.ts';
+import { ADMISSION, INITIAL_WINDOW } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
@@ -14,7 +14,7 @@ import { countWire } from '../lab/wire.ts';
 const PORT = 7000;
 const CLIENT_PORT = 7100;
 /** Slow packets per direction that a TCP flow may need (handshake included) until it is fast. */
-const MOST_SLOW_PACKETS = 6;
+const MOST_SLOW_PACKETS = 6 + INITIAL_WINDOW;
 
 describe('two nodes', () => {
   let lab: NativeLab;

@@ -1,27 +1,36 @@
 /** What hostile pods try: other pods' addresses, forged keys, others' ports. Nothing of it comes through on the fast path. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { ANTREA } from '../lab/lab.ts';
+import { sleep } from '../lab/lab.ts';
 import type { Node, Pod } from '../lab/lab.ts';
 import { datagrams, freshPort, withServer } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { ADMISSION, EMULATED, stretched } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
 import { watchPayload } from './support/foreign-bytes.ts';
 import { attachForeign, compileForeign } from './support/foreign.ts';
-import { MARKED_IDS, forge, sendFrames } from './support/forge.ts';
+import { forge, sendFrames } from './support/forge.ts';
 import type { Forgery } from './support/forge.ts';
 import { udpFrame } from './support/frames.ts';
 import { atLeast } from './support/matchers.ts';
 import { UNDISTURBED, besidePods } from './support/pod-traffic.ts';
 import type { PodFlows } from './support/pod-traffic.ts';
 import { tapStack } from './support/stack-tap.ts';
+import { nextHopMac } from './support/traffic.ts';
 
 /** In everything that the attackers send. */
 const FORGED = 'forged by a pod of no good intent';
 /** Frames per second: leaves the machine room for the victim. */
 const RATE = 60_000;
+/** IP IDs that are swept: all natively, some of both halves under emulation. Those from 0x8000 on have the marker. */
+const ALL_IDS: readonly [number, number] = EMULATED ? [0x7e00, 0x83ff] : [0, 0xffff];
+const MARKED_IDS: readonly [number, number] = [0x8000, ALL_IDS[1]];
+const ALL = ALL_IDS[1] - ALL_IDS[0] + 1;
+const MARKED = MARKED_IDS[1] - MARKED_IDS[0] + 1;
+/** Of a slow client, two seconds apart. */
+const EXCHANGES = EMULATED ? 20 : 4;
 /** A Service's address, which the first node translates. */
 const VIP = '10.96.0.10';
 
@@ -36,6 +45,8 @@ describe('hostile pods', () => {
   /** The attackers. */
   let c: Pod;
   let d: Pod;
+  /** MAC addresses that frames to other nodes' pods carry, by node. */
+  let hops: ReadonlyMap<Node, string>;
 
   beforeAll(async () => {
     lab = await up({ spoofGuard: true });
@@ -43,6 +54,10 @@ describe('hostile pods', () => {
     [n1, n2] = [lab.node(0), lab.node(1)];
     [a, c] = [n1.pod(0), n1.pod(1)];
     [b, d] = [n2.pod(0), n2.pod(1)];
+    hops = new Map([
+      [n1, await nextHopMac(c, b)],
+      [n2, await nextHopMac(d, a)],
+    ]);
   });
   afterAll(async () => {
     await sidecars.down();
@@ -50,13 +65,16 @@ describe('hostile pods', () => {
   });
 
   const both = ['udp', 'tcp'] as const;
+  const hop = (from: Pod): string => hops.get(from.node) ?? '';
 
   /** Sends forgeries one after the other; says how many packets. */
   async function forgeAll(from: Pod, forgeries: readonly Omit<Forgery, 'payload' | 'rate'>[]): Promise<number> {
     let sent = 0;
     for (const each of forgeries) {
-      const [first, last] = each.ids ?? [0, 0xffff];
-      expect(await forge(lab, from, { ...each, payload: FORGED, rate: RATE })).toBe(last - first + 1);
+      const [first, last] = each.ids ?? ALL_IDS;
+      expect(await forge(lab, from, { ...each, ids: [first, last], payload: FORGED, rate: RATE })).toBe(
+        last - first + 1,
+      );
       sent += last - first + 1;
     }
     return sent;
@@ -108,7 +126,7 @@ describe('hostile pods', () => {
           let sent = 0;
           await nothingArrives([a, b], async () => {
             const ports = reverse ? { sport: port, dport: sport } : { sport, dport: port };
-            const dstMac = from.node === to.node ? to.mac : ANTREA.virtualMac;
+            const dstMac = from.node === to.node ? to.mac : hop(from);
             sent = await forgeAll(
               from,
               both.flatMap((proto) =>
@@ -132,14 +150,14 @@ describe('hostile pods', () => {
     test('the pod itself gets nothing through with another source MAC', async () => {
       await besideVictims(async ({ sport, port }) => {
         const before = await reasons(0);
-        const to = { dstMac: ANTREA.virtualMac, dst: b.address, sport, dport: port };
+        const to = { dstMac: hop(a), dst: b.address, sport, dport: port };
         await nothingArrives([b, d], async () => {
           await forgeAll(
             a,
             both.map((proto) => ({ ...to, proto, srcMac: c.mac })),
           );
         });
-        expect((await reasons(0)).spoof - before.spoof).toBe(2 * 65_536);
+        expect((await reasons(0)).spoof - before.spoof).toBe(2 * ALL);
       });
     }, 60_000);
 
@@ -150,16 +168,16 @@ describe('hostile pods', () => {
       const server = [rr, 'server', '--tcp', '--bind', b.address, '--port', String(port), '--size', '100'];
       await withServer(b, server, async () => {
         // One exchange every two seconds: enough time for others to be first.
-        const pace = ['--interval-us', '2000000', '--count', '4', '--size', '100', '--json', '--timeout-ms', '5000'];
+        const pace = ['--interval-us', '2000000', '--count', String(EXCHANGES), '--size', '100', '--json'];
         const to = ['--to', b.address, '--port', String(port), '--sport', String(sport)];
-        const client = await a.spawn([rr, 'client', '--tcp', ...to, ...pace]);
+        const client = await a.spawn([rr, 'client', '--tcp', ...to, ...pace, '--timeout-ms', String(stretched(5000))]);
         const [flow] = await sidecars.waitFast({ proto: 'tcp', port }, 10_000);
         expect(flow?.sourceIp).toBe(a.address);
         for (const sidecar of sidecars.nodes) sidecar.maps.wipe();
         const before = await reasons(0);
         await nothingArrives([a, b], async () => {
           const forgery = {
-            dstMac: ANTREA.virtualMac,
+            dstMac: hop(c),
             src: a.address,
             dst: b.address,
             proto: 'tcp',
@@ -181,7 +199,7 @@ describe('hostile pods', () => {
           .maps.flows()
           .filter(([key]) => key.sport === sport && key.dport === port);
         expect(learned.filter(([key]) => key.ifindex !== ifindexOfA)).toEqual([]);
-        expect(await client.json()).toMatchObject({ transactions: 4, errors: 0, corrupt: 0 });
+        expect(await client.json()).toMatchObject({ transactions: EXCHANGES, errors: 0, corrupt: 0 });
       });
     }, 60_000);
   });
@@ -189,9 +207,10 @@ describe('hostile pods', () => {
   describe('with forged keys', () => {
     /** Captures of what leaves the node as if masqueraded or announcing, and what of it was forged. */
     async function nothingLeaves(use: () => Promise<void>): Promise<void> {
-      const marked = 'ip[4] & 0x80 != 0 and ip[6] & 0x40 != 0 and not udp port 4789';
-      // Inside VXLAN the pod's IP header begins 30 bytes behind the outer UDP header.
-      const announcing = `udp port ${ANTREA.vxlanPort} and udp[34] & 0x80 != 0`;
+      const tunnel = n1.tunnel.port;
+      const marked = `ip[4] & 0x80 != 0 and ip[6] & 0x40 != 0 and not udp port ${tunnel}`;
+      // Inside the tunnel (VXLAN, or Geneve without options) the pod's IP header begins 30 bytes behind the outer UDP header.
+      const announcing = `udp port ${tunnel} and udp[34] & 0x80 != 0`;
       const wire = await n2.capture({
         direction: 'in',
         filter: `src host ${n1.address} and ((${marked}) or (${announcing}))`,
@@ -227,10 +246,10 @@ table ip service {
 
     /** With the victims' ports as they are on the underlay: towards pods, the nodes and a Service. */
     const targets = ({ sport, port }: PodFlows): Omit<Forgery, 'payload' | 'rate'>[] => {
-      const common = { dstMac: ANTREA.virtualMac, sport, dport: port, ids: MARKED_IDS };
+      const common = { dstMac: hop(c), sport, dport: port, ids: MARKED_IDS };
       return [
         // The lower half of the IDs has no marker: once is enough.
-        { ...common, proto: 'udp', dst: n2.address, ids: [0, 0xffff] },
+        { ...common, proto: 'udp', dst: n2.address, ids: ALL_IDS },
         { ...common, proto: 'tcp', dst: n2.address },
         ...both.flatMap((proto) => [VIP, b.address].map((dst) => ({ ...common, proto, dst }))),
         { ...common, proto: 'udp', dst: VIP, dport: port + 1 },
@@ -255,10 +274,10 @@ table ip service {
         const counters = await watchCounters(sidecars);
         await nothingLeaves(() => withService(flows, () => forgeAll(c, targets(flows)).then(() => undefined)));
         // The attack was a real one: translated to the node's address, it had the ports of the victims' packets.
-        expect(await tap.counts()).toEqual({ udp: 65_536, tcp: atLeast(32_768) });
-        expect(await atPod.counts()).toEqual({ marked: 0, all: 32_768 });
+        expect(await tap.counts()).toEqual({ udp: ALL, tcp: atLeast(MARKED) });
+        expect(await atPod.counts()).toEqual({ marked: 0, all: MARKED });
         const [grown] = await counters.since();
-        expect(grown?.marker_cleared).toEqual(atLeast(targets(flows).length * 32_768));
+        expect(grown?.marker_cleared).toEqual(atLeast(targets(flows).length * MARKED));
         await tap.remove();
         await atPod.remove();
       });
@@ -266,11 +285,11 @@ table ip service {
 
     test('tagged frames, nested tags, fragments, options: the same', async () => {
       await besideVictims(async ({ sport, port }) => {
-        const ids = Array.from({ length: 512 }, (_, i) => 0x8000 | (i << 6));
+        const ids = Array.from({ length: EMULATED ? 32 : 512 }, (_, i) => 0x8000 | (i << 6));
         const plain = [n2.address, b.address].flatMap((dst) =>
           ids.map((id) =>
             udpFrame({
-              ...{ srcMac: c.mac, dstMac: ANTREA.virtualMac, src: c.address, dst, sport, dport: port, id },
+              ...{ srcMac: c.mac, dstMac: hop(c), src: c.address, dst, sport, dport: port, id },
               payload: Buffer.from(FORGED),
             }),
           ),
@@ -278,7 +297,7 @@ table ip service {
         const tags = [[0], [5], [0, 0], [5, 0], [0, 5]];
         const frames = tags.flatMap((list) => plain.map((frame) => tagged(frame, list)));
         const forgery = {
-          dstMac: ANTREA.virtualMac,
+          dstMac: hop(c),
           proto: 'udp',
           sport,
           dport: port,
@@ -290,7 +309,7 @@ table ip service {
           expect(await sendFrames(lab, c, frames, { rate: RATE })).toBe(frames.length);
           for (const dst of [n2.address, b.address]) {
             for (const options of variants) {
-              await forge(lab, c, { ...forgery, dst, options, ids: [0x8000, 0x8fff], rate: RATE });
+              await forge(lab, c, { ...forgery, dst, options, ids: [0x8000, EMULATED ? 0x80ff : 0x8fff], rate: RATE });
             }
           }
         });
@@ -302,8 +321,10 @@ table ip service {
       await n1.offload({ sg: false, tso: false, gso: false, tx: false, 'tx-udp-segmentation': false });
       try {
         const dport = freshPort();
-        const ids = [0, 0x3fff, 0x7f80, 0x7fc1, 0x7fd8, 0x7ffe, 0x7fff, 0x8000, 0xbfff, 0xffc1, 0xffff];
-        const inner = (field: string): string => `(udp port ${ANTREA.vxlanPort} and ${field})`;
+        const ids = EMULATED
+          ? [0x7fc1, 0x7fff, 0xffff]
+          : [0, 0x3fff, 0x7f80, 0x7fc1, 0x7fd8, 0x7ffe, 0x7fff, 0x8000, 0xbfff, 0xffc1, 0xffff];
+        const inner = (field: string): string => `(udp port ${n1.tunnel.port} and ${field})`;
         const wire = await n2.capture({
           direction: 'in',
           filter: `src host ${n1.address} and (dst port ${dport} or ${inner(`udp[52:2] = ${dport}`)})`,
@@ -318,7 +339,7 @@ table ip service {
               [840, 7],
             ] as const) {
               for (const id of ids) {
-                const forgery = { dstMac: ANTREA.virtualMac, dst, proto, sport: freshPort(), dport } as const;
+                const forgery = { dstMac: hop(c), dst, proto, sport: freshPort(), dport } as const;
                 const options = ['--gso-size', String(segment)];
                 await forge(lab, c, { ...forgery, size, options, ids: [id, id] });
                 cut += Math.ceil(size / segment);
@@ -336,35 +357,51 @@ table ip service {
       }
     }, 120_000);
 
-    test('pod_egress alone is enough: the same where another program hides uplink_egress', async () => {
-      await besideVictims(async (flows) => {
-        // The sidecar would put its program first again.
-        await sidecars.node(0).stop();
-        const foreign = await attachForeign(n1, compileForeign(lab), 'egress');
-        try {
-          const towardsNode = targets(flows).filter(({ dst }) => dst === n2.address || dst === VIP);
-          await nothingLeaves(() => withService(flows, () => forgeAll(c, towardsNode).then(() => undefined)));
-        } finally {
-          await foreign.stop();
-          await sidecars.node(0).start();
-          await sidecars.node(0).waitReady();
-        }
-      });
-    }, 120_000);
+    // The foreign program attaches by TCX.
+    const withTcx = ADMISSION === 'conntrack' ? test : test.skip;
+    withTcx(
+      'pod_egress alone is enough: the same where another program hides uplink_egress',
+      async () => {
+        await besideVictims(async (flows) => {
+          // The sidecar would put its program first again.
+          await sidecars.node(0).stop();
+          const foreign = await attachForeign(n1, compileForeign(lab), 'egress');
+          try {
+            const towardsNode = targets(flows).filter(({ dst }) => dst === n2.address || dst === VIP);
+            await nothingLeaves(() => withService(flows, () => forgeAll(c, towardsNode).then(() => undefined)));
+          } finally {
+            await foreign.stop();
+            await sidecars.node(0).start();
+            await sidecars.node(0).waitReady();
+          }
+        });
+      },
+      120_000,
+    );
   });
 
   test('two colluding pods on a victim’s ports stay slow and do not touch it', async () => {
     await besideVictims(async ({ sport, port }) => {
       const tap = await tapStack(b, { all: `ip saddr ${c.address}` });
-      const pace = ['--reply', '--seconds', '5', '--rate', '300', '--sport', String(sport), '--bind', c.address];
+      const pace = [
+        '--reply',
+        '--seconds',
+        String(stretched(5)),
+        '--rate',
+        String(300 / stretched(1)),
+        '--sport',
+        String(sport),
+        '--bind',
+        c.address,
+      ];
       const traffic = datagrams(lab, { from: c, to: d }, pace, { port });
+      traffic.catch(() => undefined); // heard of below
       const refused = (i: number, sourceIp: string): Promise<unknown> =>
         sidecars.node(i).flows({ proto: 'udp', port, sourceIp });
-      const seen = new Promise<unknown[]>((resolve) => {
-        setTimeout(() => resolve(Promise.all([refused(0, c.address), refused(1, d.address)])), 4000);
-      });
+      await sleep(stretched(4000));
+      const seen = [await refused(0, c.address), await refused(1, d.address)];
       const colluders = { path: 'slow', reason: 'slot_taken', admitted: false, txPackets: 0 };
-      expect(await seen).toMatchObject([[colluders], [colluders]]);
+      expect(seen).toMatchObject([[colluders], [colluders]]);
       expect(await traffic).toMatchObject({ foreign: 0, peer: { lost: 0, corrupt: 0 }, echo: { lost: 0, corrupt: 0 } });
       expect(await tap.counts()).toEqual({ all: 0 });
       await tap.remove();

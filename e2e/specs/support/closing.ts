@@ -64,7 +64,7 @@ export async function watchClose(
   const masqueraded = options.closingOnly === true ? `(${closing})` : `tcp port ${port}`;
   const clientCapture = await from.capture({ filter: closing });
   const serverCapture = await to.capture({ filter: closing });
-  const wireCapture = await from.node.capture({ filter: `${masqueraded} or udp port ${ANTREA.vxlanPort}` });
+  const wireCapture = await from.node.capture({ filter: `${masqueraded} or udp port ${from.node.tunnel.port}` });
   return async () => {
     const [client, server, wire] = [await clientCapture.stop(), await serverCapture.stop(), await wireCapture.stop()];
     for (const { dropped } of [client, server, wire]) {

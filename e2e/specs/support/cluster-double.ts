@@ -100,11 +100,12 @@ export class LabCluster {
 
   /** Writes antrea-agent.conf. */
   antreaConf(change: AntreaConf): void {
+    const tunnelType = this.#lab.nodes[0]?.tunnel.type;
     this.double.store.put(CONFIG_MAPS, {
       apiVersion: 'v1',
       kind: 'ConfigMap',
       metadata: { namespace: 'kube-system', name: 'antrea-config', labels: { app: 'antrea' } },
-      data: { 'antrea-agent.conf': stringify({ trafficEncapMode: 'encap', tunnelType: 'vxlan', ...change }) },
+      data: { 'antrea-agent.conf': stringify({ trafficEncapMode: 'encap', tunnelType, ...change }) },
     });
   }
 

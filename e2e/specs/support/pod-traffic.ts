@@ -2,6 +2,7 @@
 import type { Lab, Pod, Proc } from '../../lab/lab.ts';
 import { datagramResult, freshPort, withServer } from '../../lab/measure.ts';
 import type { DatagramResult } from '../../lab/measure.ts';
+import { EMULATED, stretched } from '../../lab/scale.ts';
 import type { LabSidecars } from '../../lab/sidecar.ts';
 
 /** The flows: client and server, and the ports that TCP and UDP both use. */
@@ -47,8 +48,8 @@ export const UNDISTURBED = {
 } as const;
 
 /** Datagrams per second, each answered. */
-const UDP_RATE = 500;
-const TCP_INTERVAL_US = 2000;
+const UDP_RATE = EMULATED ? 50 : 500;
+const TCP_INTERVAL_US = stretched(2000);
 const TCP_SIZE = 500;
 /** A client tells its results within this. */
 const STOP_MS = 3000;
@@ -76,7 +77,16 @@ export async function besidePods<T>(
       const tcp = await from.spawn(
         [
           ...[rr, 'client', '--tcp', ...client],
-          ...[...size, '--interval-us', String(TCP_INTERVAL_US), '--timeout-ms', '20000', '--seconds', '600', '--json'],
+          ...[
+            ...size,
+            '--interval-us',
+            String(TCP_INTERVAL_US),
+            '--timeout-ms',
+            String(stretched(20_000)),
+            '--seconds',
+            '600',
+            '--json',
+          ],
         ],
         { name: `${from.name}-tcp` },
       );

@@ -1,6 +1,7 @@
 /** Two pod pairs that use the same ports between the same two nodes: who got the fast path, and whether anything mixed. */
 import { eventually } from '../../lab/lab.ts';
 import type { Capture, Lab, Pod, Proc } from '../../lab/lab.ts';
+import { stretched } from '../../lab/scale.ts';
 import type { LabSidecars, SidecarFlow } from '../../lab/sidecar.ts';
 
 /** A client and a server; the server answers with its tag, and the client takes no other. */
@@ -39,7 +40,7 @@ export interface RunningPair {
 }
 
 /** Least time between two requests of a connection. */
-const INTERVAL_US = 100_000;
+const INTERVAL_US = stretched(100_000);
 /** Bytes; enough for a tag and for content of the connection's own. */
 const SIZE = 40;
 
@@ -59,7 +60,7 @@ export async function startPair(lab: Lab, pair: TaggedPair, connections: Connect
     client = await pair.from.spawn([
       ...[rr, 'client', ...common, '--to', pair.to.address, '--expect', pair.tag, '--json', '--seconds', '600'],
       ...['--sport', String(sport), '--flows', String(count), '--interval-us', String(INTERVAL_US)],
-      ...['--timeout-ms', '10000'],
+      ...['--timeout-ms', String(stretched(10_000))],
     ]);
   } catch (error) {
     await stop();
@@ -189,7 +190,7 @@ export async function race(
       if (started.status === 'rejected') throw started.reason;
       running.push(started.value);
     }
-    const end = Date.now() + durationMs;
+    const end = Date.now() + stretched(durationMs);
     const clashes: string[] = [];
     await eventually(
       'end of the race',
