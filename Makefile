@@ -93,8 +93,8 @@ test-ovs: build ## Specs in the lab on Open vSwitch; in a micro-VM where the ker
 test: | setup ## Everything above in one run, with a summary (at most 30 minutes on 2 cores).
 	@scripts/test.sh lint unit prog lab vm
 
-test-all: | setup ## `test` and the long specs.
-	@scripts/test.sh lint unit prog lab vm long
+test-all: | setup ## `test`, `test-ovs` on both kernels and the long specs (hours).
+	@scripts/test.sh lint unit prog lab vm ovs-6.12 ovs-6.1 long
 
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
 	@node e2e/flowgen/main.ts

@@ -25,7 +25,7 @@ for (const line of readFileSync(join(directory, 'stages.jsonl'), 'utf8').trimEnd
   total.specs.push(...(outcome?.specs ?? []));
   const counts = outcome === undefined ? '' : closingLine(outcome);
   const verdict = code === 0 && failed === 0 ? 'ok' : `FAILED (${code})`;
-  rows.push(`  ${stage.padEnd(6)} ${verdict.padEnd(12)} ${`${seconds} s`.padStart(7)}  ${counts}`.trimEnd());
+  rows.push(`  ${stage.padEnd(8)} ${verdict.padEnd(12)} ${`${seconds} s`.padStart(7)}  ${counts}`.trimEnd());
 }
 writeFileSync(join(directory, 'closing-line'), `${closingLine(total)}\n`); // for .ci/run
 process.stdout.write(

