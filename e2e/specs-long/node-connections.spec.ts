@@ -5,6 +5,7 @@ import type { Node, Pod } from '../lab/lab.ts';
 import { freshPort, requestResponse, transfer, withServer } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { EMULATED, connections as scaled } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from '../specs/support/counters.ts';
@@ -13,9 +14,13 @@ import { UNDISTURBED, besidePods } from '../specs/support/pod-traffic.ts';
 import { tapped } from '../specs/support/stack-tap.ts';
 
 /** Connections of one transaction each. */
-const CONNECTIONS = 10_000;
+const CONNECTIONS = scaled(10_000);
 /** Connections at the same time. */
-const FLOWS = 2000;
+const FLOWS = scaled(2000);
+/** Segment sizes of long connections: from the least to the largest, in such steps. */
+const MSS_STEP = EMULATED ? 340 : 85;
+/** Bytes of a long connection in each direction. */
+const LONG = EMULATED ? '200k' : '2M';
 
 describe('thousands of node-to-node connections', () => {
   let lab: NativeLab;
@@ -59,8 +64,8 @@ describe('thousands of node-to-node connections', () => {
     });
     expect(many).toMatchObject(FINE);
     expect(many.transactions).toBeGreaterThan(FLOWS);
-    for (let mss = 88; mss <= 1448; mss += 85) {
-      const long = await transfer(lab, pair, ['--up', '2M', '--down', '2M', '--mss', String(mss)]);
+    for (let mss = 88; mss <= 1448; mss += MSS_STEP) {
+      const long = await transfer(lab, pair, ['--up', LONG, '--down', LONG, '--mss', String(mss)]);
       expect(long).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0, error: '' });
     }
   }

@@ -5,6 +5,7 @@ import type { Pod, Proc } from '../lab/lab.ts';
 import { datagramResult, freshPort, transferResult } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { EMULATED } from '../lab/scale.ts';
 import { describeFlow, startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { atLeast } from './support/matchers.ts';
@@ -12,13 +13,21 @@ import { seeded } from './support/random.ts';
 
 /** Moments and victims; a failure names it. */
 const SEED = 20_251;
-const FAULTS_MS = 10_000;
+const FAULTS_MS = EMULATED ? 20_000 : 10_000;
 /** Until the last flow is fast again: one that met black holes or rejections pauses 1, 2, 4 or 8 s after the last one. */
 const BOUND_MS = 15_000;
 /** Request/response flows of each protocol, that go on until they are fast again. */
-const CONNECTIONS = 20;
+const CONNECTIONS = EMULATED ? 4 : 20;
 /** Streams of each protocol besides, through the faults. */
-const STREAMS = 6;
+const STREAMS = EMULATED ? 2 : 6;
+/** Between two requests of a flow. */
+const INTERVAL_US = EMULATED ? 100_000 : 20_000;
+/** Longer than all of it. */
+const SECONDS = EMULATED ? '1200' : '300';
+/** When a TCP connection that hears nothing has failed. */
+const TCP_PATIENCE_S = EMULATED ? 120 : 20;
+/** When a datagram is given up. */
+const UDP_PATIENCE_MS = EMULATED ? 2000 : 300;
 
 /** One client and its server. */
 interface Running {
@@ -81,18 +90,28 @@ describe('the key exchange under faults', () => {
 
   test('converges after 5 % loss, reordering and state wiped at random moments, with all data intact', async () => {
     const random = seeded(SEED);
-    const rr = ['--json', '--flows', String(CONNECTIONS), '--interval-us', '20000', '--seconds', '300'];
+    const rr = ['--json', '--flows', String(CONNECTIONS), '--interval-us', String(INTERVAL_US), '--seconds', SECONDS];
     const ports = [freshPort(), freshPort()];
-    // A TCP connection that hears nothing for so long has failed; a datagram is given up.
-    const tcp = await start('rr', ['--tcp', '--size', '200'], [...rr, '--timeout-ms', '20000'], ports[0]);
-    const udp = await start('rr', ['--udp', '--size', '200'], [...rr, '--timeout-ms', '300'], ports[1]);
+    const tcp = await start(
+      'rr',
+      ['--tcp', '--size', '200'],
+      [...rr, '--timeout-ms', String(TCP_PATIENCE_S * 1000)],
+      ports[0],
+    );
+    const udp = await start(
+      'rr',
+      ['--udp', '--size', '200'],
+      [...rr, '--timeout-ms', String(UDP_PATIENCE_MS)],
+      ports[1],
+    );
     await waitAllFast(ports, 15_000);
     const transfers: Proc[] = [];
     const datagrams: Proc[] = [];
     for (let i = 0; i < STREAMS; i++) {
-      const both = ['--up', '1M', '--down', '1M', '--rate', '100000', '--send-size', '3000', '--stall-s', '30'];
+      const pace = ['--rate', '100000', '--send-size', '3000', '--stall-s', String(1.5 * TCP_PATIENCE_S)];
+      const both = ['--up', '1M', '--down', '1M', ...pace];
       transfers.push(await start('stream', ['--tcp'], both));
-      datagrams.push(await start('stream', ['--udp'], ['--seconds', '300', '--reply', '--rate', '50']));
+      datagrams.push(await start('stream', ['--udp'], ['--seconds', SECONDS, '--reply', '--rate', '50']));
     }
 
     await lab.underlay.setLoss(5);

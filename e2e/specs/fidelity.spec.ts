@@ -7,6 +7,7 @@ import { eventually } from '../lab/lab.ts';
 import type { Lab, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
+import { EMULATED, atMostNatively } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { atLeast } from './support/matchers.ts';
@@ -19,7 +20,15 @@ import { beforeClose, crossings, direction, isSctpControl } from './support/wire
 import type { Crossing } from './support/wire.ts';
 
 /** A UDP flow is admitted once conntrack calls it assured, two seconds after its first reply; then it has to go fast. */
-const FAST_SECONDS = 4;
+const FAST_SECONDS = EMULATED ? 15 : 4;
+/** Emulation decodes captures slowly: less traffic, for longer. */
+const THINNER = EMULATED ? 5 : 1;
+/** UDP: answered datagrams per second. */
+const DATAGRAMS = 200 / THINNER;
+/** TCP: time between two requests. */
+const REQUEST_US = 5000 * THINNER;
+/** TCP streams: bytes per second and direction. */
+const STREAM_PACE = 500_000 / THINNER;
 const OFFLOADS_OFF = { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false } as const;
 const OFFLOADS_ON = { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true } as const;
 
@@ -60,6 +69,8 @@ describe('pods cannot tell the fast path from the slow one', () => {
     // ECN in use, and what a TCP server sends has the DSCP of what it is sent from the first packet on.
     const sysctls = 'echo 1 >/proc/sys/net/ipv4/tcp_ecn; echo 1 >/proc/sys/net/ipv4/tcp_reflect_tos';
     await Promise.all([a, b, neighbour].map((pod) => pod.sh(sysctls)));
+    // Neighbours are known before everything begins at once: a busy machine does not answer ARP in time.
+    await Promise.all([b, neighbour].map((pod) => a.exec(['ping', '-c', '1', '-w', '10', '-q', pod.address])));
     const hop = await nextHopMac(a, b);
     mix = [
       tcpSmall('TCP, small'),
@@ -80,12 +91,14 @@ describe('pods cannot tell the fast path from the slow one', () => {
     ];
     marked = ['0x28', '0x29', '0x2a'].map((tos) => udp(`UDP, TOS ${tos}`, ['--size', '100', '--tos', tos]));
 
+    await warm(mix);
     reference = await observe(
       lab,
       mix.map((make) => make(1)),
     );
     markedReference = await observeMarked(marked.map((make) => make(0.5)));
     sidecars = await startSidecars(lab);
+    await warm(mix);
     fast = await observe(
       lab,
       mix.map((make) => make(FAST_SECONDS)),
@@ -155,7 +168,12 @@ describe('pods cannot tell the fast path from the slow one', () => {
       const reply = all.find(({ forward }) => !forward)?.time ?? NaN;
       for (const forward of [true, false]) {
         const seconds = (direction(all, forward).firstFast ?? NaN) - reply;
-        expect({ name, forward, inTime: seconds < 2, seconds }).toEqual({ name, forward, inTime: true, seconds });
+        expect({ name, forward, inTime: seconds < atMostNatively(2), seconds }).toEqual({
+          name,
+          forward,
+          inTime: true,
+          seconds,
+        });
       }
       if (flow.proto !== 'sctp') continue;
       const control = all.filter(isSctpControl);
@@ -168,8 +186,15 @@ describe('pods cannot tell the fast path from the slow one', () => {
   test('pods of one node are accelerated, too', async () => {
     const { counters } = await running().node(0).status();
     const flows = await running().node(0).flows({ ip: neighbour.address });
+    const ports = [...fast.values()].map(({ flow }) => flow.port);
     for (const protocol of [1, 17]) {
-      const pair = flows.filter((flow) => flow.protocol === protocol && flow.sameNode && flow.path === 'fast');
+      const pair = flows.filter(
+        ({ path, sameNode: local, protocol: proto, icmpId, sourcePort, destinationPort }) =>
+          path === 'fast' &&
+          local &&
+          proto === protocol &&
+          (ports.includes(icmpId ?? destinationPort) || ports.includes(sourcePort)),
+      );
       expect(pair.map(({ sourceIp }) => sourceIp).sort()).toEqual([a.address, neighbour.address].sort());
       for (const { txPackets, rxPackets } of pair) expect([txPackets, rxPackets]).toEqual([atLeast(30), atLeast(30)]);
     }
@@ -203,7 +228,7 @@ describe('pods cannot tell the fast path from the slow one', () => {
       await a.exec(['nft', '-f', '-'], { input: `${table}\ndelete ${table}\n${table} {\n${chain}\n}\n` });
     };
     const common = ['--udp', '--port', String(flow.port)];
-    const client = ['--reply', '--rate', '200', '--seconds', '9'];
+    const client = ['--reply', '--rate', String(DATAGRAMS), '--seconds', EMULATED ? '60' : '9'];
     let report: Record<string, unknown> = {};
     const changedAt: number[] = [];
     const { atPod, uplink } = await captured(lab, [a, b], async () => {
@@ -254,7 +279,8 @@ describe('pods cannot tell the fast path from the slow one', () => {
     const flow = { from: a, to: b, proto: 'udp', port: freshPort(), sport: 9001 } as const;
     const hop = await nextHopMac(a, b);
     const common = ['--udp', '--port', String(flow.port)];
-    const client = ['--seconds', '3.5', '--interval-us', '5000', '--sport', '9001', '--json'];
+    const pace = ['--seconds', EMULATED ? '20' : '3.5', '--interval-us', String(REQUEST_US)];
+    const client = [...pace, '--sport', '9001', '--json'];
     const odd = [{ ttl: 99 }, { ttl: 2 }, { tos: 0x48 }].map((header) =>
       udpFrame({ ...addressing(flow, hop), ...header, payload: Buffer.from('odd') }),
     );
@@ -299,7 +325,8 @@ describe.each([
         ).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0, peerReceived: 1e6, received: 1e6 }),
       );
       const common = ['--udp', '--port', String(datagrams.port)];
-      const client = ['--reply', '--gso', '20', '--size', String(b.mtu - 28), '--rate', '1000', '--seconds', '3.5'];
+      const pace = EMULATED ? ['--rate', '100', '--seconds', '20'] : ['--rate', '1000', '--seconds', '3.5'];
+      const client = ['--reply', '--gso', '20', '--size', String(b.mtu - 28), ...pace];
       expect(await exchange(lab, 'stream', datagrams, { common, client })).toMatchObject({
         peer: { lost: 0, corrupt: 0 },
         echo: { lost: 0, corrupt: 0 },
@@ -337,7 +364,7 @@ function tcpSmall(name: string, to: () => Pod = () => b): Make {
   return (seconds) => {
     const flow = { from: a, to: to(), proto: 'tcp', port: freshPort() } as const;
     const common = ['--tcp', '--port', String(flow.port), '--size', '100'];
-    const client = ['--seconds', String(seconds), '--interval-us', '5000', '--json'];
+    const client = ['--seconds', String(seconds), '--interval-us', String(REQUEST_US), '--json'];
     const run = async (): Promise<void> =>
       expect(await exchange(lab, 'rr', flow, { common, client })).toMatchObject({ errors: 0, corrupt: 0 });
     return { name, flow, run };
@@ -348,8 +375,19 @@ function tcpBulk(name: string, sendSize: number, tos: string): Make {
   return (seconds) => {
     const flow = { from: a, to: b, proto: 'tcp', port: freshPort() } as const;
     const common = ['--tcp', '--port', String(flow.port)];
-    const size = `${Math.round(seconds * 500)}k`;
-    const client = ['--up', size, '--down', size, '--rate', '500k', '--send-size', String(sendSize), '--tos', tos];
+    const size = String(seconds * STREAM_PACE);
+    const client = [
+      '--up',
+      size,
+      '--down',
+      size,
+      '--rate',
+      String(STREAM_PACE),
+      '--send-size',
+      String(sendSize),
+      '--tos',
+      tos,
+    ];
     const run = async (): Promise<void> =>
       expect(await exchange(lab, 'stream', flow, { common, client })).toMatchObject({ complete: true });
     return { name, flow, run };
@@ -360,7 +398,7 @@ function udp(name: string, args: readonly string[], server: readonly string[] = 
   return (seconds) => {
     const flow = { from: a, to: to(), proto: 'udp', port: freshPort() } as const;
     const common = ['--udp', '--port', String(flow.port)];
-    const client = ['--reply', '--rate', '200', '--seconds', String(seconds), ...args];
+    const client = ['--reply', '--rate', String(DATAGRAMS), '--seconds', String(seconds), ...args];
     const run = async (): Promise<void> =>
       expect(await exchange(lab, 'stream', flow, { common, server, client })).toMatchObject({
         peer: { lost: 0, corrupt: 0 },
@@ -377,7 +415,8 @@ function rawUdp(name: string, hop: string): Make {
     sport += 1;
     const flow = { from: a, to: b, proto: 'udp', port: freshPort(), sport } as const;
     const common = ['--udp', '--port', String(flow.port)];
-    const client = ['--seconds', String(seconds - 0.5), '--interval-us', '5000', '--sport', String(sport), '--json'];
+    const pace = ['--seconds', String(seconds - 0.5), '--interval-us', String(REQUEST_US)];
+    const client = [...pace, '--sport', String(sport), '--json'];
     const headers = [
       ...[0, 1, 2, 3].map((tos) => ({ tos })),
       ...[0x8000, 0xffff, 0x7fff, 1].flatMap((id) => [{ id, df: false }, { id }]),
@@ -404,7 +443,11 @@ function icmp(name: string, args: readonly string[], to: () => Pod = () => b): M
   return (seconds) => {
     icmpId += 1;
     const flow = { from: a, to: to(), proto: 'icmp', port: icmpId } as const;
-    return { name, flow, run: () => ping(a, to(), { id: flow.port, count: Math.round(seconds * 45), args }) };
+    return {
+      name,
+      flow,
+      run: () => ping(a, to(), { id: flow.port, count: Math.round((seconds * 45) / THINNER), args }),
+    };
   };
 }
 
@@ -412,7 +455,14 @@ function sctp(name: string, size: string): Make {
   return (seconds) => {
     const flow = { from: a, to: b, proto: 'sctp', port: freshPort() } as const;
     const common = ['--port', String(flow.port)];
-    const client = ['--count', String(Math.round(seconds * 40)), '--interval-ms', '20', '--size', size];
+    const client = [
+      '--count',
+      String(Math.round((seconds * 40) / THINNER)),
+      '--interval-ms',
+      String(20 * THINNER),
+      '--size',
+      size,
+    ];
     const run = async (): Promise<void> =>
       expect(await exchange(lab, 'sctp', flow, { common, client })).toMatchObject({ corrupt: 0, error: '' });
     return { name, flow, run };
@@ -435,6 +485,11 @@ async function observeMarked(traffic: readonly Traffic[]): Promise<Map<string, O
   } finally {
     await lab.underlay.clear();
   }
+}
+
+/** Open vSwitch asks its daemon about the first packets of every kind; a busy emulated machine loses some of them. */
+async function warm(traffic: readonly Make[]): Promise<void> {
+  if (EMULATED) await Promise.allSettled(traffic.map((make) => make(1).run()));
 }
 
 function sameNode({ from, to }: { readonly from: Pod; readonly to: Pod }): boolean {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Pod } from '../lab/lab.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { EMULATED } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { atLeast } from './support/matchers.ts';
@@ -10,7 +11,7 @@ import { PodReplacement } from './support/replacement.ts';
 import type { Learning } from './support/replacement.ts';
 
 /** Pods that are replaced at the same time. */
-const TOGETHER = 4;
+const TOGETHER = EMULATED ? 2 : 4;
 
 describe('an address that is given to a new pod', () => {
   let lab: NativeLab;

@@ -6,6 +6,7 @@ import { requestResponse } from '../lab/measure.ts';
 import type { Pair } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { EMULATED, atLeastNatively, atMostNatively } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters, watchStack } from './support/counters.ts';
@@ -18,7 +19,14 @@ const flush: Loss = (sidecars, node) => sidecars.node(node).admin.flush();
 const wipe: Loss = (sidecars, node) => Promise.resolve(sidecars.node(node).maps.wipe());
 
 /** A pace that both paths keep up with, bytes per second and direction. */
-const PACE = 8_000_000;
+const PACE = EMULATED ? 400_000 : 8_000_000;
+/** How long a transfer goes on at that pace. */
+const SECONDS = EMULATED ? 60 : 10;
+/** Which nodes lose their entries, time after time. */
+const VICTIMS = EMULATED ? [[0], [1], [0, 1]] : [[0], [1], [0, 1], [0], [1], [1], [0, 1], [0]];
+/** Length of the streams that lose their entries once, and their pace. */
+const SHORT_SECONDS = EMULATED ? '30' : '5';
+const SHORT_PACE = EMULATED ? '200k' : '1M';
 
 describe('losing entries', () => {
   let lab: NativeLab;
@@ -43,9 +51,9 @@ describe('losing entries', () => {
   ])(
     'a transfer survives %s on either node, goes slow and is fast again each time',
     async (_, lose) => {
-      // Which nodes lose it, and after how long on the fast path (ms).
-      const rounds = [[0], [1], [0, 1], [0], [1], [1], [0, 1], [0]].map((nodes, i) => ({ nodes, after: 37 * i }));
-      const args = ['--seconds', '10', '--down', String(10 * PACE), '--rate', String(PACE)];
+      // And after how long on the fast path (ms).
+      const rounds = VICTIMS.map((nodes, i) => ({ nodes, after: 37 * i }));
+      const args = ['--seconds', String(SECONDS), '--down', String(SECONDS * PACE), '--rate', String(PACE)];
       await withTransfer(lab, { from: a, to: b }, args, async ({ port, client, result }) => {
         const entries = { zone: ANTREA.zone, proto: 'tcp', dport: port } as const;
         await sidecars.waitFast({ port });
@@ -68,9 +76,15 @@ describe('losing entries', () => {
         const after = await Promise.all(lab.nodes.map((node) => node.conntrack.list(entries)));
         expect(after.map((list) => list.map(({ id }) => id))).toEqual(before.map((list) => list.map(({ id }) => id)));
         const report = await result();
-        expect(report).toMatchObject({ complete: true, error: '', corrupt: 0, peerCorrupt: 0, received: 10 * PACE });
+        expect(report).toMatchObject({
+          complete: true,
+          error: '',
+          corrupt: 0,
+          peerCorrupt: 0,
+          received: SECONDS * PACE,
+        });
         expect(report.peerReceived).toBe(report.sent);
-        expect(Math.max(report.maxGapMs, report.peerMaxGapMs)).toBeLessThan(1000);
+        expect(Math.max(report.maxGapMs, report.peerMaxGapMs)).toBeLessThan(atMostNatively(1000));
       });
     },
     60_000,
@@ -82,7 +96,8 @@ describe('losing entries', () => {
   ])(
     'a transfer at full speed arrives whole, whenever and however often %s happens',
     async (_, lose) => {
-      await withTransfer(lab, { from: a, to: b }, ['--seconds', '3', '--down', '200M'], async ({ client, result }) => {
+      const down = EMULATED ? '20M' : '200M';
+      await withTransfer(lab, { from: a, to: b }, ['--seconds', '3', '--down', down], async ({ client, result }) => {
         let rounds = 0;
         for (; client.running && rounds < 500; rounds++) {
           await lose(sidecars, rounds % 2);
@@ -90,7 +105,7 @@ describe('losing entries', () => {
           await sleep((rounds * 13) % 120);
         }
         expect(await result()).toMatchObject({ complete: true, error: '', corrupt: 0, peerCorrupt: 0 });
-        expect(rounds).toBeGreaterThan(10);
+        expect(rounds).toBeGreaterThan(atLeastNatively(10, 3));
       });
     },
     60_000,
@@ -131,23 +146,26 @@ describe('losing entries', () => {
 
     test('TCP recovers within 1 s and is fast again', async () => {
       // One way: the receiver has nothing to say by itself, and the sender cannot know.
-      const options = ['--seconds', '5', '--down', '0', '--rate', '1M', '--send-size', '5000'];
+      const options = [
+        ...['--seconds', SHORT_SECONDS, '--down', '0'],
+        ...['--rate', SHORT_PACE, '--send-size', '5000'],
+      ];
       await withTransfer(lab, pair(), options, async ({ port, result }) => {
         await loseUntilNoticed(node, port);
         const report = await result();
         expect(report).toMatchObject({ complete: true, error: '' });
-        expect(report.peerMaxGapMs).toBeLessThan(1000);
+        expect(report.peerMaxGapMs).toBeLessThan(atMostNatively(1000));
       });
     }, 20_000);
 
     test('UDP loses what was under way and is fast again', async () => {
-      const rate = 500;
-      const options = ['--reply', '--rate', String(rate), '--seconds', '5'];
+      const rate = EMULATED ? 100 : 500;
+      const options = ['--reply', '--rate', String(rate), '--seconds', SHORT_SECONDS];
       await withDatagrams(lab, pair(), options, async ({ port, result }) => {
         await loseUntilNoticed(node, port);
         const report = await result();
         expect(report).toMatchObject({ answered: true, foreign: 0, peer: { corrupt: 0, duplicates: 0 } });
-        expect(Math.max(report.peer.maxGapMs, report.echo?.maxGapMs ?? Infinity)).toBeLessThan(1000);
+        expect(Math.max(report.peer.maxGapMs, report.echo?.maxGapMs ?? Infinity)).toBeLessThan(atMostNatively(1000));
         expect(report.echo?.lost).toBeLessThan(rate);
       });
     }, 20_000);
@@ -155,13 +173,13 @@ describe('losing entries', () => {
 
   test('an idle flow whose peer forgot it loses nothing but time', async () => {
     const pair = { from: a, to: b };
-    const pause = ['--pause-after', '1M', '--pause-ms', '1500', '--up', '2M', '--down', '10k'];
+    const pause = ['--pause-after', '1M', '--pause-ms', EMULATED ? '4000' : '1500', '--up', '2M', '--down', '10k'];
     await withTransfer(lab, pair, pause, async ({ port, result }) => {
       await sidecars.waitFast({ port });
       await wipe(sidecars, 1);
       const report = await result();
       expect(report).toMatchObject({ complete: true, error: '', peerReceived: 2_000_000 });
-      expect(report.peerMaxGapMs).toBeLessThan(2500);
+      expect(report.peerMaxGapMs).toBeLessThan(atMostNatively(2500));
     });
     expect((await requestResponse(lab, pair, { proto: 'tcp', count: 10 })).errors).toBe(0);
   }, 20_000);

@@ -5,6 +5,7 @@
 import { eventually, sleep } from '../../lab/lab.ts';
 import type { Lab, Pod, Proc } from '../../lab/lab.ts';
 import { freshPort } from '../../lab/measure.ts';
+import { EMULATED } from '../../lab/scale.ts';
 import type { LabSidecars, Sidecar } from '../../lab/sidecar.ts';
 import { DeliveryWatch } from './deliveries.ts';
 import { nextHopMac } from './traffic.ts';
@@ -48,9 +49,11 @@ export interface Replacement {
 /** Until UDP is fast: conntrack calls it a stream after two seconds. */
 const FAST_MS = 10_000;
 /** How long the new pod is watched: longer than any pause after a refusal. */
-const WATCH_MS = 1500;
+const WATCH_MS = EMULATED ? 6000 : 1500;
+/** How long the old one is watched before. */
+const WATCH_BEFORE_MS = EMULATED ? 2000 : 200;
 /** Packets per second of each flow. */
-const RATE = 50;
+const RATE = EMULATED ? 20 : 50;
 
 /** Replaces pods of one node, again and again. */
 export class PodReplacement {
@@ -78,7 +81,7 @@ export class PodReplacement {
           eventually(`${proto} port ${port} fast`, () => this.#isFast(proto, port), FAST_MS),
         ),
       );
-      const before = await this.#watch(pods, flows, 200);
+      const before = await this.#watch(pods, flows, WATCH_BEFORE_MS);
       const fresh: Pod[] = [];
       const watches: DeliveryWatch[] = [];
       await this.#exchange(pods, learning, async () => {

@@ -1,6 +1,7 @@
 /** Traffic between two pods that is checked at its ends, and what the captures of one run of it say. */
 import type { Lab, Pod } from '../../lab/lab.ts';
 import { withServer } from '../../lab/measure.ts';
+import { EMULATED } from '../../lab/scale.ts';
 import type { CaptureResult } from '../../lab/pcap.ts';
 import { delivery } from './delivery.ts';
 import type { Delivery } from './delivery.ts';
@@ -99,14 +100,27 @@ export async function exchange(
   });
 }
 
-/** Pings, some 45 times a second; throws if more requests than `lost` (default 0) were not answered. */
+/** Pings, some 45 times a second (under emulation less often); throws if more requests than `lost` (default 0) were not answered. */
 export async function ping(
   from: Pod,
   to: Pod,
   options: { readonly id: number; readonly count: number; readonly args?: readonly string[]; readonly lost?: number },
 ): Promise<void> {
   const { id, count, args = [], lost = 0 } = options;
-  const argv = ['ping', '-n', '-q', '-e', String(id), '-c', String(count), '-i', '0.02', '-W', '2', ...args];
+  const argv = [
+    'ping',
+    '-n',
+    '-q',
+    '-e',
+    String(id),
+    '-c',
+    String(count),
+    '-i',
+    EMULATED ? '0.1' : '0.02',
+    '-W',
+    '2',
+    ...args,
+  ];
   const { stdout } = await from.exec([...argv, to.address], { timeoutMs: count * 40 + 20_000, check: false });
   const received = Number(/ (\d+) received/.exec(stdout)?.[1] ?? 0);
   if (received < count - lost) throw new Error(`ping ${from.name} > ${to.name}: ${stdout}`);

@@ -1,6 +1,7 @@
 /** How the packets of a flow between two pods crossed the underlay: masqueraded or in the tunnel. */
 import type { Node, Pod } from '../../lab/lab.ts';
 import { IPPROTO } from '../../lab/packet.ts';
+import { stretched } from '../../lab/scale.ts';
 import type { Ipv4Fields, Packet, TransportFields } from '../../lab/packet.ts';
 import type { CapturedPacket, CaptureResult } from '../../lab/pcap.ts';
 
@@ -96,7 +97,7 @@ export interface Direction {
 }
 
 /* The slow path is the longer one, and the nodes have several CPUs: packets overtake those sent before, for a moment. */
-const SETTLE_SECONDS = 0.1;
+const SETTLE_SECONDS = stretched(0.1);
 
 /** Counts one direction; `exempt` packets (e.g. SCTP control chunks) are slow by design and left out of slowAfter. */
 export function direction(
