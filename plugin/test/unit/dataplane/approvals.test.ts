@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
+import { BpfError } from '../../../src/bpf/errors.ts';
 import { Approvals, pauseAfter, timeoutName } from '../../../src/dataplane/approvals.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { slotKeyOf, tupleOf } from '../../../src/dataplane/flow-key.ts';
@@ -150,6 +151,39 @@ describe('wanted flows', () => {
     conntrack.error = new NetlinkError(1, 'get');
     approvals.want(key);
     expect(degradations.list()[0]?.what).toContain('EPERM');
+  });
+
+  test('no room for approvals is told, until there is some', () => {
+    const approvals = make();
+    conntrack.entry = entry();
+    const set = tables.approvals.set.bind(tables.approvals);
+    tables.approvals.set = () => {
+      throw new BpfError('update', 7);
+    };
+    approvals.want(key);
+    expect(degradations.list()[0]?.what).toMatch(/^there is no room for more approvals/);
+    expect(tables.approvals.size).toBe(0);
+    tables.approvals.set = set;
+    approvals.want({ ...key, sport: key.sport + 1 });
+    expect([degradations.size, tables.approvals.size]).toEqual([0, 1]);
+  });
+
+  test('renewals that take more than half a lease are told', async () => {
+    const approvals = make();
+    conntrack.entry = entry();
+    approvals.want(key);
+    const get = conntrack.get.bind(conntrack);
+    conntrack.get = () => {
+      clock.seconds(3);
+      return get();
+    };
+    clock.seconds(1);
+    admit();
+    await approvals.renew();
+    expect(degradations.list()[0]?.what).toBe('renewing 1 approvals takes 3000 ms, more than half their lease');
+    conntrack.get = get;
+    await approvals.renew();
+    expect(degradations.size).toBe(0);
   });
 
   test('every protocol has its own timeout', () => {

@@ -1,21 +1,23 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { BpfError } from '../../../src/bpf/errors.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
-import { DestKind, PeerFlag } from '../../../src/dataplane/layout.ts';
+import { DestKind, MAX_PEERS, PeerFlag } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
 import { parsePrefix, Peers } from '../../../src/dataplane/peers.ts';
 import { formatIpv4, parseIpv4 } from '../../../src/netlink/ip.ts';
 import type { HashTable } from '../../../src/dataplane/ports.ts';
 import type { ClusterDiff, ClusterNode, ClusterState } from '../../../src/state/cluster.ts';
 import { diffCluster } from '../../../src/state/cluster-diff.ts';
-import { FakeClock, fakeNotes, FakeTables, quiet } from './fakes.ts';
+import { FakeArray, FakeClock, fakeNotes, FakeTables, quiet } from './fakes.ts';
 
 let tables: FakeTables;
 let notes: Notes;
 let clock: FakeClock;
 
-const make = (): Peers =>
-  new Peers({ tables, notes, degradations: new Degradations(quiet), log: quiet, now: clock.now });
+let degradations: Degradations;
+
+const make = (): Peers => new Peers({ tables, notes, degradations, log: quiet, now: clock.now });
+const told = (): string[] => degradations.list().map(({ what }) => what);
 
 function node(n: number, over: Partial<ClusterNode> = {}): ClusterNode {
   return {
@@ -40,6 +42,7 @@ beforeEach(() => {
   tables = new FakeTables();
   notes = fakeNotes();
   clock = new FakeClock();
+  degradations = new Degradations(quiet);
 });
 
 describe('peers', () => {
@@ -234,7 +237,29 @@ describe('peers by differences', () => {
     peers.update(state(node(2), node(3)));
     peers.apply({ added: [node(4)], changed: [], removed: [] }, 'n1');
     expect(destinations().some((text) => text.startsWith('10.10.4.'))).toBe(false);
+    expect(told()).toEqual(['2 pod CIDRs found no room in the table of destinations']);
     peers.apply({ added: [], changed: [], removed: [node(2)] }, 'n1');
     expect(destinations().filter((text) => text.startsWith('10.10.4.'))).toHaveLength(2);
+    expect(told()).toEqual([]);
+  });
+
+  test('more nodes than there is room for are told, and become peers when others go', () => {
+    for (const name of ['peers', 'peerState'] as const) {
+      const [zero] = [tables[name].get(0)];
+      Object.assign(tables, { [name]: new FakeArray<unknown>(MAX_PEERS, zero) });
+    }
+    const many = Array.from({ length: MAX_PEERS + 1 }, (_, index) =>
+      node(2, {
+        name: `far-${index}`,
+        address: formatIpv4(parseIpv4('172.31.0.1') + index),
+        podCIDRs: [`${formatIpv4(parseIpv4('11.0.0.0') + index * 256)}/24`],
+      }),
+    );
+    const peers = make();
+    peers.update(state(...many));
+    expect(peers.count).toBe(MAX_PEERS - 1);
+    expect(told()).toEqual([`2 nodes are not peers: there is room for ${MAX_PEERS - 1}`]);
+    peers.apply({ added: [], changed: [], removed: many.slice(0, 2) }, 'n1');
+    expect([peers.count, told()]).toEqual([MAX_PEERS - 1, []]);
   });
 });

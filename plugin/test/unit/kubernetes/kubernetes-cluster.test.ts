@@ -265,7 +265,7 @@ describe('the nodes of the cluster', () => {
     const { recorder } = await started();
     double.store.put(NODES, nodeObject({ name: 'thief', address: '172.16.99.1', podCIDR: '10.64.2.0/23' }));
     await until(() => recorder.problemNow !== undefined);
-    expect(recorder.problemNow).toContain('thief (node-00002)');
+    expect(recorder.problemNow).toBe('addresses of nodes overlap those of others: thief (node-00002)');
     expect(recorder.names).not.toContain('thief');
     double.store.delete(NODES, 'node-00002');
     double.store.delete(NODES, 'node-00003');
@@ -308,6 +308,7 @@ describe('this node declares its capability', () => {
     double.rights = ({ verb }) => verb !== 'patch';
     cluster.publishCapability(CAPABILITY);
     await until(() => recorder.problemNow?.includes('403') === true);
+    expect(recorder.problemNow).toMatch(/^cannot publish this node's capability: 403 .*cannot patch resource "nodes"/);
     expect(recorder.problems.at(-1)?.action).toContain('charts/rbac');
     double.rights = undefined;
     await until(() => annotation() === TEXT && recorder.problemNow === undefined);
