@@ -96,8 +96,8 @@ describe('losing entries', () => {
   ])(
     'a transfer at full speed arrives whole, whenever and however often %s happens',
     async (_, lose) => {
-      const down = EMULATED ? '20M' : '200M';
-      await withTransfer(lab, { from: a, to: b }, ['--seconds', '3', '--down', down], async ({ client, result }) => {
+      const amount = EMULATED ? ['--seconds', '20', '--down', '5M'] : ['--seconds', '3', '--down', '200M'];
+      await withTransfer(lab, { from: a, to: b }, amount, async ({ client, result }) => {
         let rounds = 0;
         for (; client.running && rounds < 500; rounds++) {
           await lose(sidecars, rounds % 2);
