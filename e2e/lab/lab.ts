@@ -120,6 +120,8 @@ export interface Endpoint {
 /** A pod. `name` is the pod's name; it is unique in the lab. */
 export interface Pod extends Place {
   readonly node: Node;
+  /** The pod's IPv6 address; undefined in a lab without IPv6. */
+  readonly address6: string | undefined;
   readonly endpoint: Endpoint;
 }
 
@@ -244,6 +246,8 @@ export interface LabOptions {
   readonly hostConntrack?: boolean;
   /** Drop what a pod sends with a source address or MAC that is not its own, as Antrea's SpoofGuard does. Default false. */
   readonly spoofGuard?: boolean;
+  /** Pods have an IPv6 address, too. On Open vSwitch and without a router only. Default false. */
+  readonly ipv6?: boolean;
   /** Survive the process that built it; then only `down()` or `sweep({kept: true})` removes it. Default false. */
   readonly keep?: boolean;
 }

@@ -11,6 +11,9 @@ export const CLUSTER_CIDR = '10.10.0.0/16';
 /** VXLAN network identifier of the slow path. */
 export const VNI = 1;
 
+/** Bytes that an IPv6 header has more than an IPv4 header. */
+const IPV6_EXTRA = 20;
+
 export const UPLINK = 'eth0';
 export const GATEWAY_DEVICE = 'br0';
 export const TUNNEL_DEVICE = 'vx0';
@@ -38,10 +41,20 @@ export interface NodePlan {
   readonly gateway: string;
   readonly mtu: number;
   readonly podMtu: number;
+  /** Undefined without IPv6. */
+  readonly ipv6: NodeIpv6 | undefined;
 }
 
-/** Plans node `index`; with a router each node has a /24 of its own. */
-export function planNode(id: string, index: number, mtu: number, routed: boolean): NodePlan {
+/** IPv6 addresses of a node. */
+export interface NodeIpv6 {
+  /** Of the uplink, /64. */
+  readonly address: string;
+  readonly podCidr: string;
+  readonly gateway: string;
+}
+
+/** Plans node `index`; with a router each node has a /24 of its own. With IPv6 the tunnel's outer header may be one of 40 bytes. */
+export function planNode(id: string, index: number, mtu: number, routed: boolean, ipv6 = false): NodePlan {
   return {
     index,
     name: `n${index}`,
@@ -54,8 +67,14 @@ export function planNode(id: string, index: number, mtu: number, routed: boolean
     podCidr: `10.10.${index}.0/24`,
     gateway: `10.10.${index}.1`,
     mtu,
-    podMtu: mtu - TUNNEL_OVERHEAD,
+    podMtu: mtu - TUNNEL_OVERHEAD - (ipv6 ? IPV6_EXTRA : 0),
+    ipv6: ipv6 ? planIpv6(index) : undefined,
   };
+}
+
+function planIpv6(index: number): NodeIpv6 {
+  const group = index.toString(16);
+  return { address: `fd30::${group}`, podCidr: `fd10:${group}::/64`, gateway: `fd10:${group}::1` };
 }
 
 /** Name and addresses of one pod sandbox. */
@@ -66,6 +85,8 @@ export interface PodPlan {
   readonly containerId: string;
   readonly hostDevice: string;
   readonly address: string;
+  /** Undefined without IPv6. */
+  readonly address6: string | undefined;
   readonly mac: string;
 }
 
@@ -84,6 +105,7 @@ export function planPod(
     containerId,
     hostDevice: hostDeviceName(pod.name, containerId),
     address: pod.ip,
+    address6: node.ipv6 === undefined ? undefined : pod.ip.replace(/^.*\./, node.ipv6.podCidr.replace('/64', '')),
     mac: pod.mac ?? randomMac(),
   };
 }

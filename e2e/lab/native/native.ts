@@ -46,6 +46,8 @@ const BRIDGE: SlowPath<NativeNode, Policy> = {
 
 /** Builds a lab; on failure everything made so far is removed. Needs root. Sweeps up after labs that were lost. */
 export function up(options: LabOptions = {}): Promise<NativeLab> {
+  if (options.ipv6 === true)
+    return Promise.reject(new LabError('lab option ipv6: this lab is on a bridge, which has IPv4 only'));
   return upOn(BRIDGE, options);
 }
 
@@ -58,12 +60,13 @@ export async function upOn<N extends NativeNode, P extends Policy>(
   const podsPerNode = bounded('podsPerNode', options.podsPerNode ?? 2, 0, MAX_PODS);
   const mtu = bounded('mtu', options.mtu ?? 1500, 600, 65535);
   const routed = options.router ?? false;
+  if (options.ipv6 === true && routed) throw new LabError('lab option ipv6: the router has IPv4 only');
   const id = newLabId();
   await ensureBpffs();
   await sweep();
   pruneLabDirectories();
 
-  const plans = Array.from({ length: count }, (_, i) => planNode(id, i + 1, mtu, routed));
+  const plans = Array.from({ length: count }, (_, i) => planNode(id, i + 1, mtu, routed, options.ipv6 ?? false));
   const context: LabContext = { dir: labDir(id), processes: new ProcessTable(labDir(id)) };
   const nodes = plans.map((plan) =>
     slowPath.node(context, plan, {

@@ -12,6 +12,7 @@ export interface PodHost extends Node {
 
 export class NativePod extends NativePlace implements Pod {
   readonly node: Node;
+  readonly address6: string | undefined;
   readonly endpoint: Endpoint;
   readonly #host: PodHost;
 
@@ -25,13 +26,14 @@ export class NativePod extends NativePlace implements Pod {
       mac: plan.mac,
     });
     this.node = host;
+    this.address6 = plan.address6;
     this.#host = host;
     this.endpoint = {
       namespace: plan.podNamespace,
       name: plan.name,
       containerId: plan.containerId,
       ifName: plan.hostDevice,
-      ips: [plan.address],
+      ips: [plan.address, ...(plan.address6 === undefined ? [] : [plan.address6])],
       mac: plan.mac,
     };
   }

@@ -106,6 +106,12 @@ export class OvsDaemons {
     return (await this.#tool(argv, true, input)) ?? '';
   }
 
+  /** Starts a controller that lets every packet go on which a flow has stopped for it. It logs each. */
+  async controller(): Promise<Proc> {
+    const args = ['-O', 'OpenFlow10', 'monitor', `unix:${join(this.runDir, `${BRIDGE}.mgmt`)}`, 'resume'];
+    return this.#spawn('ovs-ofctl', args);
+  }
+
   /** Keeps what is flooded out of a port. OpenFlow has this before 1.1 only. */
   async noFlood(port: string): Promise<void> {
     await this.#tool(['ovs-ofctl', ...this.#bridge('OpenFlow10', ['mod-port']), port, 'no-flood']);

@@ -5,14 +5,18 @@ import type { NodePlan, PodPlan } from '../native/addressing.ts';
 import { NativeNode } from '../native/node.ts';
 import type { NodeOptions } from '../native/node.ts';
 import type { LabContext } from '../native/place.ts';
+import { inNamespace } from '../native/namespaces.ts';
+import { run } from '../native/process.ts';
 import { batch } from '../native/setup.ts';
 import { OvsDaemons } from './daemons.ts';
 import { BRIDGE, GATEWAY, GENEVE_PORT, TUNNEL, TUNNEL_DEVICE } from './names.ts';
-import { baseFlows, cookieMatch, podFlows } from './pipeline.ts';
-import { bridgeRows, deletePodRows, flowsRestored, initialSettings, podRows, roundRow } from './rows.ts';
+import { baseFlows, podFlows } from './flows.ts';
+import { l7Flows } from './flows-l7.ts';
+import { cookieMatch } from './pipeline.ts';
+import { bridgeRows, deletePodRows, flowsRestored, initialSettings, l7Rows, podRows, roundRow } from './rows.ts';
 import { serviceFlows } from './services.ts';
 import type { ClusterIpService } from './services.ts';
-import { gatewayScript, hostScript } from './setup.ts';
+import { gatewayScript, hostScript, ipv6PodScript, l7EngineScript } from './setup.ts';
 
 /** What of Open vSwitch's state must be equal before and after, if nobody has written to it. */
 export interface OvsState {
@@ -108,6 +112,13 @@ export class OvsNode extends NativeNode {
     await this.addFlows(flows);
   }
 
+  /** Starts an L7 engine that lets everything pass, for connections of rules that `OvsPolicy.allow` gives a VLAN. */
+  async addL7Engine(): Promise<void> {
+    await this.ovs.vsctl(l7Rows());
+    await this.exec(['sh', '-e'], { input: l7EngineScript() });
+    await this.addFlows(l7Flows());
+  }
+
   /** Flows, groups, meters and database as they are now. */
   async ovsState(): Promise<OvsState> {
     const [flows, groups, meters, database] = await Promise.all([
@@ -117,6 +128,16 @@ export class OvsNode extends NativeNode {
       this.ovs.dumpDatabase(),
     ]);
     return { flows, groups: body(groups), meters: body(meters), database: withoutStatistics(database) };
+  }
+
+  override async startPods(pods: readonly PodPlan[]): Promise<void> {
+    await super.startPods(pods);
+    // Only now: the script for all labs switches IPv6 off.
+    await Promise.all(
+      pods.map((pod) =>
+        run(inNamespace(pod.namespace, ['sh', '-e']), pod.name, { input: ipv6PodScript(this.#plan, pod) }),
+      ),
+    );
   }
 
   protected override async connectPods(pods: readonly PodPlan[]): Promise<void> {

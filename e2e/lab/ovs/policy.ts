@@ -1,7 +1,8 @@
 /** Policy, marks and zones as flows of the pipeline. */
 import { LabError } from '../lab.ts';
-import type { DenyRule, Node, Policy, Protocol } from '../lab.ts';
-import { PRIORITY, SOURCE, STAGES, cookie, cookieMatch, ct, flow } from './pipeline.ts';
+import type { DenyRule, Node, Pod, Policy, Protocol } from '../lab.ts';
+import { redirectMarks } from './flows-l7.ts';
+import { PRIORITY, SOURCE, STAGES, cookie, cookieMatch, ct, flow, goto } from './pipeline.ts';
 import type { CATEGORY } from './pipeline.ts';
 
 /** A policy stage: egress for what the node's pods send, ingress for what they receive. */
@@ -13,6 +14,9 @@ export interface FlowTarget extends Node {
   /** Deletes the flows that match (an ovs-ofctl flow match). */
   deleteFlows(match: string): Promise<void>;
 }
+
+/** Of a rule's number in ct_label. */
+const LABEL_BITS = 32;
 
 const PORT_PROTOCOLS = ['tcp', 'udp', 'sctp'] as const;
 
@@ -39,16 +43,49 @@ export class OvsPolicy implements Policy {
   /**
    * An allow rule of one stage, below every deny rule: the connection is committed with the rule's number in its label,
    * before later tables have judged it. Returns the number.
+   * @param l7Vlan the connection's packets all go to the L7 engine (`OvsNode.addL7Engine`), with this VLAN ID
    */
-  async allow(rule: DenyRule, stage: Stage): Promise<number> {
+  async allow(rule: DenyRule, stage: Stage, l7Vlan?: number): Promise<number> {
     this.#rules += 1;
     const number = this.#rules;
-    const { table, next, label } = STAGES[stage];
-    const commit = ct(next, 'commit', `exec(load:${number}->${label})`);
+    const { table, metric, next, labelBit } = STAGES[stage];
+    const label = `load:${number}->NXM_NX_CT_LABEL[${labelBit}..${labelBit + LABEL_BITS - 1}]`;
+    const commit = ct(
+      metric,
+      'commit',
+      `exec(${[label, ...(l7Vlan === undefined ? [] : redirectMarks(l7Vlan))].join(',')})`,
+    );
+    const counted = `ip,ct_label=${labelMatch(number, labelBit)}`;
     await this.#apply(rule, [stage], () => [
       flow(table, PRIORITY.allow, `${ruleMatch(rule, stage)},ct_state=+new+trk`, commit, cookie('policy')),
+      // The agent reads sessions and packets from these.
+      ...['+new', '-new'].map((state) =>
+        flow(metric, PRIORITY.normal, `${counted},ct_state=${state}`, goto(next), cookie('policy', number)),
+      ),
     ]);
     return number;
+  }
+
+  /** What no rule allows is dropped: the pod is selected by a policy, for what it sends (egress) or receives (ingress). */
+  async isolate(pod: Pod, stage: Stage): Promise<void> {
+    const rule = stage === 'egress' ? { srcPod: pod } : { dstPod: pod };
+    await this.#apply(rule, [stage], () => [
+      flow(STAGES[stage].isolation, PRIORITY.normal, ruleMatch(rule, stage), 'drop', cookie('policy')),
+    ]);
+  }
+
+  /**
+   * Every DNS reply to a pod is sent to the controller and waits for it, as where a rule with a domain name selects the pod.
+   * The controller is the test's: `OvsDaemons.controller`.
+   */
+  async interceptDns(pod: Pod): Promise<void> {
+    const reply = (proto: string): string => `${proto},ct_state=+trk+rpl,tp_src=53,nw_dst=${pod.address}`;
+    const { table, metric } = STAGES.ingress;
+    await this.#apply({ dstPod: pod }, ['ingress'], () =>
+      ['udp', 'tcp'].map((proto) =>
+        flow(table, PRIORITY.dns, reply(proto), `controller(max_len=65535,pause),${goto(metric)}`, cookie('policy')),
+      ),
+    );
   }
 
   clear(): Promise<void> {
@@ -123,6 +160,12 @@ function ruleMatch(rule: DenyRule, stage: Stage): string {
     ...(rule.dstPod === undefined ? [] : [`nw_dst=${rule.dstPod.address}`]),
     ...(rule.port === undefined ? [] : [`tp_dst=${rule.port}`]),
   ].join(',');
+}
+
+/* Value and mask. */
+function labelMatch(number: number, bit: number): string {
+  const at = (value: bigint): string => `0x${(value << BigInt(bit)).toString(16)}`;
+  return `${at(BigInt(number))}/${at((1n << BigInt(LABEL_BITS)) - 1n)}`;
 }
 
 function markFlow(match: string, mark: number): string {

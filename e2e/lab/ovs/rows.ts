@@ -1,6 +1,6 @@
 /** What antrea-agent writes into OVSDB, as arguments of `ovs-vsctl`. Pure functions. */
 import type { NodePlan, PodPlan } from '../native/addressing.ts';
-import { BRIDGE, GATEWAY, GATEWAY_OFPORT, ROUND, TUNNEL, TUNNEL_OFPORT } from './names.ts';
+import { BRIDGE, GATEWAY, GATEWAY_OFPORT, L7_OFPORTS, L7_PORTS, ROUND, TUNNEL, TUNNEL_OFPORT } from './names.ts';
 import { gatewayMac } from './setup.ts';
 
 /** What Antrea's start script sets before ovs-vswitchd starts: no packet is forwarded before the flows are there. */
@@ -34,6 +34,17 @@ export function roundRow(): string[] {
   return ['set', 'Bridge', BRIDGE, `external_ids:roundNum=${ROUND}`];
 }
 
+/** The ports of the L7 engine. */
+export function l7Rows(): string[] {
+  return command(
+    ...(['to', 'from'] as const).flatMap((way) => [
+      ['add-port', BRIDGE, L7_PORTS[way]],
+      ['set', 'Interface', L7_PORTS[way], 'type=internal', `ofport_request=${L7_OFPORTS[way]}`],
+      ['set', 'Port', L7_PORTS[way], 'external_ids:antrea-type=traffic-control'],
+    ]),
+  );
+}
+
 /** The ports of pods. */
 export function podRows(pods: readonly PodPlan[]): string[] {
   return command(
@@ -54,7 +65,7 @@ export function podExternalIds(pod: PodPlan): Readonly<Record<string, string>> {
   return {
     'antrea-type': 'container',
     'attached-mac': pod.mac,
-    'ip-address': pod.address,
+    'ip-address': [pod.address, ...(pod.address6 === undefined ? [] : [pod.address6])].join(','),
     'container-id': pod.containerId,
     'pod-name': pod.name,
     'pod-namespace': pod.podNamespace,

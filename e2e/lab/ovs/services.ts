@@ -1,10 +1,13 @@
 /** ClusterIP Services as groups and flows of the pipeline, as AntreaProxy makes them. Text only. */
+import { MARK_EXTERNAL } from './flows-snat.ts';
 import { PRIORITY, TABLES, addressNumber, cookie, ct, flow } from './pipeline.ts';
 
 export interface ClusterIpService {
   readonly clusterIp: string;
   readonly protocol: 'tcp' | 'udp';
   readonly port: number;
+  /** The address is for clients outside of the cluster, too, who come by the gateway. Default false. */
+  readonly external?: boolean;
   /** At least one; each connection gets one of them. */
   readonly endpoints: readonly { readonly address: string; readonly port: number }[];
 }
@@ -27,6 +30,7 @@ export function serviceFlows(
     return flow('EndpointDNAT', PRIORITY.normal, match, commit, id);
   });
   const match = `${protocol},nw_dst=${service.clusterIp},tp_dst=${service.port}`;
-  const balance = flow('ServiceLB', PRIORITY.normal, match, `load:1->NXM_NX_REG0[9],group:${number}`, id);
+  const marks = ['load:1->NXM_NX_REG0[9]', ...(service.external === true ? [MARK_EXTERNAL] : [])];
+  const balance = flow('ServiceLB', PRIORITY.normal, match, `${marks.join(',')},group:${number}`, id);
   return { group: `group_id=${number},type=select,${buckets.join(',')}`, flows: [balance, ...translations] };
 }

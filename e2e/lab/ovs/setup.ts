@@ -1,8 +1,9 @@
 /** The scripts that set a node's host network up beside Open vSwitch. Text only. */
-import { CLUSTER_CIDR, UPLINK } from '../native/addressing.ts';
-import type { NodePlan } from '../native/addressing.ts';
+import { ANTREA } from '../lab.ts';
+import { CLUSTER_CIDR, POD_DEVICE, UPLINK } from '../native/addressing.ts';
+import type { NodePlan, PodPlan } from '../native/addressing.ts';
 import { COMMON_SYSCTLS, LOOSE_REVERSE_PATH, batch, hereDocument, sysctls } from '../native/setup.ts';
-import { GATEWAY, GENEVE_PORT } from './names.ts';
+import { GATEWAY, GENEVE_PORT, L7_PORTS, SERVICE_CIDR, VIRTUAL_SERVICE_ADDRESS } from './names.ts';
 
 /** Script for inside a node, before Open vSwitch runs: uplink, kernel parameters, the rules that Antrea has in iptables. */
 export function hostScript(node: NodePlan, hostConntrack: boolean): string {
@@ -19,6 +20,7 @@ export function hostScript(node: NodePlan, hostConntrack: boolean): string {
       `link set ${UPLINK} up`,
       ...(node.router === undefined ? [] : [`route add default via ${node.router}`]),
     ]),
+    ipv6HostScript(node),
     hereDocument('nft -f -', hostRuleset(node, hostConntrack)),
     LOOSE_REVERSE_PATH,
   ].join('');
@@ -31,8 +33,69 @@ export function gatewayScript(node: NodePlan, peers: readonly NodePlan[]): strin
       `link set ${GATEWAY} address ${gatewayMac(node)} mtu ${node.podMtu} up`,
       `address add ${node.gateway}/24 dev ${GATEWAY}`,
       ...peers.map((peer) => `route add ${peer.podCidr} via ${peer.gateway} dev ${GATEWAY} onlink`),
+      `neigh replace ${VIRTUAL_SERVICE_ADDRESS} lladdr ${ANTREA.virtualMac} dev ${GATEWAY} nud permanent`,
+      `route add ${VIRTUAL_SERVICE_ADDRESS} dev ${GATEWAY} scope link`,
+      `route add ${SERVICE_CIDR} via ${VIRTUAL_SERVICE_ADDRESS} dev ${GATEWAY} onlink`,
+      ...ipv6Lines(node, peers),
     ]) + LOOSE_REVERSE_PATH
   );
+}
+
+/** Script for inside a node: an L7 engine that lets everything pass. Its ports are there. */
+export function l7EngineScript(): string {
+  const { to, from } = L7_PORTS;
+  return (
+    batch('ip', [`link set ${to} up`, `link set ${from} up`]) +
+    `tc qdisc add dev ${to} clsact\n` +
+    `tc filter add dev ${to} ingress matchall action mirred egress redirect dev ${from}\n`
+  );
+}
+
+/** Script for inside a node, once its uplink is there. */
+function ipv6HostScript(node: NodePlan): string {
+  if (node.ipv6 === undefined) return '';
+  return (
+    sysctls({
+      'net/ipv6/conf/all/forwarding': 1,
+      'net/ipv6/conf/default/disable_ipv6': 0,
+      'net/ipv6/conf/default/accept_dad': 0,
+      [`net/ipv6/conf/${UPLINK}/accept_dad`]: 0,
+      [`net/ipv6/conf/${UPLINK}/disable_ipv6`]: 0,
+    }) + batch('ip', [`address add ${node.ipv6.address}/64 dev ${UPLINK} nodad`])
+  );
+}
+
+/** Script for inside a pod that has its IPv4 address. */
+export function ipv6PodScript(node: NodePlan, pod: PodPlan): string {
+  if (node.ipv6 === undefined || pod.address6 === undefined) return '';
+  return (
+    sysctls({
+      'net/ipv6/conf/all/disable_ipv6': 0,
+      [`net/ipv6/conf/${POD_DEVICE}/accept_dad`]: 0,
+      [`net/ipv6/conf/${POD_DEVICE}/disable_ipv6`]: 0,
+    }) +
+    batch('ip', [
+      `address add ${pod.address6}/64 dev ${POD_DEVICE} nodad`,
+      `route add default via ${node.ipv6.gateway} dev ${POD_DEVICE}`,
+    ])
+  );
+}
+
+/* The peer's gateway has the virtual MAC address, and a route of its own. */
+function ipv6Lines(node: NodePlan, peers: readonly NodePlan[]): string[] {
+  if (node.ipv6 === undefined) return [];
+  return [
+    `address add ${node.ipv6.gateway}/64 dev ${GATEWAY} nodad`,
+    ...peers.flatMap(({ ipv6 }) =>
+      ipv6 === undefined
+        ? []
+        : [
+            `neigh replace ${ipv6.gateway} lladdr ${ANTREA.virtualMac} dev ${GATEWAY} nud permanent`,
+            `route add ${ipv6.gateway}/128 dev ${GATEWAY}`,
+            `route add ${ipv6.podCidr} via ${ipv6.gateway} dev ${GATEWAY}`,
+          ],
+    ),
+  ];
 }
 
 /** MAC address of a node's gateway port: its own, unlike the virtual one of the tunnel. */
