@@ -93,7 +93,12 @@ describe('finding the uplink', () => {
     ['no device has it', undefined, [], 'no device has'],
     ['the device does not have it', 'eth1', [on(2, '10.0.0.1')], 'eth1 does not have'],
     ['there is no such device', 'eth9', [on(2, '10.0.0.1')], 'eth9 does not exist'],
-    ['two have it', undefined, [on(2, '10.0.0.1'), on(3, '10.0.0.1')], 'eth0 and eth1 both'],
+    [
+      'two have it',
+      undefined,
+      [on(2, '10.0.0.1'), on(3, '10.0.0.1')],
+      "eth0 and eth1 both have the node's transport address",
+    ],
   ])('says what is wrong: %s', (_what, device, addresses, problem) => {
     const result = findUplink('10.0.0.1', device, links, addresses);
     expect(result.found).toBeUndefined();
@@ -196,7 +201,7 @@ describe('uplink', () => {
       throw new Error('EPERM');
     };
     make().update(eth0);
-    expect(degradations.list()[0]?.what).toContain('EPERM');
+    expect(degradations.list()[0]?.what).toBe('the programs cannot be attached to the uplink: EPERM');
   });
 
   test('a drained node stays out after the hold and after a restart', () => {
@@ -223,7 +228,7 @@ describe('uplink', () => {
     }
     expect(moves).toBeGreaterThan(5);
     expect(moves).toBeLessThan(15);
-    expect(degradations.list()[0]?.what).toContain(`before ${name}`);
+    expect(degradations.list()[0]?.what).toContain(`another program runs before ${name}: `);
     attacher.displaced.clear();
     uplink.tick();
     expect(degradations.size).toBe(0);

@@ -87,6 +87,17 @@ describe('docs/admin.md has every', () => {
     expect(worded.filter((text) => !all.includes(text))).toEqual([]);
   });
 
+  test('degradation that a test provokes, in these words', () => {
+    const tests = sources('plugin/test/{unit,prog}/**/!(docs).test.ts', 'e2e/specs*/**/*.ts').replaceAll('\\', '');
+    const longest = (text: string): string =>
+      text
+        .split('...')
+        .map((part) => part.replace(/^[ :]+|[ :]+$/g, ''))
+        .reduce((best, part) => (part.length > best.length ? part : best));
+    const documented = table(section(admin, '## Degradations'), 'Text').map(([text]) => longest(code(text)));
+    expect(documented.filter((part) => !tests.includes(part.slice(0, 24).trim()))).toEqual([]);
+  });
+
   test('limit and time', () => {
     const limits = section(admin, '## Limits');
     expect(limits).toMatch(new RegExp(`^\\| pods per node +\\| ${MAX_ENDPOINTS - 1} `, 'm'));

@@ -212,7 +212,9 @@ describe('certificates from files', () => {
     files = await CertificateFiles.open({ ...paths(), onProblem, pollMs: 20 });
     writeFileSync(paths().key, (await (await TestCa.make()).server()).key);
     await until(() => problem !== undefined);
-    expect(problem?.what).toMatch(/the former ones stay in use: .*tls\.key.*: the key is not that of the certificate/);
+    expect(problem?.what).toMatch(
+      /^new certificates are not taken, the former ones stay in use: .*tls\.key.*: the key is not that of the certificate/,
+    );
     expect(files.current).toEqual(before);
     put(before);
     await until(() => problem === undefined);

@@ -136,7 +136,7 @@ describe('the client of a collector', () => {
     await until(() => collector.flows.length === 1);
     await collector.stop();
     await until(() => one.counts.breaks === 1);
-    expect(problem?.what).toMatch(/they wait and the oldest are dropped/);
+    expect(problem?.what).toMatch(/^flow records cannot be exported, they wait and the oldest are dropped: /);
     for (let count = 0; count < 5; count++) one.send(message);
     await collector.start(port);
     one.send(message);

@@ -227,7 +227,7 @@ describe('the nodes of the cluster', () => {
     const start = cluster.start(recorder);
     await until(() => recorder.problemNow !== undefined);
     await double.resume();
-    await until(() => recorder.problemNow?.includes(`no Node ${OWN}`) === true);
+    await until(() => recorder.problemNow === `there is no Node ${OWN} with an IPv4 address`);
     double.store.put(NODES, numberedNode(1));
     await start;
     await until(() => recorder.problemNow === undefined);
@@ -250,7 +250,10 @@ describe('the nodes of the cluster', () => {
     };
     double.store.delete(NODES, 'node-00009');
     await until(() => recorder.names.length === 19);
-    expect(recorder.problems.map((problem) => problem?.what)).toEqual([expect.stringContaining('map full'), undefined]);
+    expect(recorder.problems.map((problem) => problem?.what)).toEqual([
+      'a new cluster state could not be put in force: map full',
+      undefined,
+    ]);
   });
 
   test('a first state that the consumer rejects ends the start', async () => {
