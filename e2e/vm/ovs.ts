@@ -2,10 +2,10 @@
 import { isKernelLine, KERNELS, type KernelLine } from './kernels.ts';
 
 /**
- * Besides LAB_MODULES: the datapath with Geneve. Not SCTP: the kernel loads it for whoever opens such a socket, and aborts
- * the associations of stacks in user space from then on.
+ * Besides LAB_MODULES: the datapath with Geneve, and what the underlay delays packets by. Not SCTP: the kernel loads it for
+ * whoever opens such a socket, and aborts the associations of stacks in user space from then on.
  */
-export const OVS_MODULES: readonly string[] = ['openvswitch', 'vport-geneve'];
+export const OVS_MODULES: readonly string[] = ['openvswitch', 'vport-geneve', 'tun'];
 
 /**
  * The kernel that the environment names (`KERNEL`), by default the newest.
