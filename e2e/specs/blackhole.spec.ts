@@ -5,8 +5,8 @@ import type { Pair } from '../lab/measure.ts';
 import { PROVIDER, up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
 import { EMULATED, atMostNatively } from '../lab/scale.ts';
-import { startSidecars } from '../lab/sidecar.ts';
-import type { LabSidecars } from '../lab/sidecar.ts';
+import { describeFlow, startSidecars } from '../lab/sidecar.ts';
+import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
 import { withDatagrams, withTransfer } from './support/streams.ts';
 
@@ -17,6 +17,8 @@ const MOST_TRIES = 4;
 /** The longest pause that can have begun in that time. */
 const PAUSE_MS = 8000;
 const SECOND_MS = 1000;
+/** An emulated sidecar takes a second to say so, and a TCP connection on an emulated path more time to retransmit. */
+const NOTICED_MS = EMULATED ? 3 * SECOND_MS : SECOND_MS;
 /**
  * Both ends send, and what one of them sends is lost: only the other one can notice, with its second retransmission. If
  * that is a moment later than the sender's own second one, the third is the first to go slow, 1.4 s after the loss.
@@ -64,15 +66,20 @@ describe('a black hole', () => {
 
   /** Waits until one of the nodes has found the flow in a hole. */
   async function noticed(port: number): Promise<void> {
-    await eventually(
-      `black hole of port ${port} noticed`,
-      async () => {
-        const flows = await Promise.all(sidecars.nodes.map((sidecar) => sidecar.flows({ port })));
-        return flows.flat().some(({ reason }) => reason === 'black_hole');
-      },
-      SECOND_MS,
-      20,
-    );
+    let flows: SidecarFlow[] = [];
+    try {
+      await eventually(
+        'a black hole noticed',
+        async () => {
+          flows = (await Promise.all(sidecars.nodes.map((sidecar) => sidecar.flows({ port })))).flat();
+          return flows.some(({ reason }) => reason === 'black_hole');
+        },
+        NOTICED_MS,
+        20,
+      );
+    } catch (error) {
+      throw new Error(`port ${port} meets no black hole: ${flows.map(describeFlow).join('; ')}`, { cause: error });
+    }
   }
 
   test.each(holes)(

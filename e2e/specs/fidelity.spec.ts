@@ -7,7 +7,7 @@ import { eventually } from '../lab/lab.ts';
 import type { Lab, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
-import { EMULATED, atMostNatively } from '../lab/scale.ts';
+import { EMULATED, atMostNatively, stretched } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { atLeast } from './support/matchers.ts';
@@ -27,6 +27,8 @@ const THINNER = EMULATED ? 5 : 1;
 const DATAGRAMS = 200 / THINNER;
 /** TCP: time between two requests. */
 const REQUEST_US = 5000 * THINNER;
+/** When a connection or a request counts as failed. */
+const PATIENCE_MS = String(stretched(1000));
 /** TCP streams: bytes per second and direction. */
 const STREAM_PACE = 500_000 / THINNER;
 const OFFLOADS_OFF = { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false } as const;
@@ -279,7 +281,14 @@ describe('pods cannot tell the fast path from the slow one', () => {
     const flow = { from: a, to: b, proto: 'udp', port: freshPort(), sport: 9001 } as const;
     const hop = await nextHopMac(a, b);
     const common = ['--udp', '--port', String(flow.port)];
-    const pace = ['--seconds', EMULATED ? '20' : '3.5', '--interval-us', String(REQUEST_US)];
+    const pace = [
+      '--seconds',
+      EMULATED ? '20' : '3.5',
+      '--interval-us',
+      String(REQUEST_US),
+      '--timeout-ms',
+      PATIENCE_MS,
+    ];
     const client = [...pace, '--sport', '9001', '--json'];
     const odd = [{ ttl: 99 }, { ttl: 2 }, { tos: 0x48 }].map((header) =>
       udpFrame({ ...addressing(flow, hop), ...header, payload: Buffer.from('odd') }),
@@ -364,7 +373,15 @@ function tcpSmall(name: string, to: () => Pod = () => b): Make {
   return (seconds) => {
     const flow = { from: a, to: to(), proto: 'tcp', port: freshPort() } as const;
     const common = ['--tcp', '--port', String(flow.port), '--size', '100'];
-    const client = ['--seconds', String(seconds), '--interval-us', String(REQUEST_US), '--json'];
+    const client = [
+      '--seconds',
+      String(seconds),
+      '--interval-us',
+      String(REQUEST_US),
+      '--timeout-ms',
+      PATIENCE_MS,
+      '--json',
+    ];
     const run = async (): Promise<void> =>
       expect(await exchange(lab, 'rr', flow, { common, client })).toMatchObject({ errors: 0, corrupt: 0 });
     return { name, flow, run };
@@ -415,7 +432,7 @@ function rawUdp(name: string, hop: string): Make {
     sport += 1;
     const flow = { from: a, to: b, proto: 'udp', port: freshPort(), sport } as const;
     const common = ['--udp', '--port', String(flow.port)];
-    const pace = ['--seconds', String(seconds - 0.5), '--interval-us', String(REQUEST_US)];
+    const pace = ['--seconds', String(seconds - 0.5), '--interval-us', String(REQUEST_US), '--timeout-ms', PATIENCE_MS];
     const client = [...pace, '--sport', String(sport), '--json'];
     const headers = [
       ...[0, 1, 2, 3].map((tos) => ({ tos })),
