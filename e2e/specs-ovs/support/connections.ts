@@ -1,6 +1,8 @@
 /** Connections as Open vSwitch's datapath has them, labels included, and single attempts to connect. */
-import type { Lab, Pod } from '../../lab/lab.ts';
+import type { Lab, Place } from '../../lab/lab.ts';
 import type { OvsNode } from '../../lab/ovs/node.ts';
+import { STAGES, TABLES } from '../../lab/ovs/pipeline.ts';
+import type { Stage } from '../../lab/ovs/policy.ts';
 
 /** An entry of Antrea's zone. */
 export interface Connection {
@@ -34,10 +36,26 @@ export async function connections(node: OvsNode, port: number, zone = 65520): Pr
     });
 }
 
+/** Packets that a policy stage counted for a rule: of new connections and of established ones, as the agent reads them. */
+export async function ruleCounts(
+  node: OvsNode,
+  rule: number,
+  stage: Stage,
+): Promise<{ readonly sessions: number; readonly later: number }> {
+  const { metric, labelBit } = STAGES[stage];
+  const flows = await node.ovs.ofctl(['dump-flows'], [`table=${TABLES[metric]}`]);
+  const label = `ct_label=0x${(BigInt(rule) << BigInt(labelBit)).toString(16)}/`;
+  const count = (state: string): number => {
+    const line = flows.split('\n').find((each) => each.includes(label) && each.includes(`ct_state=${state}`));
+    return Number(/n_packets=(\d+)/.exec(line ?? '')?.[1] ?? NaN);
+  };
+  return { sessions: count('+new'), later: count('-new') };
+}
+
 /** Tries one TCP exchange with a server that need not be there; true if it was answered. */
 export async function reaches(
   lab: Lab,
-  from: Pod,
+  from: Place,
   to: { readonly address: string },
   port: number,
   sport?: number,
