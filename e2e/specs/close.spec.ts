@@ -247,7 +247,7 @@ test.each([[0], [1]])(
     const stop = await watchClose(pair, port);
     const counters = await watchCounters(sidecars);
     const down = EMULATED ? 2_000_000 : 16_000_000;
-    const data = ['--up', EMULATED ? '100k' : '500k', '--down', String(down), '--rate', EMULATED ? '200k' : '4M'];
+    const data = ['--up', EMULATED ? '100k' : '500k', '--down', String(down), '--rate', EMULATED ? '80k' : '4M'];
     await withTransfer(
       lab,
       pair,
