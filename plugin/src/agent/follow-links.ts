@@ -1,4 +1,5 @@
 /** Follows the node's devices: those of pods, the uplink, and what they tell of Antrea. */
+import type { Notes } from '../dataplane/notes.ts';
 import { monotonic, type Log } from '../dataplane/ports.ts';
 import { Throttle } from '../dataplane/throttle.ts';
 import { findUplink } from '../dataplane/uplink.ts';
@@ -24,10 +25,13 @@ export interface UplinkFollower {
 /** Devices and addresses: pods' interfaces come and go, the uplink may change. */
 export function followLinks(
   { endpoints, uplink, config, exclusions }: AgentParts,
+  notes: Notes,
   log: Log,
   closers: Closers,
 ): UplinkFollower {
-  const wireGuard = new WireGuardDevice(exclusions.source('devices'));
+  const wireGuard = new WireGuardDevice(exclusions.source('devices'), notes, {
+    readsConfiguration: config.clusterState.kubernetes !== undefined,
+  });
   const lookAtDevices = (links: readonly rtnetlink.Link[] = rtnetlink.links()): void => wireGuard.look(links);
   let address: string | undefined;
   let stopped = false;

@@ -205,7 +205,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     now: monotonic,
   };
 
-  const followUplink = followLinks(parts, log, closers);
+  const followUplink = followLinks(parts, notes, log, closers);
   followConntrack(conntrack, parts, log, closers);
   const ring: RingBuffer = events.follow(dataPlane.eventsPath);
   closers.add(() => ring.close());

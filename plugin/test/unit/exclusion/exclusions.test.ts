@@ -1,8 +1,9 @@
-import { describe, expect, test } from '@jest/globals';
+import { beforeEach, describe, expect, test } from '@jest/globals';
 import { FEATURE_GATES, resolveGates } from '../../../src/config/feature-gates.ts';
 import { parseConfig } from '../../../src/config/load.ts';
 import { ConfigMap } from '../../../src/dataplane/config-map.ts';
 import { Reason } from '../../../src/dataplane/layout.ts';
+import type { Notes } from '../../../src/dataplane/notes.ts';
 import { NodeExclusion } from '../../../src/dataplane/node-exclusion.ts';
 import {
   Exclusions,
@@ -12,7 +13,7 @@ import {
 } from '../../../src/exclusion/exclusions.ts';
 import { WireGuardDevice } from '../../../src/agent/device-exclusions.ts';
 import { gateExclusions } from '../../../src/agent/gate-exclusions.ts';
-import { FakeClock, FakeTables, flow, key, quiet } from '../dataplane/fakes.ts';
+import { FakeClock, fakeNotes, FakeTables, flow, key, quiet } from '../dataplane/fakes.ts';
 
 const encryption = { scope: 'inter-node', reason: Reason.ENCRYPTION, detail: 'ipsec' } as const;
 const gate = { scope: 'node', reason: Reason.FEATURE_GATE, detail: 'off' } as const;
@@ -85,7 +86,36 @@ describe('WireGuard’s device', () => {
     expect(said).toMatchObject({ node: [{ scope: 'inter-node', reason: Reason.ENCRYPTION }], pods: [] });
     return true;
   };
-  const device = (): WireGuardDevice => new WireGuardDevice((list) => (said = list));
+  let notes: Notes;
+  beforeEach(() => {
+    notes = fakeNotes();
+  });
+  const device = (readsConfiguration = true): WireGuardDevice =>
+    new WireGuardDevice((list) => (said = list), notes, { readsConfiguration });
+
+  test('that is a leftover is so for the next start, too, unless that one reads no configuration', () => {
+    const before = device();
+    before.look(wireGuard(9));
+    expect(excluded()).toBe(true);
+    before.configured(false);
+    device().look(wireGuard(9));
+    expect(excluded()).toBe(false);
+    device().look(wireGuard(10));
+    expect(excluded()).toBe(true);
+    device(false).look(wireGuard(9));
+    expect(excluded()).toBe(true);
+    device().look(wireGuard(9));
+    expect(excluded()).toBe(true);
+  });
+
+  test('that is in use again is no leftover for the next start', () => {
+    const before = device();
+    before.look(wireGuard(9));
+    before.configured(false);
+    before.configured(true);
+    device().look(wireGuard(9));
+    expect(excluded()).toBe(true);
+  });
 
   test('excludes traffic between nodes while it is there and no configuration is read', () => {
     const one = device();
