@@ -16,7 +16,7 @@ export const NATIVE_SPECS: Readonly<Record<string, readonly KernelLine[] | strin
   'specs/blackhole': 'scaled for emulation, but not yet seen to pass there',
   'specs/close': NEWER,
   'specs/control-messages': NEWER,
-  'specs/exchange': 'scaled for emulation, but not yet seen to pass there',
+  'specs/exchange': NEWER,
   'specs/exclusions': 'what the API tells the sidecar; what carries packets plays no part',
   'specs/fast-start': NEWER,
   'specs/fidelity': 'scaled for emulation, but not yet seen to pass there',
