@@ -25,7 +25,7 @@ const NOTICED_MS = EMULATED ? 3 * SECOND_MS : SECOND_MS;
  */
 const RETRANSMISSION_MS = 700;
 /** From before the hole until the flows are fast again. */
-const SECONDS = EMULATED ? 60 : 18;
+const SECONDS = EMULATED ? 120 : 18;
 /** TCP bytes per second and direction. */
 const PACE = EMULATED ? 200_000 : 1_000_000;
 
