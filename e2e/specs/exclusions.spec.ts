@@ -8,6 +8,7 @@ import { parseIpv4 } from '../../plugin/src/netlink/ip.ts';
 import { eventually, sleep, type Pod } from '../lab/lab.ts';
 import { withServer, freshPort } from '../lab/measure.ts';
 import { up, type NativeLab } from '../lab/native/native.ts';
+import { atMostNatively, stretched } from '../lab/scale.ts';
 import { startSidecars, type LabSidecars } from '../lab/sidecar.ts';
 import { EVENTS, keyOf, LabCluster, NODES, PACKET_CAPTURES, TRAFFIC_CONTROLS } from './support/cluster-double.ts';
 
@@ -32,7 +33,7 @@ afterAll(async () => {
 });
 
 /** Milliseconds from a change in the API to its effect on every flow. */
-const AT_ONCE = 1000;
+const AT_ONCE = atMostNatively(1000);
 
 interface Flow {
   readonly from: Pod;
@@ -48,11 +49,11 @@ async function withFlow(from: Pod, to: Pod, use: (flow: Flow) => Promise<void>):
     const client = await from.spawn(
       [rr, 'client', '--tcp', '--to', to.address, '--port', String(port)].concat([
         '--interval-us',
-        '5000',
+        String(stretched(5000)),
         '--timeout-ms',
-        '10000',
+        String(stretched(10_000)),
         '--seconds',
-        '120',
+        String(stretched(120)),
         '--json',
       ]),
     );
