@@ -4,6 +4,7 @@ import { eventually, sleep } from '../lab/lab.ts';
 import type { Pod, Proc } from '../lab/lab.ts';
 import { freshPort, withServer } from '../lab/measure.ts';
 import type { OvsNode } from '../lab/ovs/node.ts';
+import { flowsRestored, initialSettings } from '../lab/ovs/rows.ts';
 import { residue, up } from '../lab/ovs/ovs.ts';
 import type { OvsLab } from '../lab/ovs/ovs.ts';
 import { startSidecars } from '../lab/sidecar.ts';
@@ -32,12 +33,20 @@ afterAll(async () => {
   expect(residue(lab)).toEqual([]);
 });
 
+/** A client that asks over TCP until it is stopped. */
+function asking(port: number): Promise<Proc> {
+  const args = ['--to', b.address, '--port', String(port), '--seconds', '600', '--interval-us', '50000', '--json'];
+  return a.spawn([lab.tool('rr'), 'client', '--tcp', ...args, '--timeout-ms', '20000']);
+}
+
+function rrServer(port: number): string[] {
+  return [lab.tool('rr'), 'server', '--tcp', '--port', String(port)];
+}
+
 /** Requests over TCP while `use` runs; not one may fail. */
 async function withRequests(port: number, use: (client: Proc) => Promise<void>): Promise<void> {
-  const rr = lab.tool('rr');
-  await withServer(b, [rr, 'server', '--tcp', '--port', String(port)], async () => {
-    const args = ['--to', b.address, '--port', String(port), '--seconds', '600', '--interval-us', '50000', '--json'];
-    const client = await a.spawn([rr, 'client', '--tcp', ...args, '--timeout-ms', '20000']);
+  await withServer(b, rrServer(port), async () => {
+    const client = await asking(port);
     try {
       await use(client);
       await client.stop('SIGTERM', 10_000);
@@ -53,7 +62,7 @@ test.each([[0], [1]])(
   async (index) => {
     const node: OvsNode = lab.node(index);
     const sidecar = sidecars.node(index);
-    const [port, later] = [freshPort(), freshPort()];
+    const [port, later, last] = [freshPort(), freshPort(), freshPort()];
     await withRequests(port, async () => {
       await sidecars.waitFast({ proto: 'tcp', port });
       const before = (await sidecar.flows({ proto: 'tcp', port }))[0]?.txPackets ?? 0;
@@ -63,9 +72,17 @@ test.each([[0], [1]])(
           const [flow] = await sidecar.flows({ proto: 'tcp', port });
           return flow?.path === 'fast' && flow.txPackets > before;
         });
+        // A new connection may get through by flows that the kernel knows; it is not learned.
+        await withServer(b, rrServer(later), async () => {
+          const client = await asking(later);
+          await sleep(5000);
+          const learned = (await sidecar.flows({ proto: 'tcp', port: later })).filter(({ admitted }) => admitted);
+          await client.stop();
+          expect(learned).toEqual([]);
+        });
       });
       expect((await sidecar.flows({ proto: 'tcp', port }))[0]).toMatchObject({ path: 'fast' });
-      await withRequests(later, () => sidecars.waitFast({ proto: 'tcp', port: later }, 20_000).then(() => undefined));
+      await withRequests(last, () => sidecars.waitFast({ proto: 'tcp', port: last }, 20_000).then(() => undefined));
       expect(await sidecar.status()).toMatchObject({ state: 'ready', degradations: [], endpoints: 2 });
     });
   },
@@ -92,3 +109,22 @@ test.each([[0], [1]])(
   },
   120_000,
 );
+
+test('while the database says that Open vSwitch waits for its flows, nothing is learned', async () => {
+  const { ovs } = lab.node(0);
+  const [old, port] = [freshPort(), freshPort()];
+  await withRequests(old, async () => {
+    await sidecars.waitFast({ proto: 'tcp', port: old });
+    // Open vSwitch reads it when it starts; a connection gets through here.
+    await ovs.vsctl(['--no-wait', ...initialSettings()]);
+    await withRequests(port, async () => {
+      const shown = { proto: 'tcp', port, sourceIp: a.address } as const;
+      await eventually('slow for that', async () =>
+        (await sidecars.node(0).flows(shown)).some(({ admitted, reason }) => !admitted && reason === 'flow_restore'),
+      );
+      await sidecars.waitFast({ proto: 'tcp', port: old });
+      await ovs.vsctl(['--no-wait', ...flowsRestored()]);
+      await sidecars.waitFast({ proto: 'tcp', port }, 20_000);
+    });
+  });
+}, 120_000);
