@@ -274,23 +274,28 @@ test.each([[0], [1]])(
   30_000,
 );
 
-const LONG_WAY = ['--up', '1M', '--down', '2M', '--rate', '1M', '--send-size', '2000'];
+// Under emulation the program that delays packets takes so long that the connection ends before it is fast.
+const natively = EMULATED ? test.skip : test;
 
-test('half close on a longer way: what is under way when the FIN passes is restored', async () => {
-  try {
-    await lab.underlay.setReorder(99, stretched(20));
-    const counters = await watchCounters(sidecars);
-    for (const node of [0, 1]) {
-      // The client ends after a second, in the middle of what the server sends.
-      const data = EMULATED ? ['--up', '150k', '--down', '300k', '--rate', '50k', '--send-size', '1000'] : LONG_WAY;
-      await withTransfer(lab, pairFrom(node), data, async ({ port, result }) => {
-        await sidecars.waitFast({ port });
-        expect(await result()).toMatchObject({ complete: true, error: '', received: EMULATED ? 300_000 : 2_000_000 });
-      });
+natively(
+  'half close on a longer way: what is under way when the FIN passes is restored',
+  async () => {
+    try {
+      await lab.underlay.setReorder(99, 20);
+      const counters = await watchCounters(sidecars);
+      for (const node of [0, 1]) {
+        // The client ends after a second, in the middle of what the server sends.
+        const data = ['--up', '1M', '--down', '2M', '--rate', '1M', '--send-size', '2000'];
+        await withTransfer(lab, pairFrom(node), data, async ({ port, result }) => {
+          await sidecars.waitFast({ port });
+          expect(await result()).toMatchObject({ complete: true, error: '', received: 2_000_000 });
+        });
+      }
+      const grown = await counters.since();
+      expect(grown.map(({ unknown_key, incomplete }) => unknown_key + incomplete)).toEqual([0, 0]);
+    } finally {
+      await lab.underlay.clear();
     }
-    const grown = await counters.since();
-    expect(grown.map(({ unknown_key, incomplete }) => unknown_key + incomplete)).toEqual([0, 0]);
-  } finally {
-    await lab.underlay.clear();
-  }
-}, 60_000);
+  },
+  60_000,
+);
