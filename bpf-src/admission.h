@@ -6,28 +6,53 @@
 #include "maps.h"
 #include "packet.h"
 
+/* Which peer's pod has this address? 0: none. Gateway addresses inside a pod CIDR are nobody's. */
+static __always_inline __u32 peer_of(__be32 pod)
+{
+	struct xmasq_prefix4 prefix = { .prefixlen = 32, .addr = pod };
+	struct xmasq_destination *dest = bpf_map_lookup_elem(&destinations, &prefix);
+
+	return dest && dest->kind == XMASQ_DEST_PEER ? dest->peer : 0;
+}
+
+static __always_inline bool is_pod(__be32 addr)
+{
+	return bpf_map_lookup_elem(&endpoint_by_addr, &addr) || peer_of(addr);
+}
+
+static __always_inline bool same_tuple(const struct xmasq_tuple *a, const struct xmasq_tuple *b)
+{
+	return a->saddr == b->saddr && a->daddr == b->daddr && a->sport == b->sport && a->dport == b->dport;
+}
+
 /*
- * Does conntrack allow the flow now? `key` as the local pod sends. With `extend`, an allowed entry is kept alive, because
- * the flow's packets pass it by. Returns enum xmasq_reason.
+ * Does conntrack allow the flow now? `key` as the local pod sends, `out` (set in any case) as the other pod gets it. With
+ * `extend`, an allowed entry is kept alive, because the flow's packets pass it by. Returns enum xmasq_reason.
  */
 static __noinline __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
-				  __u32 extend)
+				  __u32 extend, struct xmasq_tuple *out)
 {
 	struct nf_conn *ct;
 	__u32 reason;
 	__s32 error;
+	__u8 dir;
 
-	if (!cfg || !key)
+	if (!cfg || !key || !out)
 		return XMASQ_REASON_CT_MISSING;
+	out->saddr = key->saddr;
+	out->daddr = key->daddr;
+	out->sport = key->sport;
+	out->dport = key->dport;
 	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) || (key->proto != IPPROTO_TCP && key->proto != IPPROTO_UDP)) {
 		struct xmasq_approval *a = bpf_map_lookup_elem(&approvals, key);
 
 		return a && a->expires > bpf_ktime_get_coarse_ns() ? XMASQ_REASON_NONE : XMASQ_REASON_NO_APPROVAL;
 	}
 	count(XMASQ_COUNTER_CT_LOOKUP);
-	ct = ct_lookup(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error);
+	ct = ct_lookup_dir(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error, &dir);
 	if (!ct)
 		return XMASQ_REASON_CT_MISSING;
+	ct_translate(ct, dir, out);
 	reason = ct_verdict(ct, key->proto);
 	if (!reason && extend && ct_extend(ct, key->proto, cfg->hz))
 		count(XMASQ_COUNTER_CT_EXTENDED);
@@ -53,8 +78,10 @@ static __noinline bool ct_reset(struct __sk_buff *skb, const struct xmasq_config
 				__u32 peer)
 {
 	bool killed = false;
+	struct xmasq_tuple out;
 	struct nf_conn *ct;
 	__s32 error;
+	__u8 dir;
 
 	if (!cfg || !key)
 		return false;
@@ -62,10 +89,11 @@ static __noinline bool ct_reset(struct __sk_buff *skb, const struct xmasq_config
 		emit(XMASQ_EVENT_RESET, XMASQ_REASON_CLOSED, key, peer);
 		return false;
 	}
-	ct = ct_lookup(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error);
+	ct = ct_lookup_dir(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error, &dir);
 	if (!ct)
 		return false;
-	if (!ct_verdict(ct, key->proto))
+	ct_translate(ct, dir, &out);
+	if (!ct_verdict(ct, key->proto) && is_pod(out.daddr))
 		killed = bpf_ct_change_timeout(ct, 0) == 0;
 	bpf_ct_release(ct);
 	if (killed)

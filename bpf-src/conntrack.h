@@ -79,8 +79,36 @@ union nf_conntrack_proto {
 	struct ip_ct_tcp tcp;
 } __attribute__((preserve_access_index));
 
+union nf_inet_addr {
+	__be32 ip;
+} __attribute__((preserve_access_index));
+
+union nf_conntrack_man_proto {
+	__be16 all;
+} __attribute__((preserve_access_index));
+
+struct nf_conntrack_man {
+	union nf_inet_addr u3;
+	union nf_conntrack_man_proto u;
+} __attribute__((preserve_access_index));
+
+struct nf_conntrack_tuple {
+	struct nf_conntrack_man src;
+	struct {
+		union nf_inet_addr u3;
+		union {
+			__be16 all;
+		} u;
+	} dst;
+} __attribute__((preserve_access_index));
+
+struct nf_conntrack_tuple_hash {
+	struct nf_conntrack_tuple tuple;
+} __attribute__((preserve_access_index));
+
 struct nf_conn {
-	__u32 timeout; /* low 32 bits of jiffies */
+	__u32 timeout;                               /* low 32 bits of jiffies */
+	struct nf_conntrack_tuple_hash tuplehash[2]; /* by direction */
 	unsigned long status;
 	possible_net_t ct_net;
 	__u32 mark;
@@ -165,13 +193,31 @@ static __always_inline __u32 ct_verdict(struct nf_conn *ct, __u8 proto)
 		return XMASQ_REASON_CT_HAIRPIN;
 	if (mark & CT_MARK_L7)
 		return XMASQ_REASON_CT_L7;
-	if ((mark & CT_MARK_SERVICE) || (status & CT_DST_NAT))
+	/* A Service's connection is translated where it begins; one that came so is DSR's or another cluster's. */
+	if (!(mark & CT_MARK_SERVICE) != !(status & CT_DST_NAT) ||
+	    ((mark & CT_MARK_SERVICE) && source != CT_MARK_SOURCE_POD))
 		return XMASQ_REASON_CT_SERVICE;
 	if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD)
 		return XMASQ_REASON_CT_SOURCE;
 	if (proto == IPPROTO_TCP ? ct->proto.tcp.state != CT_TCP_ESTABLISHED : !(status & CT_ASSURED))
 		return XMASQ_REASON_CT_STATE;
 	return XMASQ_REASON_NONE;
+}
+
+/* What a packet of this direction becomes: the reverse of the entry's other tuple. */
+static __always_inline void ct_translate(struct nf_conn *ct, __u8 dir, struct xmasq_tuple *out)
+{
+	if (dir == CT_DIR_ORIGINAL) {
+		out->saddr = ct->tuplehash[1].tuple.dst.u3.ip;
+		out->daddr = ct->tuplehash[1].tuple.src.u3.ip;
+		out->sport = ct->tuplehash[1].tuple.dst.u.all;
+		out->dport = ct->tuplehash[1].tuple.src.u.all;
+	} else {
+		out->saddr = ct->tuplehash[0].tuple.dst.u3.ip;
+		out->daddr = ct->tuplehash[0].tuple.src.u3.ip;
+		out->sport = ct->tuplehash[0].tuple.dst.u.all;
+		out->dport = ct->tuplehash[0].tuple.src.u.all;
+	}
 }
 
 /*

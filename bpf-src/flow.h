@@ -16,16 +16,21 @@
 
 #define FLOW_READY (XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED | XMASQ_FLOW_PEER_COMPLETE)
 
-/* The slot that packets of the flow's peer are restored by. */
-static __always_inline void slot_key_of(const struct xmasq_flow_key *flow, __be32 peer_addr,
+/* The slot that packets of the peer are restored by; ports as this node sends them. */
+static __always_inline void slot_key_of(__be32 peer_addr, __u8 proto, __be16 sport, __be16 dport,
 					struct xmasq_slot_key *slot)
 {
 	__builtin_memset(slot, 0, sizeof(*slot));
 	slot->peer = peer_addr;
-	slot->sport = flow->sport;
-	slot->dport = flow->dport;
-	slot->proto = flow->proto;
-	reverse_ports(flow->proto, &slot->sport, &slot->dport);
+	slot->sport = sport;
+	slot->dport = dport;
+	slot->proto = proto;
+	reverse_ports(proto, &slot->sport, &slot->dport);
+}
+
+static __always_inline void slot_key_of_flow(const struct xmasq_flow *f, struct xmasq_slot_key *slot)
+{
+	slot_key_of(f->node_daddr, f->proto, f->out.sport, f->out.dport, slot);
 }
 
 /* The flow that a slot belongs to, as the local pod sends it. */
@@ -35,7 +40,7 @@ static __always_inline void flow_key_of(const struct xmasq_slot_key *slot, const
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->saddr = s->daddr;
 	flow->daddr = s->saddr;
-	flow->sport = slot->sport;
+	flow->sport = s->sport;
 	flow->dport = slot->dport;
 	flow->ifindex = s->ifindex;
 	flow->proto = slot->proto;
@@ -131,7 +136,16 @@ static __always_inline void peer_lives(__u32 id, __u64 now, bool confirmed)
 
 static __always_inline bool flow_is_slow(const struct xmasq_flow *f)
 {
-	return f->blocked || (f->flags & FLOW_READY) != FLOW_READY;
+	return f->blocked || (f->flags & (FLOW_READY | XMASQ_FLOW_UNLEARNED)) != FLOW_READY;
+}
+
+/* The port that the local pod takes replies from: see struct xmasq_slot. */
+static __always_inline __be16 reply_port(const struct xmasq_flow_key *key)
+{
+	__be16 sport = key->sport, dport = key->dport;
+
+	reverse_ports(key->proto, &sport, &dport);
+	return sport;
 }
 
 /*
@@ -150,10 +164,10 @@ static __noinline void end_flow(struct xmasq_flow_key *key, __u32 slot_state, __
 	if (!f)
 		return;
 	if (!(f->flags & XMASQ_FLOW_LOCAL)) {
-		slot_key_of(key, f->node_daddr, &sk);
+		slot_key_of_flow(f, &sk);
 		s = bpf_map_lookup_elem(&slots, &sk);
-		if (s && s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
-		    s->state == XMASQ_SLOT_ACTIVE)
+		if (s && s->saddr == key->daddr && s->sport == reply_port(key) && s->daddr == key->saddr &&
+		    s->ifindex == key->ifindex && s->state == XMASQ_SLOT_ACTIVE)
 			free_slot(s, slot_state, now);
 	}
 	bpf_map_delete_elem(&flows, key);
@@ -188,11 +202,9 @@ static __noinline void refuse(struct xmasq_flow_key *key, __u32 reason, __u64 no
 		emit(XMASQ_EVENT_WANT_APPROVAL, reason, key, 0);
 }
 
-/* May flows of these two addresses be accelerated at all: from a pod of this node to one here or of a peer? */
-static __always_inline bool between_pods(struct xmasq_flow_key *key, const __u8 *mac)
+/* Is the sender the pod of this device? Where its packets go to, conntrack's entry tells. */
+static __always_inline bool from_pod(struct xmasq_flow_key *key, const __u8 *mac)
 {
-	struct xmasq_prefix4 prefix = { .prefixlen = 32, .addr = key->daddr };
-	struct xmasq_destination *dest;
 	struct xmasq_endpoint *ep;
 	__u32 *id = bpf_map_lookup_elem(&endpoint_by_ifindex, &key->ifindex);
 
@@ -201,12 +213,7 @@ static __always_inline bool between_pods(struct xmasq_flow_key *key, const __u8 
 	ep = bpf_map_lookup_elem(&endpoints, id);
 	if (!ep || !(ep->flags & XMASQ_EP_PRESENT))
 		return false;
-	if (key->saddr != ep->addr4 || (mac && !mac_equal(mac, ep->mac)))
-		return false;
-	if (bpf_map_lookup_elem(&endpoint_by_addr, &key->daddr))
-		return true;
-	dest = bpf_map_lookup_elem(&destinations, &prefix);
-	return dest && dest->kind == XMASQ_DEST_PEER;
+	return key->saddr == ep->addr4 && (!mac || mac_equal(mac, ep->mac));
 }
 
 static __noinline void demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
@@ -264,13 +271,15 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 
 	if (!key || !f || !fresh)
 		return XMASQ_REASON_STALE;
-	slot_key_of(key, f->node_daddr, &sk);
+	slot_key_of_flow(f, &sk);
 	s = bpf_map_lookup_elem(&slots, &sk);
 	if (!s) {
 		__builtin_memset(fresh, 0, sizeof(*fresh));
 		fresh->gen = bpf_get_prandom_u32() & ~1u;
 		fresh->saddr = key->daddr;
+		fresh->sport = reply_port(key);
 		fresh->daddr = key->saddr;
+		fresh->pod = f->out.daddr;
 		fresh->ifindex = key->ifindex;
 		fresh->endpoint = f->endpoint;
 		fresh->endpoint_epoch = f->endpoint_epoch;
@@ -291,7 +300,8 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		slot_unlock(s);
 		return XMASQ_REASON_SLOT_TAKEN;
 	}
-	same = s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex;
+	same = s->saddr == key->daddr && s->sport == reply_port(key) && s->daddr == key->saddr &&
+	       s->pod == f->out.daddr && s->ifindex == key->ifindex;
 	current = s->endpoint_epoch == f->endpoint_epoch && s->peer_epoch == f->peer_epoch;
 	if (s->state == XMASQ_SLOT_ACTIVE && !same && endpoint_valid(s->endpoint, s->endpoint_epoch) &&
 	    peer_valid(s->peer, s->peer_epoch)) {
@@ -315,7 +325,9 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 			s->rx_bytes = 0;
 		}
 		s->saddr = key->daddr;
+		s->sport = reply_port(key);
 		s->daddr = key->saddr;
+		s->pod = f->out.daddr;
 		s->ifindex = key->ifindex;
 		s->endpoint = f->endpoint;
 		s->endpoint_epoch = f->endpoint_epoch;
@@ -335,6 +347,22 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 }
 
 /*
+ * Is conntrack's translation what AntreaProxy does: of a Service's address and port to a pod's, and back within the node?
+ * The flow's destination was found by the former.
+ */
+static __always_inline bool translation_fits(const struct xmasq_flow_key *key, const struct xmasq_flow *f,
+					     bool translated)
+{
+	bool same_source = f->out.saddr == key->saddr && f->out.sport == key->sport;
+
+	if (translated)
+		return same_source;
+	if (f->out.daddr != key->daddr || f->out.dport != key->dport)
+		return false;
+	return same_source || ((f->flags & XMASQ_FLOW_LOCAL) && f->out.saddr != key->saddr);
+}
+
+/*
  * A pod packet without a flow entry: may the flow have one? Installs it, with the slot for the other direction, if
  * conntrack says so. Returns enum xmasq_reason.
  */
@@ -346,7 +374,8 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	struct xmasq_refusal *r;
 	struct xmasq_endpoint *ep;
 	struct xmasq_flow *f;
-	__u32 zero = 0, reason, *id;
+	__u32 zero = 0, reason = XMASQ_REASON_NO_APPROVAL, peer_id, *id;
+	bool translated = false;
 	__u8 excluded;
 	struct {
 		__u8 dmac[6];
@@ -388,15 +417,33 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	f->ttl = ttl_tos >> 8;
 	f->tos = ttl_tos & ~TOS_ECN;
 	f->admitted_at = now;
-	id = bpf_map_lookup_elem(&endpoint_by_addr, &key->daddr);
+	__builtin_memcpy(f->via_mac, eth.dmac, 6);
+	f->out.saddr = key->saddr;
+	f->out.daddr = key->daddr;
+	f->out.sport = key->sport;
+	f->out.dport = key->dport;
+	if (!is_pod(key->daddr)) {
+		/* A Service, perhaps: conntrack knows which pod it is. Approvals do not. */
+		reason = ct_admits(skb, cfg, key, 0, &f->out);
+		translated = f->out.daddr != key->daddr;
+		if (!translated || !is_pod(f->out.daddr)) {
+			refuse(key, XMASQ_REASON_NOT_POD, now);
+			return XMASQ_REASON_NOT_POD;
+		}
+	}
+	id = bpf_map_lookup_elem(&endpoint_by_addr, &f->out.daddr);
 	if (id) {
 		ep = bpf_map_lookup_elem(&endpoints, id);
-		if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || ep->addr4 != key->daddr)
+		if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || ep->addr4 != f->out.daddr)
 			return XMASQ_REASON_UNKNOWN_ENDPOINT;
+		if (ep->ifindex == key->ifindex) {
+			reason = translated ? XMASQ_REASON_CT_HAIRPIN : XMASQ_REASON_NOT_POD;
+			refuse(key, reason, now);
+			return reason;
+		}
 		/* Pods of one node reach each other within the bridge: a frame for another MAC is not for this pod. */
-		if (!mac_equal(ep->mac, eth.dmac) || ep->ifindex == key->ifindex)
+		if (!translated && !mac_equal(ep->mac, eth.dmac))
 			return XMASQ_REASON_NOT_POD;
-		__builtin_memcpy(f->dmac, eth.dmac, 6);
 		f->flags = XMASQ_FLOW_LOCAL | FLOW_READY;
 		f->peer = *id;
 		f->peer_epoch = ep->epoch;
@@ -405,22 +452,22 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		f->out_ifindex = ep->ifindex;
 		f->mtu = 65535;
 	} else {
-		struct xmasq_prefix4 prefix = { .prefixlen = 32, .addr = key->daddr };
-		struct xmasq_destination *dest = bpf_map_lookup_elem(&destinations, &prefix);
 		struct xmasq_peer *peer;
 
-		if (!dest || dest->kind != XMASQ_DEST_PEER)
-			return XMASQ_REASON_NOT_POD;
+		peer_id = peer_of(f->out.daddr);
 		/* The replies stay slow, so keys would never be exchanged. */
-		if (key->dport == bpf_htons(53) && (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
+		if ((key->dport == bpf_htons(53) || f->out.dport == bpf_htons(53)) &&
+		    (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
 			return XMASQ_REASON_DNS_REPLY;
+		if (translated && reserved_port(f->out.dport, cfg->tunnel_port))
+			return XMASQ_REASON_RESERVED_PORT;
 		if (!excluded)
 			excluded = cfg->excluded_remote;
-		peer = bpf_map_lookup_elem(&peers, &dest->peer);
+		peer = bpf_map_lookup_elem(&peers, &peer_id);
 		/* What excludes this node often excludes the peer, which then is not capable: tell the cause. */
 		if (!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE)))
 			return XMASQ_REASON_PEER_NOT_CAPABLE;
-		f->peer = dest->peer;
+		f->peer = peer_id;
 		f->peer_epoch = peer->epoch;
 		f->out_ifindex = cfg->uplink_ifindex;
 		f->node_saddr = cfg->uplink_addr4;
@@ -443,13 +490,26 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	 * No timeout is extended here: the packet itself goes slow and does it. Were the entry to be extended before the flow
 	 * carries a single packet, one-off exchanges would fill conntrack's table.
 	 */
-	reason = ct_admits(skb, cfg, key, 0);
+	if (!translated)
+		reason = ct_admits(skb, cfg, key, 0, &f->out);
+	if (!reason && !translation_fits(key, f, translated))
+		reason = XMASQ_REASON_CT_SERVICE;
 	if (reason) {
 		refuse(key, reason, now);
 		return reason;
 	}
 	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) || (key->proto != IPPROTO_TCP && key->proto != IPPROTO_UDP))
 		f->flags |= XMASQ_FLOW_APPROVED;
+	if (f->out.saddr != key->saddr || translated) {
+		f->flags |= XMASQ_FLOW_SERVICE;
+		if (f->flags & XMASQ_FLOW_LOCAL) {
+			/* To the pod that began it, it is an answer from the Service's port. */
+			if (f->out.sport == bpf_htons(53))
+				return XMASQ_REASON_DNS_REPLY;
+			f->flags |= XMASQ_FLOW_UNLEARNED;
+			f->csum_diff = address_diff(key->saddr, key->daddr, f->out.saddr, f->out.daddr);
+		}
+	}
 	if (!(f->flags & XMASQ_FLOW_LOCAL)) {
 		reason = claim_slot(key, f, &tmp->slot, now);
 		if (reason) {
@@ -475,6 +535,7 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 			       struct xmasq_flow *f, __u64 now)
 {
 	struct xmasq_slot_key sk;
+	struct xmasq_tuple out;
 	struct xmasq_slot *s;
 	__u32 reason;
 	__u8 blocked = XMASQ_REASON_NONE;
@@ -487,9 +548,12 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 	if (reason)
 		return reason;
 	if (now >= f->recheck_at) {
-		reason = ct_admits(skb, cfg, key, 1);
+		reason = ct_admits(skb, cfg, key, 1, &out);
 		if (reason)
 			return reason;
+		/* The same ports, but another connection: to another endpoint of the Service. */
+		if (!same_tuple(&out, &f->out))
+			return XMASQ_REASON_STALE;
 		f->recheck_at = ct_recheck_at(key, now);
 	}
 	f->verify_at = now + XMASQ_VERIFY_NS;
@@ -513,7 +577,7 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 	if (!peer_valid(f->peer, f->peer_epoch) || f->node_saddr != cfg->uplink_addr4 ||
 	    f->out_ifindex != cfg->uplink_ifindex)
 		return XMASQ_REASON_STALE;
-	slot_key_of(key, f->node_daddr, &sk);
+	slot_key_of_flow(f, &sk);
 	s = bpf_map_lookup_elem(&slots, &sk);
 	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
 		return XMASQ_REASON_STALE;

@@ -141,6 +141,18 @@ static __always_inline __u16 csum_replace(__u16 check, __u16 from, __u16 to)
 	return ~fold((__u16)~check + (__u32)(__u16)~from + to);
 }
 
+/* Of a header without options whose own field is zero (RFC 1071). */
+static __always_inline __u16 ip_checksum(const struct iphdr *ip)
+{
+	const __u16 *word = (const __u16 *)ip;
+	__u32 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		sum += word[i];
+	return ~fold(sum);
+}
+
 static __always_inline void set_id(struct iphdr *ip, __u16 id)
 {
 	__be16 to = bpf_htons(id);
@@ -403,6 +415,18 @@ static __always_inline bool fix_checksum(struct __sk_buff *skb, __u8 proto, __u3
 	if (proto == IPPROTO_UDP)
 		return bpf_l4_csum_replace(skb, L4_OFF + 6, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0) == 0;
 	return true;
+}
+
+/* Puts a change of port, which is not in the pseudo header, into the transport checksum, and writes the port. */
+static __always_inline bool change_port(struct __sk_buff *skb, __u8 proto, int offset, __be16 from, __be16 to)
+{
+	__u64 flags = 2 | (proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
+	int check = checksum_offset(proto);
+
+	if (check < 0)
+		return false;
+	return bpf_l4_csum_replace(skb, L4_OFF + check, from, to, flags) == 0 &&
+	       bpf_skb_store_bytes(skb, L4_OFF + offset, &to, sizeof(to), 0) == 0;
 }
 
 /* The difference that replacing one address pair by another makes to a checksum. */

@@ -120,6 +120,36 @@ static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_
 	return PASS;
 }
 
+/* AntreaProxy's translation of a packet, and what the routing on the node does to it. False: nothing was written. */
+static __noinline bool translate_local(struct __sk_buff *skb, struct packet *p, struct xmasq_flow *f)
+{
+	__u32 gen = f->gen, diff = f->csum_diff;
+	struct xmasq_tuple out = f->out;
+	__u8 macs[12], ttl = f->out_ttl;
+	struct iphdr *ip;
+
+	__builtin_memcpy(macs, f->dmac, 6);
+	__builtin_memcpy(macs + 6, f->smac, 6);
+	barrier();
+	if (f->gen != gen || f->gen2 != gen)
+		return false;
+	if (!fix_checksum(skb, p->proto, diff) ||
+	    (out.sport != p->sport && !change_port(skb, p->proto, 0, p->sport, out.sport)) ||
+	    (out.dport != p->dport && !change_port(skb, p->proto, 2, p->dport, out.dport)))
+		return false;
+	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+		return false;
+	ip = packet_start(skb) + L3_OFF;
+	if ((void *)(ip + 1) > packet_end(skb))
+		return false; /* not reached: parse() has read it */
+	ip->saddr = out.saddr;
+	ip->daddr = out.daddr;
+	ip->ttl = ttl;
+	ip->check = 0;
+	ip->check = ip_checksum(ip);
+	return true;
+}
+
 /* Hands the packet to the other pod of this node, as the bridge would have: nothing in it changes. */
 static __always_inline int send_local(struct __sk_buff *skb, __u32 ifindex)
 {
@@ -142,6 +172,7 @@ static __always_inline int send_masqueraded(struct __sk_buff *skb, const struct 
 
 	copy.csum_diff = f->csum_diff;
 	copy.ip_sum = f->ip_sum;
+	copy.out.dport = f->out.dport;
 	copy.node_saddr = f->node_saddr;
 	copy.node_daddr = f->node_daddr;
 	__builtin_memcpy(copy.smac, f->smac, 6);
@@ -154,6 +185,8 @@ static __always_inline int send_masqueraded(struct __sk_buff *skb, const struct 
 
 	if (!fix_checksum(skb, p->proto, copy.csum_diff))
 		return leave_slow(skb, p, XMASQ_REASON_MALFORMED);
+	if (copy.out.dport != p->dport && !change_port(skb, p->proto, 2, p->dport, copy.out.dport))
+		return DROP; /* not reached: the checksum was written just now */
 	eth = packet_start(skb);
 	ip = (void *)(eth + 1);
 	if ((void *)(ip + 1) > packet_end(skb))
@@ -193,8 +226,7 @@ static __noinline void begin_connection(struct __sk_buff *skb, const struct xmas
 {
 	__u8 mac[6];
 
-	if (key && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)) &&
-	    between_pods(key, mac))
+	if (key && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)) && from_pod(key, mac))
 		ct_forget(skb, cfg, key, false);
 }
 
@@ -275,11 +307,11 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		return PASS; /* not reached: parse() has read it */
 	if (!mac_equal(eth->h_source, f->pod_mac))
 		return leave_slow(skb, &p, XMASQ_REASON_SPOOF);
-	if ((f->flags & XMASQ_FLOW_LOCAL) && !mac_equal(eth->h_dest, f->dmac))
+	if ((f->flags & XMASQ_FLOW_LOCAL) && !mac_equal(eth->h_dest, f->via_mac))
 		return leave_slow(skb, &p, XMASQ_REASON_NOT_POD);
 
 	deviates = p.ttl != f->ttl || (p.tos & ~TOS_ECN) != f->tos;
-	if (f->flags & XMASQ_FLOW_LOCAL)
+	if ((f->flags & (XMASQ_FLOW_LOCAL | XMASQ_FLOW_SERVICE)) == XMASQ_FLOW_LOCAL)
 		deviates = false;
 	if (deviates && !reason) {
 		/* A flow that has changed for good gets new keys, with which the peer learns the new header. */
@@ -355,6 +387,8 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		barrier();
 		if (f->gen != gen || f->gen2 != gen)
 			return leave_slow(skb, &p, XMASQ_REASON_STALE);
+		if ((f->flags & XMASQ_FLOW_SERVICE) && !translate_local(skb, &p, f))
+			return DROP;
 		return send_local(skb, ifindex);
 	}
 	return send_masqueraded(skb, cfg, &p, f);

@@ -5,8 +5,7 @@
 #include "flow.h"
 
 /* Reads what an announcing packet says about the flow and its sender. */
-static __always_inline void learn(struct __sk_buff *skb, const struct packet *p, struct xmasq_flow_key *key,
-				  struct xmasq_flow *f, __u64 now)
+static __always_inline void learn(struct __sk_buff *skb, const struct packet *p, struct xmasq_flow *f, __u64 now)
 {
 	__u8 announced = p->id >> ID_KEY_SHIFT;
 	struct xmasq_slot_key sk;
@@ -27,7 +26,7 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
 	if (now < f->reject_until && announced == f->reject_key)
 		return;
 	count(XMASQ_COUNTER_KEY_LEARNED);
-	slot_key_of(key, f->node_daddr, &sk);
+	slot_key_of_flow(f, &sk);
 	s = bpf_map_lookup_elem(&slots, &sk);
 	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
 		return;
@@ -68,25 +67,64 @@ static __always_inline void learn(struct __sk_buff *skb, const struct packet *p,
  */
 static __noinline bool outlived(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
 {
-	struct xmasq_prefix4 prefix = { .prefixlen = 32 };
-	struct xmasq_destination *from;
 	struct xmasq_peer *peer;
 	struct xmasq_slot_key sk;
 	struct xmasq_slot *s;
+	__u32 from;
 
 	if (!cfg || !key || !(cfg->flags & XMASQ_CFG_CT_LOOKUP))
 		return false;
-	prefix.addr = key->daddr;
-	from = bpf_map_lookup_elem(&destinations, &prefix);
-	if (!from || from->kind != XMASQ_DEST_PEER)
-		return false;
-	peer = bpf_map_lookup_elem(&peers, &from->peer);
+	from = peer_of(key->daddr);
+	peer = from ? bpf_map_lookup_elem(&peers, &from) : NULL;
 	if (!peer)
 		return false;
-	slot_key_of(key, peer->addr4, &sk);
+	slot_key_of(peer->addr4, key->proto, key->sport, key->dport, &sk);
 	s = bpf_map_lookup_elem(&slots, &sk);
 	return s && s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
-	       ct_reset(skb, cfg, key, from->peer);
+	       ct_reset(skb, cfg, key, from);
+}
+
+/*
+ * The slow path delivers a packet of a same-node Service connection: this is how the fast path has to deliver what the other
+ * pod sends. A TTL that the pipeline could not have made of the other pod's usual one is a deviating packet's.
+ */
+static __noinline void learn_local(struct __sk_buff *skb, struct packet *p, struct xmasq_flow *f)
+{
+	struct xmasq_flow_key key = {};
+	struct xmasq_flow *sender;
+	struct ethhdr *eth;
+
+	if (!p || !f)
+		return;
+	key.saddr = f->out.daddr;
+	key.daddr = f->out.saddr;
+	key.sport = f->out.dport;
+	key.dport = f->out.sport;
+	key.ifindex = f->out_ifindex;
+	key.proto = f->proto;
+	sender = bpf_map_lookup_elem(&flows, &key);
+	if (!sender || sender->deviating_since || (p->tos & ~TOS_ECN) != sender->tos ||
+	    (__u8)(sender->ttl - p->ttl) > 1)
+		return;
+	eth = packet_start(skb);
+	if ((void *)(eth + 1) > packet_end(skb))
+		return;
+	__builtin_memcpy(sender->dmac, eth->h_dest, 6);
+	__builtin_memcpy(sender->smac, eth->h_source, 6);
+	sender->out_ttl = p->ttl;
+	barrier();
+	__sync_fetch_and_and(&sender->flags, ~XMASQ_FLOW_UNLEARNED);
+}
+
+/*
+ * A reply from a Service, whose flow is not admitted yet: the peer may be a packet ahead of us and announce. Connections to
+ * the outside are known as such.
+ */
+static __always_inline bool is_service(struct xmasq_flow_key *key)
+{
+	struct xmasq_refusal *r = bpf_map_lookup_elem(&refusals, key);
+
+	return r && r->reason != XMASQ_REASON_NOT_POD;
 }
 
 static __always_inline int pod_ingress_main(struct __sk_buff *skb)
@@ -94,11 +132,10 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 	const struct xmasq_config *cfg = get_config();
 	struct xmasq_flow_key key = {};
 	struct xmasq_flow *f = NULL;
-	struct xmasq_prefix4 prefix;
-	struct xmasq_destination *from;
 	struct xmasq_peer *peer;
 	struct packet p;
 	struct iphdr *ip;
+	__u32 from;
 	bool known;
 	__u64 now;
 
@@ -136,9 +173,12 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 		} else {
 			f->last_rx_slow = now;
 			f->recheck_at = 0;
+			if ((f->flags & (XMASQ_FLOW_LOCAL | XMASQ_FLOW_SERVICE)) ==
+			    (XMASQ_FLOW_LOCAL | XMASQ_FLOW_SERVICE))
+				learn_local(skb, &p, f);
 		}
 	}
-	if ((p.tcp_flags & TCP_RST) && between_pods(&key, NULL))
+	if ((p.tcp_flags & TCP_RST) && from_pod(&key, NULL))
 		ct_forget(skb, cfg, &key, known);
 	if (!known && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && outlived(skb, cfg, &key)) {
 		count(XMASQ_COUNTER_SYN_DROPPED);
@@ -148,16 +188,16 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 		return PASS;
 
 	/* Keys come from capable peers only; the IDs of all others are their own business. */
-	prefix.prefixlen = 32;
-	prefix.addr = p.saddr;
-	from = bpf_map_lookup_elem(&destinations, &prefix);
-	if (!from || from->kind != XMASQ_DEST_PEER)
+	from = peer_of(f ? f->out.daddr : p.saddr);
+	if (from) {
+		peer = bpf_map_lookup_elem(&peers, &from);
+		if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
+			return PASS;
+	} else if (f || !is_service(&key)) {
 		return PASS;
-	peer = bpf_map_lookup_elem(&peers, &from->peer);
-	if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
-		return PASS;
-	if (f && !(f->flags & XMASQ_FLOW_LOCAL) && from->peer == f->peer && peer_valid(f->peer, f->peer_epoch))
-		learn(skb, &p, &key, f, now);
+	}
+	if (f && !(f->flags & XMASQ_FLOW_LOCAL) && from == f->peer && peer_valid(f->peer, f->peer_epoch))
+		learn(skb, &p, f, now);
 	ip = packet_start(skb) + L3_OFF;
 	if ((void *)(ip + 1) > packet_end(skb))
 		return PASS;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "flow.h"
+#include "icmp_error.h"
 
 struct ctl_packet {
 	struct ethhdr eth;
@@ -210,14 +211,18 @@ static __noinline __u32 recheck_slot(struct __sk_buff *skb, const struct xmasq_c
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct xmasq_flow_key key;
+	struct xmasq_tuple out;
 	struct xmasq_flow *f;
 	__u32 reason;
 
 	if (!cfg || !sk || !s)
 		return XMASQ_REASON_STALE;
 	flow_key_of(sk, s, &key);
+	f = bpf_map_lookup_elem(&flows, &key);
 	if (now >= s->recheck_at) {
-		reason = ct_admits(skb, cfg, &key, 1);
+		reason = ct_admits(skb, cfg, &key, 1, &out);
+		if (!reason && f && !same_tuple(&out, &f->out))
+			reason = XMASQ_REASON_STALE;
 		if (reason) {
 			demote(&key, reason, now);
 			free_slot(s, XMASQ_SLOT_TOMBSTONE, now);
@@ -225,7 +230,6 @@ static __noinline __u32 recheck_slot(struct __sk_buff *skb, const struct xmasq_c
 		}
 		s->recheck_at = ct_recheck_at(&key, now);
 	}
-	f = bpf_map_lookup_elem(&flows, &key);
 	if (!f || f->slot_gen != s->gen) {
 		free_slot(s, XMASQ_SLOT_TOMBSTONE, now);
 		return XMASQ_REASON_STALE;
@@ -289,6 +293,8 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 		bpf_skb_load_bytes(skb, offsetof(struct ctl_packet, ctl), &tag, 1);
 		return tag == XMASQ_CTL_TAG ? control(skb, p.saddr) : PASS;
 	}
+	if (p.reason == XMASQ_REASON_ICMP_TYPE)
+		return icmp_error(skb, cfg);
 	/* Receive offload may merge packets of equal IDs to more segments than a sender may: the ID is the first one's. */
 	if ((p.reason && p.reason != XMASQ_REASON_GSO_SEGMENTS) || !p.df || !(p.id & ID_MARKER))
 		return PASS;
@@ -356,6 +362,8 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	}
 
 	if (!fix_checksum(skb, p.proto, copy.csum_diff))
+		return DROP;
+	if (copy.sport != p.sport && !change_port(skb, p.proto, 0, p.sport, copy.sport))
 		return DROP;
 	eth = packet_start(skb);
 	ip = (void *)(eth + 1);

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* Bumped whenever a key or value below changes its meaning without changing its size. */
-#define XMASQ_LAYOUT_VERSION 1
+#define XMASQ_LAYOUT_VERSION 2
 
 /* Version of the key exchange and of the marker format; peers with another one are not peers. */
 #define XMASQ_PROTOCOL_VERSION 1
@@ -142,12 +142,22 @@ struct xmasq_flow_key {
 	__u8 pad[3];
 };
 
+/* Addresses and ports of a packet. */
+struct xmasq_tuple {
+	__be32 saddr;
+	__be32 daddr;
+	__be16 sport; /* ICMP echo and protocols without ports: as in struct xmasq_flow_key */
+	__be16 dport;
+};
+
 enum xmasq_flow_flag {
 	XMASQ_FLOW_LOCAL = 1,         /* the other pod is on this node: no keys */
 	XMASQ_FLOW_HAVE_KEY = 2,      /* peer_key holds the peer's key */
 	XMASQ_FLOW_ANNOUNCED = 4,     /* at least one packet carried our key */
 	XMASQ_FLOW_PEER_COMPLETE = 8, /* the peer has seen an announcement of ours: it can restore */
 	XMASQ_FLOW_APPROVED = 16,     /* admitted by an approval, not by the kernel's lookup */
+	XMASQ_FLOW_SERVICE = 32,      /* AntreaProxy translates the connection: out differs from the key */
+	XMASQ_FLOW_UNLEARNED = 64,    /* same-node Service flows: how the slow path delivers them is not known yet */
 };
 
 /*
@@ -181,9 +191,11 @@ struct xmasq_flow {
 	__u32 out_ifindex; /* uplink; same-node flows: veth of the other pod */
 	__be32 node_saddr; /* addresses on the underlay */
 	__be32 node_daddr;
-	__u8 smac[6]; /* Ethernet addresses on the underlay */
+	struct xmasq_tuple out; /* what the packet is for the other pod: the key, or AntreaProxy's translation of it */
+	__u8 smac[6]; /* Ethernet addresses on the underlay; same-node Service flows: as the slow path delivers */
 	__u8 dmac[6];
 	__u8 pod_mac[6]; /* the pod's own, for the spoof guard */
+	__u8 via_mac[6]; /* same-node flows: where the pod sends its frames; others go slow */
 	__u8 peer_key;
 	__u8 own_key;
 	__u8 ttl;     /* as the pod sends it; other packets go slow */
@@ -193,7 +205,8 @@ struct xmasq_flow {
 	__u8 reject_level; /* doublings of the pause */
 	__u8 hole_level;
 	__u8 proto;
-	__u8 pad[3];
+	__u8 out_ttl; /* same-node Service flows: as the slow path delivers it */
+	__u8 pad[2];
 	__u32 mtu; /* of out_ifindex */
 	__u32 gen2;
 };
@@ -233,8 +246,9 @@ struct xmasq_slot {
 	__u64 freed_at;
 	__u64 ack_at;   /* next acknowledgement, see XMASQ_ACK_NS */
 	__u64 acked_tx; /* the flow's tx_packets at the last one */
-	__be32 saddr;   /* the peer's pod */
+	__be32 saddr;   /* what the local pod takes the peer's pod for: its address, or a Service's */
 	__be32 daddr;   /* the local pod */
+	__be32 pod;     /* the peer's pod */
 	__u32 ifindex;  /* host-side veth of the local pod */
 	__u32 endpoint; /* id */
 	__u32 endpoint_epoch;
@@ -248,7 +262,8 @@ struct xmasq_slot {
 	__u8 flags; /* enum xmasq_slot_flag */
 	__u8 ttl;   /* as the slow path delivers it */
 	__u8 tos;   /* DSCP << 2, likewise */
-	__u8 pad[7];
+	__u8 pad;
+	__be16 sport; /* goes with saddr */
 };
 
 /* The sidecar's word that conntrack allows a flow (key: xmasq_flow_key): value of `approvals`. */
@@ -316,7 +331,7 @@ enum xmasq_reason {
 	XMASQ_REASON_CT_SNAT,
 	XMASQ_REASON_CT_HAIRPIN,
 	XMASQ_REASON_CT_L7,
-	XMASQ_REASON_CT_SERVICE,  /* translated by AntreaProxy */
+	XMASQ_REASON_CT_SERVICE,  /* translated by AntreaProxy in a way that is not followed: DSR, SCTP, approvals */
 	XMASQ_REASON_CT_STATUS,   /* dying, template, helper, sequence adjustment, offload, source NAT */
 	XMASQ_REASON_NO_APPROVAL, /* needs an approval and has none (yet) */
 	XMASQ_REASON_SLOT_TAKEN,  /* another pod pair uses the same ports between the two nodes */
@@ -363,8 +378,10 @@ enum xmasq_counter {
 	XMASQ_COUNTER_CT_KILLED,   /* conntrack entries expired after a RST, or at a SYN: see docs/design.md 6 */
 	XMASQ_COUNTER_SYN_DROPPED, /* SYN that the slow path passed as a part of a connection ended by a RST */
 	XMASQ_COUNTER_BLACK_HOLE,
-	XMASQ_COUNTER_EVENT_LOST, /* the ring buffer was full */
-	XMASQ_COUNTER_COUNT,      /* not a counter: the number of them */
+	XMASQ_COUNTER_ICMP_ERROR,         /* errors about masqueraded packets, handed to the pod */
+	XMASQ_COUNTER_ICMP_ERROR_IGNORED, /* ... dropped: no fast flow has sent that packet */
+	XMASQ_COUNTER_EVENT_LOST,         /* the ring buffer was full */
+	XMASQ_COUNTER_COUNT,              /* not a counter: the number of them */
 };
 
 /* Rare things the sidecar wants to hear of: records of `events`. */

@@ -147,6 +147,15 @@ export interface Conntrack {
   setTimeouts(timeouts: ConntrackTimeouts): Promise<void>;
 }
 
+/** A Service with an address of its own in SERVICE_CIDR, translated on the node where a connection to it begins. */
+export interface ClusterIpService {
+  readonly clusterIp: string;
+  readonly protocol: 'tcp' | 'udp' | 'sctp';
+  readonly port: number;
+  /** At least one; each new connection gets one of them at random. */
+  readonly endpoints: readonly { readonly address: string; readonly port: number }[];
+}
+
 /** Encapsulation and UDP port of a slow path. */
 export interface Tunnel {
   readonly type: 'vxlan' | 'geneve';
@@ -184,6 +193,11 @@ export interface Node extends Place {
   addPod(options?: AddPodOptions): Promise<Pod>;
   /** Kills the pod's processes and removes its devices and namespace; nothing else forgets it (as with Antrea). */
   deletePod(pod: Pod): Promise<void>;
+  /**
+   * The Services that there are from now on, for connections from this node's pods. As with AntreaProxy, connections
+   * to an endpoint that is no longer there go on, but for UDP ones, whose conntrack entries are deleted.
+   */
+  setServices(services: readonly ClusterIpService[]): Promise<void>;
   /** Sets kernel parameters of the node, e.g. `{'net/ipv4/ip_forward': 1}`. */
   sysctl(values: Readonly<Record<string, string | number>>): Promise<void>;
 }
@@ -276,12 +290,17 @@ export type ToolName = 'rr' | 'stream' | 'raw' | 'sctp';
 /** Zones and marks of Antrea's IPv4 connections (the numbers are Antrea's). */
 export const ANTREA = {
   zone: 65520,
+  /** Bit of the mark: translated by AntreaProxy. */
+  markService: 0x10,
   markFromPod: 0x03,
   markFromTunnel: 0x01,
   markFromGateway: 0x02,
   virtualMac: 'aa:bb:cc:dd:ee:ff',
   vxlanPort: 4789,
 } as const;
+
+/** Addresses of Services. */
+export const SERVICE_CIDR = '10.96.0.0/16';
 
 /**
  * How much slower than natively everything is: environment XMASQ_TIME_FACTOR, default 1. In a micro-VM under software

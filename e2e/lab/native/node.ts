@@ -2,7 +2,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ANTREA, LabError, at } from '../lab.ts';
-import type { AddPodOptions, Conntrack, OffloadFlags, Pod, Tunnel } from '../lab.ts';
+import type { AddPodOptions, ClusterIpService, Conntrack, OffloadFlags, Pod, Tunnel } from '../lab.ts';
 import { GATEWAY_DEVICE, POD_DEVICE, TUNNEL_DEVICE, UPLINK, planPod } from './addressing.ts';
 import type { NodePlan, PodPlan } from './addressing.ts';
 import { NativeConntrack } from './conntrack.ts';
@@ -12,6 +12,7 @@ import type { LabContext } from './place.ts';
 import { NativePod } from './pod.ts';
 import type { PodHost } from './pod.ts';
 import { run } from './process.ts';
+import { serviceRules } from './ruleset.ts';
 import { addNamespace, addVeth, nodeScript, podHostScript, podScript, sysctls } from './setup.ts';
 
 const LAST_POD_ADDRESS = 250;
@@ -36,6 +37,7 @@ export class NativeNode extends NativePlace implements PodHost {
   readonly #spoofGuard: boolean;
   readonly #pods: NativePod[] = [];
   readonly #addresses = new Set<string>();
+  #services: readonly ClusterIpService[] = [];
   #sandboxes = 0;
 
   constructor(context: LabContext, plan: NodePlan, options: NodeOptions) {
@@ -81,6 +83,29 @@ export class NativeNode extends NativePlace implements PodHost {
     await this.exec(['ip', 'link', 'del', gone.endpoint.ifName]);
     await removeNamespaces([gone.namespace]);
     this.#addresses.delete(gone.address);
+  }
+
+  async setServices(services: readonly ClusterIpService[]): Promise<void> {
+    await this.installServices(services);
+    const before = this.#services.filter(({ protocol }) => protocol === 'udp');
+    this.#services = services;
+    for (const { clusterIp, port, endpoints } of before) {
+      const now = services.find((one) => one.protocol === 'udp' && one.clusterIp === clusterIp && one.port === port);
+      const gone = endpoints.filter((one) => !now?.endpoints.some(({ address }) => address === one.address));
+      for (const { address } of gone) await this.#forgetUdp(clusterIp, port, address);
+    }
+  }
+
+  /** Replaces the translations of the slow path. */
+  protected async installServices(services: readonly ClusterIpService[]): Promise<void> {
+    await this.exec(['nft', '-f', '-'], { input: serviceRules(services) });
+  }
+
+  /** As AntreaProxy does when an endpoint goes (pkg/agent/route/route_linux.go). */
+  async #forgetUdp(clusterIp: string, port: number, endpoint: string): Promise<void> {
+    const which = ['-p', 'udp', '--orig-dst', clusterIp, '--orig-port-dst', String(port), '--reply-src', endpoint];
+    // Exit code 1: there were none.
+    await this.exec(['conntrack', '-D', '-w', String(ANTREA.zone), ...which], { check: false });
   }
 
   async sysctl(values: Readonly<Record<string, string | number>>): Promise<void> {

@@ -5,8 +5,8 @@
  * stays in zone 0; tunnel packets are not tracked, as Antrea arranges it. What a pod sends outside the cluster is
  * masqueraded in zone 0. The rules for new connections run deny list, Antrea's mark by source, test marks, in this order.
  */
-import { ANTREA } from '../lab.ts';
-import type { DenyRule } from '../lab.ts';
+import { ANTREA, SERVICE_CIDR } from '../lab.ts';
+import type { ClusterIpService, DenyRule } from '../lab.ts';
 import { CLUSTER_CIDR, GATEWAY_DEVICE, TUNNEL_DEVICE, UPLINK } from './addressing.ts';
 import type { NodePlan, PodPlan } from './addressing.ts';
 
@@ -31,7 +31,7 @@ table ${TABLE} {
   }
   chain prerouting {
     type filter hook prerouting priority raw; policy accept;
-    iifname ${POD_SIDE} ip daddr ${CLUSTER_CIDR} goto podzone
+    iifname ${POD_SIDE} ip daddr { ${CLUSTER_CIDR}, ${SERVICE_CIDR} } goto podzone
     udp dport ${ANTREA.vxlanPort} notrack
     ${untracked}
   }
@@ -42,6 +42,9 @@ table ${TABLE} {
     ${untracked}
   }
 
+  chain services {
+    type nat hook prerouting priority dstnat; policy accept;
+  }
   chain deny {
   }
   chain pods {
@@ -50,6 +53,7 @@ table ${TABLE} {
     jump deny
     ip saddr ${node.podCidr} ct mark set ${ANTREA.markFromPod}
     ip saddr != ${node.podCidr} ct mark set ${ANTREA.markFromTunnel}
+    ct status dnat ct mark set ct mark | ${ANTREA.markService}
     meta l4proto { tcp, udp, sctp } ct mark set th dport map @portmark
     ct mark set meta l4proto map @protomark
   }
@@ -72,6 +76,20 @@ table ${TABLE} {
   }
 }
 `;
+}
+
+/** Commands that replace the rules of the chain `services`. */
+export function serviceRules(services: readonly ClusterIpService[]): string {
+  const rules = services.flatMap(({ clusterIp, protocol, port, endpoints }) =>
+    endpoints.map(({ address, port: endpointPort }, i) => {
+      const left = endpoints.length - i;
+      // Of those that the rules before have left, one in so many.
+      const chance = left > 1 ? `numgen random mod ${left} == 0 ` : '';
+      const match = `iifname "${GATEWAY_DEVICE}" ip daddr ${clusterIp} ${protocol} dport ${port}`;
+      return `add rule ${TABLE} services ${match} ${chance}dnat ip to ${address}:${endpointPort}\n`;
+    }),
+  );
+  return `flush chain ${TABLE} services\n${rules.join('')}`;
 }
 
 /** One deny rule of the chain `deny`. */

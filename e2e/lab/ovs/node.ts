@@ -1,6 +1,6 @@
 /** A node whose slow path is Open vSwitch's kernel datapath with Geneve, and Antrea's pipeline. */
 import { LabError } from '../lab.ts';
-import type { Pod, Tunnel } from '../lab.ts';
+import type { ClusterIpService, Pod, Tunnel } from '../lab.ts';
 import type { NodePlan, PodPlan } from '../native/addressing.ts';
 import { NativeNode } from '../native/node.ts';
 import type { NodeOptions } from '../native/node.ts';
@@ -15,7 +15,7 @@ import { l7Flows } from './flows-l7.ts';
 import { cookieMatch } from './pipeline.ts';
 import { bridgeRows, deletePodRows, flowsRestored, initialSettings, l7Rows, podRows, roundRow } from './rows.ts';
 import { serviceFlows } from './services.ts';
-import type { ClusterIpService } from './services.ts';
+import type { ServiceRule } from './services.ts';
 import { gatewayScript, hostScript, ipv6PodScript, l7EngineScript } from './setup.ts';
 
 /** What of Open vSwitch's state must be equal before and after, if nobody has written to it. */
@@ -38,6 +38,8 @@ export class OvsNode extends NativeNode {
   #peers: readonly NodePlan[] = [];
   #daemons: OvsDaemons | undefined;
   #services = 0;
+  /** Numbers of the Services that `setServices` has made. */
+  readonly #installed: number[] = [];
 
   /** The pipeline always guards against spoofing, whatever the options say. */
   constructor(context: LabContext, plan: NodePlan, options: NodeOptions) {
@@ -104,12 +106,21 @@ export class OvsNode extends NativeNode {
     await this.ovs.ofctl(['del-flows'], [match]);
   }
 
-  /** Adds a Service for connections that begin on this node. */
-  async addService(service: ClusterIpService): Promise<void> {
+  /** Adds a Service for connections that begin on this node. Returns its number. */
+  async addService(service: ServiceRule): Promise<number> {
     this.#services += 1;
     const { group, flows } = serviceFlows(service, this.#services);
     await this.ovs.ofctl(['add-group'], [group]);
     await this.addFlows(flows);
+    return this.#services;
+  }
+
+  protected override async installServices(services: readonly ClusterIpService[]): Promise<void> {
+    for (const number of this.#installed.splice(0)) {
+      await this.deleteFlows(cookieMatch('service', number));
+      await this.ovs.ofctl(['del-groups'], [`group_id=${number}`]);
+    }
+    for (const service of services) this.#installed.push(await this.addService(service));
   }
 
   /** Starts an L7 engine that lets everything pass, for connections of rules that `OvsPolicy.allow` gives a VLAN. */

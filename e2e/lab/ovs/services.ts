@@ -1,20 +1,16 @@
 /** ClusterIP Services as groups and flows of the pipeline, as AntreaProxy makes them. Text only. */
+import type { ClusterIpService } from '../lab.ts';
 import { MARK_EXTERNAL } from './flows-snat.ts';
 import { PRIORITY, TABLES, addressNumber, cookie, ct, flow } from './pipeline.ts';
 
-export interface ClusterIpService {
-  readonly clusterIp: string;
-  readonly protocol: 'tcp' | 'udp';
-  readonly port: number;
+export interface ServiceRule extends ClusterIpService {
   /** The address is for clients outside of the cluster, too, who come by the gateway. Default false. */
   readonly external?: boolean;
-  /** At least one; each connection gets one of them. */
-  readonly endpoints: readonly { readonly address: string; readonly port: number }[];
 }
 
 /** The Service's group and its flows. `number` is the group's. */
 export function serviceFlows(
-  service: ClusterIpService,
+  service: ServiceRule,
   number: number,
 ): { readonly group: string; readonly flows: readonly string[] } {
   const id = cookie('service', number);

@@ -9,7 +9,7 @@ import type { ConntrackTimeouts } from '../netlink/sysctl.ts';
 import { errorMessage } from '../util/errors.ts';
 import { inBatches } from './batches.ts';
 import type { Degradations } from './degradations.ts';
-import { flowKeyOfTuple, flowKeyText, lastUse, oppositeKey, slotKeyOf, tupleOf } from './flow-key.ts';
+import { flowKeyOfTuple, flowKeyText, lastUse, oppositeKeyOf, slotKeyOf, tupleOf } from './flow-key.ts';
 import { FlowFlag, Reason, type Flow, type FlowKey } from './layout.ts';
 import { MS, SECOND, type Clock, type Conntrack, type Log } from './ports.ts';
 import { admission } from './predicate.ts';
@@ -302,9 +302,7 @@ export class Approvals {
   #usedSince(grant: Grant, flow: Flow): boolean {
     const { flows, slots } = this.#o.tables;
     const lastRx =
-      (flow.flags & FlowFlag.LOCAL) !== 0
-        ? flows.get(oppositeKey(grant.key, flow.outIfindex))?.lastTx
-        : slots.get(slotKeyOf(grant.key, flow.nodeDaddr))?.lastRx;
+      (flow.flags & FlowFlag.LOCAL) !== 0 ? flows.get(oppositeKeyOf(flow))?.lastTx : slots.get(slotKeyOf(flow))?.lastRx;
     return lastUse(flow, lastRx) > grant.checkedAt;
   }
 

@@ -1,6 +1,6 @@
 /** Conversions between the keys of the maps and conntrack's tuples. Pure functions. */
 import { IpProtocol, isIcmpTuple, type CtTuple } from '../netlink/ctnetlink.ts';
-import type { Flow, FlowKey, SlotKey } from './layout.ts';
+import type { Flow, FlowKey, Slot, SlotKey } from './layout.ts';
 
 /** ICMP types of echo messages, which stand in for the destination port. */
 export const ICMP_ECHO_REPLY = 0;
@@ -17,12 +17,18 @@ function reversePorts(proto: number, sport: number, dport: number): { sport: num
   return { sport, dport: dport === ICMP_ECHO ? ICMP_ECHO_REPLY : ICMP_ECHO };
 }
 
-/** The slot by which packets of the flow's peer are restored. */
-export function slotKeyOf(key: FlowKey, peerAddress: number): SlotKey {
-  return { peer: peerAddress, ...reversePorts(key.proto, key.sport, key.dport), proto: key.proto };
+/** The slot by which packets of the flow's peer are restored: it goes by the ports that the peer's pod has. */
+export function slotKeyOf(flow: Pick<Flow, 'out' | 'proto' | 'nodeDaddr'>): SlotKey {
+  const { out, proto, nodeDaddr } = flow;
+  return { peer: nodeDaddr, ...reversePorts(proto, out.sport, out.dport), proto };
 }
 
-/** The same flow as the pod on the other side sends it, if that is on this node too. */
+/** What the other pod of a flow within this node sends. */
+export function oppositeKeyOf(flow: Pick<Flow, 'out' | 'proto' | 'outIfindex'>): FlowKey {
+  return oppositeKey({ ...flow.out, proto: flow.proto, ifindex: 0 }, flow.outIfindex);
+}
+
+/** The same flow as the pod on the other side sends it, through that device. Knows of no translation. */
 export function oppositeKey(key: FlowKey, ifindex: number): FlowKey {
   return {
     saddr: key.daddr,
@@ -34,14 +40,11 @@ export function oppositeKey(key: FlowKey, ifindex: number): FlowKey {
 }
 
 /** The flow that a slot is for, as the local pod sends it. */
-export function flowKeyOfSlot(slot: SlotKey, pods: { saddr: number; daddr: number; ifindex: number }): FlowKey {
-  return {
-    saddr: pods.daddr,
-    daddr: pods.saddr,
-    ...reversePorts(slot.proto, slot.sport, slot.dport),
-    ifindex: pods.ifindex,
-    proto: slot.proto,
-  };
+export function flowKeyOfSlot(
+  { proto, dport }: SlotKey,
+  { saddr, daddr, sport, ifindex }: Pick<Slot, 'saddr' | 'daddr' | 'sport' | 'ifindex'>,
+): FlowKey {
+  return { saddr: daddr, daddr: saddr, ...reversePorts(proto, sport, dport), ifindex, proto };
 }
 
 /** The tuple by which conntrack finds the flow's connection, whichever side began it. */

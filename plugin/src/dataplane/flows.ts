@@ -3,7 +3,7 @@ import type { FlowInfo, Pod, PodName } from '../grpc/backend.ts';
 import { formatIpv4 } from '../netlink/ip.ts';
 import { IpProtocol } from '../netlink/ctnetlink.ts';
 import { inBatches } from './batches.ts';
-import { lastUse, oppositeKey, slotKeyOf } from './flow-key.ts';
+import { lastUse, oppositeKeyOf, slotKeyOf } from './flow-key.ts';
 import { FlowFlag, Reason, SlotState, type Flow, type FlowKey, type Refusal } from './layout.ts';
 import type { Clock } from './ports.ts';
 import type { Tables } from './tables.ts';
@@ -28,7 +28,7 @@ const READY = FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED | FlowFlag.PEER_COMPLETE;
 /** Why an admitted flow is slow now; Reason.NONE: it is fast. */
 export function slowReason(flow: Flow, now: bigint): number {
   if (flow.blocked !== Reason.NONE) return flow.blocked;
-  if ((flow.flags & READY) === READY) return Reason.NONE;
+  if ((flow.flags & (READY | FlowFlag.UNLEARNED)) === READY) return Reason.NONE;
   return now < flow.rejectUntil ? Reason.KEY_REJECTED : Reason.KEY_EXCHANGE;
 }
 
@@ -54,6 +54,12 @@ function addressing(
   };
 }
 
+/** Where AntreaProxy's translation leads. */
+function endpointOf(key: FlowKey, { out }: Flow): Pick<FlowInfo, 'endpoint'> {
+  return out.daddr === key.daddr ? {} : { endpoint: { ip: formatIpv4(out.daddr), port: out.dport } };
+}
+
+/** @param key of the pods, whatever the sender takes the other one for */
 function words(key: FlowKey, names: FlowNames): FlowWords {
   const sourcePod = podName(names.podsByIfindex.get(key.ifindex));
   const destination = names.addresses.get(key.daddr);
@@ -64,14 +70,13 @@ function words(key: FlowKey, names: FlowNames): FlowWords {
 /** What has arrived for the flow's pod on the fast path, and when last. */
 function received(
   tables: Pick<Tables, 'flows' | 'slots'>,
-  key: FlowKey,
   flow: Flow,
 ): { readonly packets: bigint; readonly bytes: bigint; readonly last: bigint } {
   if ((flow.flags & FlowFlag.LOCAL) !== 0) {
-    const other = tables.flows.get(oppositeKey(key, flow.outIfindex));
+    const other = tables.flows.get(oppositeKeyOf(flow));
     return { packets: other?.txPackets ?? 0n, bytes: other?.txBytes ?? 0n, last: other?.lastTx ?? 0n };
   }
-  const slot = tables.slots.get(slotKeyOf(key, flow.nodeDaddr));
+  const slot = tables.slots.get(slotKeyOf(flow));
   if (slot === undefined || slot.gen !== flow.slotGen || slot.state !== SlotState.ACTIVE) {
     return { packets: 0n, bytes: 0n, last: 0n };
   }
@@ -89,11 +94,12 @@ export function describeFlow(
   const sameNode = (flow.flags & FlowFlag.LOCAL) !== 0;
   const has = (flag: number): boolean => (flow.flags & flag) !== 0;
   const reason = slowReason(flow, now);
-  const rx = received(tables, key, flow);
+  const rx = received(tables, flow);
   const lastRx = rx.last > flow.lastRxSlow ? rx.last : flow.lastRxSlow;
   return {
     ...addressing(key),
-    ...words(key, names),
+    ...endpointOf(key, flow),
+    ...words(key.daddr === flow.out.daddr ? key : { ...key, ...flow.out }, names),
     peer: sameNode ? names.nodeName : (names.peers.get(flow.peer)?.name ?? ''),
     sameNode,
     path: reason === Reason.NONE ? 'fast' : 'slow',

@@ -20,7 +20,7 @@ export const EVERYTHING: FlushSelection = { flow: () => true, slot: () => true, 
 /** Flows of the local pod with this number, device and address (host order). */
 export function flowsOfEndpoint(id: number, ifindex: number, address: number): FlushSelection {
   return {
-    flow: (key, flow) => flow.endpoint === id || key.daddr === address,
+    flow: (_key, flow) => flow.endpoint === id || flow.out.daddr === address,
     slot: (slot) => slot.endpoint === id,
     refusal: (key) => key.ifindex === ifindex || key.daddr === address,
   };

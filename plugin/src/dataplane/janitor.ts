@@ -191,7 +191,7 @@ export class Janitor {
   }
 
   #idle(key: FlowKey, flow: Flow, local: boolean, now: bigint): boolean {
-    const slot = local ? undefined : this.#tables.slots.get(slotKeyOf(key, flow.nodeDaddr));
+    const slot = local ? undefined : this.#tables.slots.get(slotKeyOf(flow));
     const far = key.proto === IpProtocol.tcp && (flow.txBytes >= FAR_BYTES || (slot?.rxBytes ?? 0n) >= FAR_BYTES);
     const kept = far && this.#sweeps.flows.count < this.#flowCapacity * KEPT_FILL;
     return now - lastUse(flow, slot?.lastRx) > (kept ? KEPT_NS : IDLE_NS);

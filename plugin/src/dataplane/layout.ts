@@ -33,7 +33,7 @@ export {
 } from '../gen/layouts.ts';
 
 /** XMASQ_LAYOUT_VERSION. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 /** XMASQ_PROTOCOL_VERSION. */
 export const PROTOCOL_VERSION = 1;
 /** XMASQ_MAX_ENDPOINTS: ids are 1 to this, exclusive. */

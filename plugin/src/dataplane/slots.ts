@@ -47,6 +47,6 @@ export function endFlow(
   now: bigint,
 ): { readonly flow: boolean; readonly slot: boolean } {
   const local = (flow.flags & FlowFlag.LOCAL) !== 0;
-  const slot = !local && tombstone(tables.slots, slotKeyOf(key, flow.nodeDaddr), flow.slotGen, now);
+  const slot = !local && tombstone(tables.slots, slotKeyOf(flow), flow.slotGen, now);
   return { flow: tables.flows.delete(key), slot };
 }

@@ -3,7 +3,7 @@ import { oppositeKey, slotKeyOf } from '../dataplane/flow-key.ts';
 import { FlowFlag, type FlowKey } from '../dataplane/layout.ts';
 import type { Tables } from '../dataplane/tables.ts';
 import { IpProtocol } from '../netlink/ctnetlink.ts';
-import type { RecordTuple } from './record.ts';
+import type { RecordNames, RecordTuple } from './record.ts';
 
 /** One counter of the programs. */
 export interface BypassCounter {
@@ -22,7 +22,7 @@ export interface BypassSample {
 }
 
 /** Reads the counters of a connection; undefined where it is not in the maps. */
-export type ReadBypass = (tuple: RecordTuple) => BypassSample | undefined;
+export type ReadBypass = (connection: RecordTuple & Pick<RecordNames, 'service'>) => BypassSample | undefined;
 
 type BypassTables = Pick<Tables, 'flows' | 'slots'>;
 
@@ -37,7 +37,7 @@ function sent(tables: BypassTables, key: FlowKey): BypassCounter | undefined {
 function received(tables: BypassTables, key: FlowKey): BypassCounter | undefined {
   const flow = tables.flows.get(key);
   if (flow === undefined || (flow.flags & FlowFlag.LOCAL) !== 0) return undefined;
-  const slot = tables.slots.get(slotKeyOf(key, flow.nodeDaddr));
+  const slot = tables.slots.get(slotKeyOf(flow));
   if (slot === undefined || slot.gen !== flow.slotGen) return undefined;
   // The program that gives a slot a new key begins to count anew, and nobody else does.
   return { era: String(slot.key), packets: slot.rxPackets, bytes: slot.rxBytes };
@@ -49,12 +49,14 @@ function received(tables: BypassTables, key: FlowKey): BypassCounter | undefined
  * @param deviceOf device of a local pod by its address (host order)
  */
 export function bypassReader(tables: BypassTables, deviceOf: (address: number) => number | undefined): ReadBypass {
-  return ({ protocol, source, destination, sourcePort, destinationPort }) => {
+  return ({ protocol, source, destination, sourcePort, destinationPort, service }) => {
     if (typeof source !== 'number' || typeof destination !== 'number' || protocol === IpProtocol.icmp) return undefined;
     const ends = { saddr: source, daddr: destination, sport: sourcePort, dport: destinationPort, proto: protocol };
     const sourceDevice = deviceOf(source);
     const destinationDevice = deviceOf(destination);
-    const there = sourceDevice === undefined ? undefined : { ...ends, ifindex: sourceDevice };
+    // Where the connection began, it is one to the Service's address.
+    const sentTo = typeof service?.address === 'number' ? { daddr: service.address, dport: service.port } : {};
+    const there = sourceDevice === undefined ? undefined : { ...ends, ...sentTo, ifindex: sourceDevice };
     const back = destinationDevice === undefined ? undefined : oppositeKey({ ...ends, ifindex: 0 }, destinationDevice);
     const forward = there !== undefined ? sent(tables, there) : back && received(tables, back);
     const reverse = back !== undefined ? sent(tables, back) : there && received(tables, there);

@@ -2,7 +2,7 @@
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '679dd6746d06b0db';
+export const LAYOUT_HASH = '1ae0c131536105ea';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -49,8 +49,10 @@ export const Counter = {
   CT_KILLED: 25,
   SYN_DROPPED: 26,
   BLACK_HOLE: 27,
-  EVENT_LOST: 28,
-  COUNT: 29,
+  ICMP_ERROR: 28,
+  ICMP_ERROR_IGNORED: 29,
+  EVENT_LOST: 30,
+  COUNT: 31,
 } as const;
 /** A value of enum xmasq_counter. */
 export type Counter = (typeof Counter)[keyof typeof Counter];
@@ -84,7 +86,9 @@ export const counterNames: Readonly<Record<number, string>> = {
   [25]: 'ct_killed',
   [26]: 'syn_dropped',
   [27]: 'black_hole',
-  [28]: 'event_lost',
+  [28]: 'icmp_error',
+  [29]: 'icmp_error_ignored',
+  [30]: 'event_lost',
 };
 
 /** enum xmasq_dest_kind. */
@@ -143,6 +147,8 @@ export const FlowFlag = {
   ANNOUNCED: 4,
   PEER_COMPLETE: 8,
   APPROVED: 16,
+  SERVICE: 32,
+  UNLEARNED: 64,
 } as const;
 /** A value of enum xmasq_flow_flag. */
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
@@ -153,6 +159,8 @@ export const flowFlagNames: Readonly<Record<number, string>> = {
   [4]: 'announced',
   [8]: 'peer_complete',
   [16]: 'approved',
+  [32]: 'service',
+  [64]: 'unlearned',
 };
 
 /** enum xmasq_peer_flag. */
@@ -550,7 +558,35 @@ function readEvent(from: Buffer, at: number): Event {
 /** struct xmasq_event, 40 bytes. */
 export const eventCodec: Codec<Event> = makeCodec('xmasq_event', 40, writeEvent, readEvent);
 
-/** struct xmasq_flow, 200 bytes. */
+/** struct xmasq_tuple, 12 bytes. */
+export interface Tuple {
+  /** u32, network byte order in C, offset 0. */
+  readonly saddr: number;
+  /** u32, network byte order in C, offset 4. */
+  readonly daddr: number;
+  /** u16, network byte order in C, offset 8. */
+  readonly sport: number;
+  /** u16, network byte order in C, offset 10. */
+  readonly dport: number;
+}
+function writeTuple(to: Buffer, at: number, value: Tuple): void {
+  to.writeUInt32BE(checkInteger('xmasq_tuple.saddr', value.saddr, 0, 4294967295), at);
+  to.writeUInt32BE(checkInteger('xmasq_tuple.daddr', value.daddr, 0, 4294967295), at + 4);
+  to.writeUInt16BE(checkInteger('xmasq_tuple.sport', value.sport, 0, 65535), at + 8);
+  to.writeUInt16BE(checkInteger('xmasq_tuple.dport', value.dport, 0, 65535), at + 10);
+}
+function readTuple(from: Buffer, at: number): Tuple {
+  return {
+    saddr: from.readUInt32BE(at),
+    daddr: from.readUInt32BE(at + 4),
+    sport: from.readUInt16BE(at + 8),
+    dport: from.readUInt16BE(at + 10),
+  };
+}
+/** struct xmasq_tuple, 12 bytes. */
+export const tupleCodec: Codec<Tuple> = makeCodec('xmasq_tuple', 12, writeTuple, readTuple);
+
+/** struct xmasq_flow, 216 bytes. */
 export interface Flow {
   /** u32, offset 0. */
   readonly gen: number;
@@ -604,33 +640,39 @@ export interface Flow {
   readonly nodeSaddr: number;
   /** u32, network byte order in C, offset 156. */
   readonly nodeDaddr: number;
-  /** 6 bytes, offset 160. */
-  readonly smac: Uint8Array;
-  /** 6 bytes, offset 166. */
-  readonly dmac: Uint8Array;
+  /** struct xmasq_tuple, offset 160. */
+  readonly out: Tuple;
   /** 6 bytes, offset 172. */
+  readonly smac: Uint8Array;
+  /** 6 bytes, offset 178. */
+  readonly dmac: Uint8Array;
+  /** 6 bytes, offset 184. */
   readonly podMac: Uint8Array;
-  /** u8, offset 178. */
+  /** 6 bytes, offset 190. */
+  readonly viaMac: Uint8Array;
+  /** u8, offset 196. */
   readonly peerKey: number;
-  /** u8, offset 179. */
+  /** u8, offset 197. */
   readonly ownKey: number;
-  /** u8, offset 180. */
+  /** u8, offset 198. */
   readonly ttl: number;
-  /** u8, offset 181. */
+  /** u8, offset 199. */
   readonly tos: number;
-  /** u8, offset 182. */
+  /** u8, offset 200. */
   readonly blocked: number;
-  /** u8, offset 183. */
+  /** u8, offset 201. */
   readonly rejectKey: number;
-  /** u8, offset 184. */
+  /** u8, offset 202. */
   readonly rejectLevel: number;
-  /** u8, offset 185. */
+  /** u8, offset 203. */
   readonly holeLevel: number;
-  /** u8, offset 186. */
+  /** u8, offset 204. */
   readonly proto: number;
-  /** u32, offset 192. */
+  /** u8, offset 205. */
+  readonly outTtl: number;
+  /** u32, offset 208. */
   readonly mtu: number;
-  /** u32, offset 196. */
+  /** u32, offset 212. */
   readonly gen2: number;
 }
 function writeFlow(to: Buffer, at: number, value: Flow): void {
@@ -675,23 +717,27 @@ function writeFlow(to: Buffer, at: number, value: Flow): void {
   to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 148);
   to.writeUInt32BE(checkInteger('xmasq_flow.node_saddr', value.nodeSaddr, 0, 4294967295), at + 152);
   to.writeUInt32BE(checkInteger('xmasq_flow.node_daddr', value.nodeDaddr, 0, 4294967295), at + 156);
+  writeTuple(to, at + 160, value.out);
   checkLength('xmasq_flow.smac', value.smac, 6);
-  to.set(value.smac, at + 160);
+  to.set(value.smac, at + 172);
   checkLength('xmasq_flow.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 166);
+  to.set(value.dmac, at + 178);
   checkLength('xmasq_flow.pod_mac', value.podMac, 6);
-  to.set(value.podMac, at + 172);
-  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 178);
-  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 179);
-  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 180);
-  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 181);
-  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 182);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 183);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 184);
-  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 185);
-  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 186);
-  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 192);
-  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 196);
+  to.set(value.podMac, at + 184);
+  checkLength('xmasq_flow.via_mac', value.viaMac, 6);
+  to.set(value.viaMac, at + 190);
+  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 196);
+  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 197);
+  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 198);
+  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 199);
+  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 200);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 201);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 202);
+  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 203);
+  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 204);
+  to.writeUInt8(checkInteger('xmasq_flow.out_ttl', value.outTtl, 0, 255), at + 205);
+  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 208);
+  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 212);
 }
 function readFlow(from: Buffer, at: number): Flow {
   return {
@@ -721,24 +767,27 @@ function readFlow(from: Buffer, at: number): Flow {
     outIfindex: from.readUInt32LE(at + 148),
     nodeSaddr: from.readUInt32BE(at + 152),
     nodeDaddr: from.readUInt32BE(at + 156),
-    smac: Uint8Array.from(from.subarray(at + 160, at + 160 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 166, at + 166 + 6)),
-    podMac: Uint8Array.from(from.subarray(at + 172, at + 172 + 6)),
-    peerKey: from.readUInt8(at + 178),
-    ownKey: from.readUInt8(at + 179),
-    ttl: from.readUInt8(at + 180),
-    tos: from.readUInt8(at + 181),
-    blocked: from.readUInt8(at + 182),
-    rejectKey: from.readUInt8(at + 183),
-    rejectLevel: from.readUInt8(at + 184),
-    holeLevel: from.readUInt8(at + 185),
-    proto: from.readUInt8(at + 186),
-    mtu: from.readUInt32LE(at + 192),
-    gen2: from.readUInt32LE(at + 196),
+    out: readTuple(from, at + 160),
+    smac: Uint8Array.from(from.subarray(at + 172, at + 172 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 178, at + 178 + 6)),
+    podMac: Uint8Array.from(from.subarray(at + 184, at + 184 + 6)),
+    viaMac: Uint8Array.from(from.subarray(at + 190, at + 190 + 6)),
+    peerKey: from.readUInt8(at + 196),
+    ownKey: from.readUInt8(at + 197),
+    ttl: from.readUInt8(at + 198),
+    tos: from.readUInt8(at + 199),
+    blocked: from.readUInt8(at + 200),
+    rejectKey: from.readUInt8(at + 201),
+    rejectLevel: from.readUInt8(at + 202),
+    holeLevel: from.readUInt8(at + 203),
+    proto: from.readUInt8(at + 204),
+    outTtl: from.readUInt8(at + 205),
+    mtu: from.readUInt32LE(at + 208),
+    gen2: from.readUInt32LE(at + 212),
   };
 }
-/** struct xmasq_flow, 200 bytes. */
-export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 200, writeFlow, readFlow);
+/** struct xmasq_flow, 216 bytes. */
+export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 216, writeFlow, readFlow);
 
 /** struct xmasq_named, 80 bytes. */
 export interface Named {
@@ -933,32 +982,36 @@ export interface Slot {
   readonly saddr: number;
   /** u32, network byte order in C, offset 68. */
   readonly daddr: number;
-  /** u32, offset 72. */
-  readonly ifindex: number;
+  /** u32, network byte order in C, offset 72. */
+  readonly pod: number;
   /** u32, offset 76. */
-  readonly endpoint: number;
+  readonly ifindex: number;
   /** u32, offset 80. */
-  readonly endpointEpoch: number;
+  readonly endpoint: number;
   /** u32, offset 84. */
-  readonly peer: number;
+  readonly endpointEpoch: number;
   /** u32, offset 88. */
-  readonly peerEpoch: number;
+  readonly peer: number;
   /** u32, offset 92. */
+  readonly peerEpoch: number;
+  /** u32, offset 96. */
   readonly csumDiff: number;
-  /** 6 bytes, offset 96. */
+  /** 6 bytes, offset 100. */
   readonly smac: Uint8Array;
-  /** 6 bytes, offset 102. */
+  /** 6 bytes, offset 106. */
   readonly dmac: Uint8Array;
-  /** u8, offset 108. */
-  readonly key: number;
-  /** u8, offset 109. */
-  readonly state: number;
-  /** u8, offset 110. */
-  readonly flags: number;
-  /** u8, offset 111. */
-  readonly ttl: number;
   /** u8, offset 112. */
+  readonly key: number;
+  /** u8, offset 113. */
+  readonly state: number;
+  /** u8, offset 114. */
+  readonly flags: number;
+  /** u8, offset 115. */
+  readonly ttl: number;
+  /** u8, offset 116. */
   readonly tos: number;
+  /** u16, network byte order in C, offset 118. */
+  readonly sport: number;
 }
 function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeUInt32LE(checkInteger('xmasq_slot.gen', value.gen, 0, 4294967295), at);
@@ -972,21 +1025,23 @@ function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.acked_tx', value.ackedTx, 0n, 18446744073709551615n), at + 56);
   to.writeUInt32BE(checkInteger('xmasq_slot.saddr', value.saddr, 0, 4294967295), at + 64);
   to.writeUInt32BE(checkInteger('xmasq_slot.daddr', value.daddr, 0, 4294967295), at + 68);
-  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 72);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 76);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 80);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 84);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 88);
-  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 92);
+  to.writeUInt32BE(checkInteger('xmasq_slot.pod', value.pod, 0, 4294967295), at + 72);
+  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 76);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 80);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 84);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 88);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 92);
+  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 96);
   checkLength('xmasq_slot.smac', value.smac, 6);
-  to.set(value.smac, at + 96);
+  to.set(value.smac, at + 100);
   checkLength('xmasq_slot.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 102);
-  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 108);
-  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 109);
-  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 110);
-  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 111);
-  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 112);
+  to.set(value.dmac, at + 106);
+  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 112);
+  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 113);
+  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 114);
+  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 115);
+  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 116);
+  to.writeUInt16BE(checkInteger('xmasq_slot.sport', value.sport, 0, 65535), at + 118);
 }
 function readSlot(from: Buffer, at: number): Slot {
   return {
@@ -1001,47 +1056,49 @@ function readSlot(from: Buffer, at: number): Slot {
     ackedTx: from.readBigUInt64LE(at + 56),
     saddr: from.readUInt32BE(at + 64),
     daddr: from.readUInt32BE(at + 68),
-    ifindex: from.readUInt32LE(at + 72),
-    endpoint: from.readUInt32LE(at + 76),
-    endpointEpoch: from.readUInt32LE(at + 80),
-    peer: from.readUInt32LE(at + 84),
-    peerEpoch: from.readUInt32LE(at + 88),
-    csumDiff: from.readUInt32LE(at + 92),
-    smac: Uint8Array.from(from.subarray(at + 96, at + 96 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 102, at + 102 + 6)),
-    key: from.readUInt8(at + 108),
-    state: from.readUInt8(at + 109),
-    flags: from.readUInt8(at + 110),
-    ttl: from.readUInt8(at + 111),
-    tos: from.readUInt8(at + 112),
+    pod: from.readUInt32BE(at + 72),
+    ifindex: from.readUInt32LE(at + 76),
+    endpoint: from.readUInt32LE(at + 80),
+    endpointEpoch: from.readUInt32LE(at + 84),
+    peer: from.readUInt32LE(at + 88),
+    peerEpoch: from.readUInt32LE(at + 92),
+    csumDiff: from.readUInt32LE(at + 96),
+    smac: Uint8Array.from(from.subarray(at + 100, at + 100 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 106, at + 106 + 6)),
+    key: from.readUInt8(at + 112),
+    state: from.readUInt8(at + 113),
+    flags: from.readUInt8(at + 114),
+    ttl: from.readUInt8(at + 115),
+    tos: from.readUInt8(at + 116),
+    sport: from.readUInt16BE(at + 118),
   };
 }
 /** struct xmasq_slot, 120 bytes. */
 export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 120, writeSlot, readSlot);
 
-/** struct xmasq_scratch, 400 bytes. */
+/** struct xmasq_scratch, 416 bytes. */
 export interface Scratch {
   /** struct xmasq_flow, offset 0. */
   readonly flow: Flow;
-  /** struct xmasq_slot, offset 200. */
+  /** struct xmasq_slot, offset 216. */
   readonly slot: Slot;
-  /** struct xmasq_named, offset 320. */
+  /** struct xmasq_named, offset 336. */
   readonly named: Named;
 }
 function writeScratch(to: Buffer, at: number, value: Scratch): void {
   writeFlow(to, at, value.flow);
-  writeSlot(to, at + 200, value.slot);
-  writeNamed(to, at + 320, value.named);
+  writeSlot(to, at + 216, value.slot);
+  writeNamed(to, at + 336, value.named);
 }
 function readScratch(from: Buffer, at: number): Scratch {
   return {
     flow: readFlow(from, at),
-    slot: readSlot(from, at + 200),
-    named: readNamed(from, at + 320),
+    slot: readSlot(from, at + 216),
+    named: readNamed(from, at + 336),
   };
 }
-/** struct xmasq_scratch, 400 bytes. */
-export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 400, writeScratch, readScratch);
+/** struct xmasq_scratch, 416 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 416, writeScratch, readScratch);
 
 /** struct xmasq_slot_key, 12 bytes. */
 export interface SlotKey {
@@ -1090,7 +1147,7 @@ export const maps = {
   counters: {
     name: 'counters',
     type: 6,
-    maxEntries: 29,
+    maxEntries: 31,
     key: u32Codec,
     value: u64Codec,
   },

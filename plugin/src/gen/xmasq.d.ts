@@ -2314,6 +2314,12 @@ export namespace xmasq {
             /** Flow egressPolicy. */
             egressPolicy: string;
 
+            /** Flow endpointIp. */
+            endpointIp: string;
+
+            /** Flow endpointPort. */
+            endpointPort: number;
+
             /**
              * Encodes the specified Flow message. Does not implicitly {@link xmasq.v1.Flow.verify|verify} messages.
              * @param message Flow message or plain object to encode
@@ -2449,6 +2455,12 @@ export namespace xmasq {
 
                 /** Flow egressPolicy */
                 egressPolicy?: (string|null);
+
+                /** Flow endpointIp */
+                endpointIp?: (string|null);
+
+                /** Flow endpointPort */
+                endpointPort?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

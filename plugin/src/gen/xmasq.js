@@ -7193,6 +7193,8 @@ export const xmasq = $root.xmasq = (() => {
              * @property {string|null} [service] Flow service
              * @property {string|null} [ingressPolicy] Flow ingressPolicy
              * @property {string|null} [egressPolicy] Flow egressPolicy
+             * @property {string|null} [endpointIp] Flow endpointIp
+             * @property {number|null} [endpointPort] Flow endpointPort
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
 
@@ -7448,6 +7450,22 @@ export const xmasq = $root.xmasq = (() => {
              */
             Flow.prototype.egressPolicy = "";
 
+            /**
+             * Flow endpointIp.
+             * @member {string} endpointIp
+             * @memberof xmasq.v1.Flow
+             * @instance
+             */
+            Flow.prototype.endpointIp = "";
+
+            /**
+             * Flow endpointPort.
+             * @member {number} endpointPort
+             * @memberof xmasq.v1.Flow
+             * @instance
+             */
+            Flow.prototype.endpointPort = 0;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -7553,6 +7571,10 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 27, wireType 2 =*/218).string(message.ingressPolicy);
                 if (message.egressPolicy != null && $Object.hasOwnProperty.call(message, "egressPolicy") && message.egressPolicy !== "")
                     writer.uint32(/* id 28, wireType 2 =*/226).string(message.egressPolicy);
+                if (message.endpointIp != null && $Object.hasOwnProperty.call(message, "endpointIp") && message.endpointIp !== "")
+                    writer.uint32(/* id 29, wireType 2 =*/234).string(message.endpointIp);
+                if (message.endpointPort != null && $Object.hasOwnProperty.call(message, "endpointPort") && message.endpointPort !== 0)
+                    writer.uint32(/* id 30, wireType 0 =*/240).uint32(message.endpointPort);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7828,6 +7850,24 @@ export const xmasq = $root.xmasq = (() => {
                                 message.egressPolicy = value;
                             else
                                 delete message.egressPolicy;
+                            continue;
+                        }
+                    case 29: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.endpointIp = value;
+                            else
+                                delete message.endpointIp;
+                            continue;
+                        }
+                    case 30: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.endpointPort = value;
+                            else
+                                delete message.endpointPort;
                             continue;
                         }
                     }
@@ -8252,6 +8292,12 @@ export const xmasq = $root.xmasq = (() => {
                 if (object.egressPolicy != null)
                     if (typeof object.egressPolicy !== "string" || object.egressPolicy.length)
                         message.egressPolicy = $String(object.egressPolicy);
+                if (object.endpointIp != null)
+                    if (typeof object.endpointIp !== "string" || object.endpointIp.length)
+                        message.endpointIp = $String(object.endpointIp);
+                if (object.endpointPort != null)
+                    if ($Number(object.endpointPort) !== 0)
+                        message.endpointPort = object.endpointPort >>> 0;
                 return message;
             };
 
@@ -8316,6 +8362,8 @@ export const xmasq = $root.xmasq = (() => {
                     object.service = "";
                     object.ingressPolicy = "";
                     object.egressPolicy = "";
+                    object.endpointIp = "";
+                    object.endpointPort = 0;
                 }
                 if (message.sourceIp != null && $Object.hasOwnProperty.call(message, "sourceIp"))
                     object.sourceIp = message.sourceIp;
@@ -8413,6 +8461,10 @@ export const xmasq = $root.xmasq = (() => {
                     object.ingressPolicy = message.ingressPolicy;
                 if (message.egressPolicy != null && $Object.hasOwnProperty.call(message, "egressPolicy"))
                     object.egressPolicy = message.egressPolicy;
+                if (message.endpointIp != null && $Object.hasOwnProperty.call(message, "endpointIp"))
+                    object.endpointIp = message.endpointIp;
+                if (message.endpointPort != null && $Object.hasOwnProperty.call(message, "endpointPort"))
+                    object.endpointPort = message.endpointPort;
                 return object;
             };
 

@@ -158,6 +158,8 @@ export interface FlowInfo {
   readonly sourcePort: number;
   readonly destinationPort: number;
   readonly protocol: number;
+  /** Flows to a Service: the endpoint that AntreaProxy chose. */
+  readonly endpoint?: { readonly ip: string; readonly port: number };
   /** ICMP echo only. */
   readonly icmp?: { readonly id: number; readonly type: number };
   /** Absent: the pod is gone already. */

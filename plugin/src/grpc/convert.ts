@@ -138,6 +138,7 @@ export function flowMessage(flow: FlowInfo): xmasq.v1.Flow.$Properties {
     sourcePort: flow.sourcePort,
     destinationPort: flow.destinationPort,
     protocol: flow.protocol,
+    ...(flow.endpoint !== undefined && { endpointIp: flow.endpoint.ip, endpointPort: flow.endpoint.port }),
     ...(flow.icmp !== undefined && { icmpId: flow.icmp.id, icmpType: flow.icmp.type }),
     ...(flow.sourcePod !== undefined && { sourcePod: flow.sourcePod }),
     ...(flow.destinationPod !== undefined && { destinationPod: flow.destinationPod }),

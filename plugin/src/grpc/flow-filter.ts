@@ -27,7 +27,9 @@ export function flowFilter(request: xmasq.v1.FlowsRequest.$Properties): FlowPred
   }
   if (ip != null) {
     const address = canonical(ip);
-    conditions.push((flow) => flow.sourceIp === address || flow.destinationIp === address);
+    conditions.push(({ sourceIp, destinationIp, endpoint }) =>
+      [sourceIp, destinationIp, endpoint?.ip].includes(address),
+    );
   }
   if (peer != null) {
     if (peer === '') throw invalidArgument('field peer is empty; expected a node name');
@@ -40,7 +42,9 @@ export function flowFilter(request: xmasq.v1.FlowsRequest.$Properties): FlowPred
   }
   if (port != null) {
     if (port < 1 || port > 65535) throw invalidArgument(`field port is ${port}; expected 1 to 65535`);
-    conditions.push((flow) => flow.sourcePort === port || flow.destinationPort === port);
+    conditions.push(({ sourcePort, destinationPort, endpoint }) =>
+      [sourcePort, destinationPort, endpoint?.port].includes(port),
+    );
   }
   if (path != null) {
     if (path !== FlowPath.FLOW_PATH_FAST && path !== FlowPath.FLOW_PATH_SLOW) {

@@ -34,6 +34,9 @@ const CTA = {
   tcpState: 1,
   natMinIp: 1,
   natMaxIp: 2,
+  natProto: 3,
+  natMinPort: 1,
+  natMaxPort: 2,
   seqCorrection: 1,
   seqBefore: 2,
   seqAfter: 3,
@@ -52,6 +55,8 @@ export interface CtSpec {
   readonly snatTo?: number;
   /** Address of destination translation; sets DST_NAT. */
   readonly dnatTo?: number;
+  /** ... and port. */
+  readonly dnatPort?: number;
   /** Sets SEQ_ADJUST. */
   readonly seqAdjust?: boolean;
 }
@@ -75,8 +80,12 @@ function writeTuple(writer: MessageWriter, type: number, tuple: CtTuple): void {
   });
 }
 
-function writeNat(writer: MessageWriter, type: number, address: number): void {
-  writer.nest(type, () => writer.u32be(CTA.natMinIp, address).u32be(CTA.natMaxIp, address));
+function writeNat(writer: MessageWriter, type: number, address: number, port?: number): void {
+  writer.nest(type, () => {
+    writer.u32be(CTA.natMinIp, address).u32be(CTA.natMaxIp, address);
+    if (port === undefined) return;
+    writer.nest(CTA.natProto, () => writer.u16be(CTA.natMinPort, port).u16be(CTA.natMaxPort, port));
+  });
 }
 
 /** Inserts and flushes. */
@@ -99,7 +108,7 @@ export class CtTable {
       writer.nest(CTA.protoinfo, () => writer.nest(CTA.tcp, () => writer.u8(CTA.tcpState, state)));
     }
     if (spec.snatTo !== undefined) writeNat(writer, CTA.natSrc, spec.snatTo);
-    if (spec.dnatTo !== undefined) writeNat(writer, CTA.natDst, spec.dnatTo);
+    if (spec.dnatTo !== undefined) writeNat(writer, CTA.natDst, spec.dnatTo, spec.dnatPort);
     if (spec.seqAdjust === true) {
       writer.nest(CTA.seqAdjOrig, () =>
         writer.u32be(CTA.seqCorrection, 1).u32be(CTA.seqBefore, 0).u32be(CTA.seqAfter, 1),

@@ -13,6 +13,7 @@ import { ArrayMap } from '../../src/bpf/map.ts';
 import { BpfObject } from '../../src/bpf/object.ts';
 import { RingBuffer } from '../../src/bpf/ringbuf.ts';
 import { testRun, type SkBuffInput, type SkBuffOutput } from '../../src/bpf/testrun.ts';
+import { LAYOUT_VERSION } from '../../src/dataplane/layout.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
 import type { HashTable } from '../../src/dataplane/ports.ts';
 import { openTables, SIZED_MAPS, type KernelTables } from '../../src/dataplane/tables.ts';
@@ -119,6 +120,8 @@ export interface ConversationSpec {
   /** Port of the local pod; ICMP: the identifier. */
   readonly sport?: number;
   readonly dport?: number;
+  /** A Service's address and port, by which the local pod reaches the remote one. */
+  readonly service?: { readonly addr: string; readonly port: number };
   /** TTL and TOS of the local pod's packets. */
   readonly ttl?: number;
   readonly tos?: number;
@@ -141,6 +144,8 @@ export class Conversation {
   readonly ttl: number;
   readonly tos: number;
   readonly proto: number;
+  /** What the local pod takes the remote one for. */
+  readonly destination: { readonly addr: string; readonly port: number };
 
   constructor(spec: ConversationSpec) {
     this.kind = spec.kind;
@@ -151,6 +156,7 @@ export class Conversation {
     this.ttl = spec.ttl ?? 64;
     this.tos = spec.tos ?? 0;
     this.proto = spec.kind === 'raw' ? 253 : Proto[spec.kind];
+    this.destination = spec.service ?? { addr: this.remote.pod, port: this.dport };
   }
 
   /** A frame as the local pod sends it. */
@@ -160,10 +166,10 @@ export class Conversation {
         dmac: GATEWAY_MAC,
         smac: this.local.mac,
         src: this.local.addr,
-        dst: this.remote.pod,
+        dst: this.destination.addr,
         ttl: this.ttl,
         tos: this.tos,
-        transport: this.#transport(false),
+        transport: this.#transport(this.#ports(false, this.destination.port)),
       },
       overrides,
     );
@@ -175,11 +181,11 @@ export class Conversation {
       {
         dmac: this.local.mac,
         smac: GATEWAY_MAC,
-        src: this.remote.pod,
+        src: this.destination.addr,
         dst: this.local.addr,
         ttl: 62,
         tos: 0x28,
-        transport: this.#transport(true),
+        transport: this.#transport(this.#ports(true, this.destination.port)),
       },
       overrides,
     );
@@ -195,7 +201,7 @@ export class Conversation {
         dst: NODE.addr,
         ttl: 64,
         tos: 0,
-        transport: this.#transport(true),
+        transport: this.#transport(this.#ports(true)),
       },
       overrides,
     );
@@ -203,9 +209,9 @@ export class Conversation {
 
   /** Its key in `flows`. */
   flowKey(ifindex: number): FlowKey {
-    const [sport, dport] = this.#ports(false);
+    const [sport, dport] = this.#ports(false, this.destination.port);
     const saddr = parseIpv4(this.local.addr);
-    return { saddr, daddr: parseIpv4(this.remote.pod), sport, dport, ifindex, proto: this.proto };
+    return { saddr, daddr: parseIpv4(this.destination.addr), sport, dport, ifindex, proto: this.proto };
   }
 
   /** Its key in `slots`. */
@@ -216,19 +222,18 @@ export class Conversation {
 
   /** Its tuple in conntrack, opened by the local pod. */
   tuple(): CtTuple {
-    const addresses = { family: 4, src: parseIpv4(this.local.addr), dst: parseIpv4(this.remote.pod) } as const;
+    const addresses = { family: 4, src: parseIpv4(this.local.addr), dst: parseIpv4(this.destination.addr) } as const;
     if (this.kind === 'icmp') return { ...addresses, proto: this.proto, icmpType: 8, icmpCode: 0, icmpId: this.sport };
-    return { ...addresses, proto: this.proto, sport: this.sport, dport: this.dport };
+    return { ...addresses, proto: this.proto, sport: this.sport, dport: this.destination.port };
   }
 
-  #ports(reverse: boolean): [number, number] {
+  #ports(reverse: boolean, dport = this.dport): [number, number] {
     if (this.kind === 'raw') return [0, 0];
     if (this.kind === 'icmp') return [this.sport, reverse ? 0 : 8];
-    return reverse ? [this.dport, this.sport] : [this.sport, this.dport];
+    return reverse ? [dport, this.sport] : [this.sport, dport];
   }
 
-  #transport(reverse: boolean): FrameSpec['transport'] {
-    const [sport, dport] = this.#ports(reverse);
+  #transport([sport, dport]: [number, number]): FrameSpec['transport'] {
     switch (this.kind) {
       case 'icmp':
         return { kind: 'icmp', type: dport, id: sport };
@@ -414,7 +419,7 @@ export class Bench {
     clear(tables.approvals);
     clear(tables.refusals);
     this.configure({
-      layoutVersion: 1,
+      layoutVersion: LAYOUT_VERSION,
       flags: ConfigFlag.ADMIT | ConfigFlag.SEND | ConfigFlag.CT_LOOKUP,
       magic: MAGIC,
       uplinkIfindex: ifindex.uplink,
@@ -450,7 +455,7 @@ export class Bench {
       const addr = (parseIpv4(peer.pod) & 0xffffff00) >>> 0;
       tables.destinations.set({ prefixlen: 24, addr }, { kind: DestKind.PEER, peer: peer.id });
     }
-    tables.destinations.set({ prefixlen: 32, addr: parseIpv4(PEER_GATEWAY) }, { kind: DestKind.NONE, peer: 0 });
+    tables.destinations.set({ prefixlen: 32, addr: parseIpv4(PEER_GATEWAY) }, { kind: DestKind.NONE, peer: PEER.id });
   }
 
   configure(change: Partial<Config>): void {
@@ -511,7 +516,13 @@ export class Bench {
 
   /** Gives the connection what admits it: a conntrack entry (TCP, UDP, unless the lookup takes no zone) or an approval. */
   allow(talk: Conversation, spec: Partial<CtSpec> = {}): void {
-    const full = { ...ALLOWED, ...(talk.kind === 'tcp' ? { tcpState: CtTcpState.established } : {}), ...spec };
+    const translation = { mark: 0x13, dnatTo: parseIpv4(talk.remote.pod), dnatPort: talk.dport };
+    const full = {
+      ...ALLOWED,
+      ...(talk.kind === 'tcp' ? { tcpState: CtTcpState.established } : {}),
+      ...(talk.destination.addr === talk.remote.pod ? {} : translation),
+      ...spec,
+    };
     const lookup = (this.tables.config.get(0).flags & ConfigFlag.CT_LOOKUP) !== 0;
     if (lookup && (talk.kind === 'tcp' || talk.kind === 'udp')) this.node.ct.insert(talk.tuple(), full);
     else this.tables.approvals.set(this.flowKeyOf(talk), { expires: now() + 3600n * SEC });

@@ -8,11 +8,13 @@ import { fuzz } from './fuzz/loop.ts';
 import { World } from './fuzz/world.ts';
 import { Bench, Node, ROOT, type ProgramName } from './harness.ts';
 import { instrumentedMutations, mutations, type Mutation } from './mutations.ts';
+import { icmpErrorRules } from './rules/icmp-errors.ts';
 import { instrumentedRules } from './rules/instrumented.ts';
 import { podEgressFastRules } from './rules/pod-egress-fast.ts';
 import { podEgressSlowRules } from './rules/pod-egress-slow.ts';
 import { podIngressRules } from './rules/pod-ingress.ts';
 import type { Rule } from './rules/rule.ts';
+import { serviceRules } from './rules/services.ts';
 import { uplinkEgressRules } from './rules/uplink-egress.ts';
 import { uplinkIngressRules } from './rules/uplink-ingress.ts';
 
@@ -26,6 +28,8 @@ for (const rule of [
   ...podIngressRules,
   ...uplinkIngressRules,
   ...uplinkEgressRules,
+  ...serviceRules,
+  ...icmpErrorRules,
   ...instrumentedRules,
 ]) {
   if (rules.has(rule.name)) throw new Error(`two rules are called "${rule.name}"`);

@@ -54,13 +54,142 @@ const admission: Mutation[] = [
     'if (0)',
   ]),
   mutation('mark bit Service', 'conntrack.h', 'conntrack: mark bit 4 (Service): refused', [
-    '(mark & CT_MARK_SERVICE) || ',
-    '',
+    '!(mark & CT_MARK_SERVICE) != !(status & CT_DST_NAT)',
+    '(!(mark & CT_MARK_SERVICE) && (status & CT_DST_NAT))',
   ]),
   mutation('translated destination', 'conntrack.h', 'conntrack: translated destination: refused', [
-    ' || (status & CT_DST_NAT)',
+    '!(mark & CT_MARK_SERVICE) != !(status & CT_DST_NAT)',
+    '((mark & CT_MARK_SERVICE) && !(status & CT_DST_NAT))',
+  ]),
+  mutation('Services begin here', 'conntrack.h', 'Service that came by the tunnel (DSR): refused', [
+    '((mark & CT_MARK_SERVICE) && source != CT_MARK_SOURCE_POD)',
+    '0',
+  ]),
+  mutation('endpoints are pods', 'flow.h', 'Service: an endpoint that is no pod: refused', [
+    '!translated || !is_pod(f->out.daddr)',
+    '!translated',
+  ]),
+  mutation(
+    'Services have addresses of their own',
+    'flow.h',
+    'a pod’s address translated to a pod of this node is no Service: refused',
+    ['f->out.daddr != key->daddr || f->out.dport != key->dport', '0'],
+  ),
+  mutation(
+    'Services are not ports of pods',
+    'flow.h',
+    'a pod of this node whose port is translated is no Service: refused',
+    ['f->out.daddr != key->daddr || f->out.dport != key->dport', 'f->out.daddr != key->daddr'],
+  ),
+  mutation('Services: DNS of the endpoint', 'flow.h', 'Service: its own port or the endpoint’s is DNS’s: refused', [
+    '(key->dport == bpf_htons(53) || f->out.dport == bpf_htons(53))',
+    'key->dport == bpf_htons(53)',
+  ]),
+  mutation(
+    'Services: DNS of the Service',
+    'flow.h',
+    'Service on the same node: an answer from port 53 of the Service stays slow',
+    ['if (f->out.sport == bpf_htons(53))', 'if (0)'],
+  ),
+  mutation('Services: reserved ports', 'flow.h', 'Service: the endpoint’s port is a reserved one: refused', [
+    'if (translated && reserved_port(f->out.dport, cfg->tunnel_port))',
+    'if (0)',
+  ]),
+  mutation('Services: hairpin', 'flow.h', 'Service on the same node: the pod itself is the endpoint: refused', [
+    'if (ep->ifindex == key->ifindex) {',
+    'if (0) {',
+  ]),
+  mutation(
+    'the endpoint at the sender’s recheck',
+    'flow.h',
+    'Service: another endpoint since, seen by the sender: the flow ends',
+    ['if (!same_tuple(&out, &f->out))', 'if (0)'],
+  ),
+  mutation(
+    'the endpoint at the receiver’s recheck',
+    'uplink_ingress.h',
+    'Service: another endpoint since, seen by the receiver: not restored',
+    ['if (!reason && f && !same_tuple(&out, &f->out))', 'if (0)'],
+  ),
+  mutation(
+    'a slot is one Service’s',
+    'flow.h',
+    'Service: the same ports between the nodes, but another Service: the slot is taken',
+    ['same = s->saddr == key->daddr && ', 'same = '],
+  ),
+  mutation(
+    'a slot is one Service port’s',
+    'flow.h',
+    'Service: the same ports between the nodes, but another port of the Service: the slot is taken',
+    ['same = s->saddr == key->daddr && s->sport == reply_port(key) && ', 'same = s->saddr == key->daddr && '],
+  ),
+  mutation(
+    'a slot is one endpoint’s',
+    'flow.h',
+    'Service: the same ports and Service, but another endpoint: not with a slot freed just now',
+    ['s->pod == f->out.daddr && ', ''],
+  ),
+  mutation(
+    'conntrack’s entries of the outside are not ours',
+    'admission.h',
+    'connections to the outside are refused and left alone',
+    [' && is_pod(out.daddr))', ')'],
+  ),
+  mutation(
+    'Services: a new connection is judged',
+    'admission.h',
+    'Service: SYN on the ports of an established connection expires it',
+    [' && is_pod(out.daddr))', ' && is_pod(key->daddr))'],
+  ),
+  mutation(
+    'no key reaches a pod from a Service',
+    'pod_ingress.h',
+    'Service: an announcement before the flow is admitted: erased',
+    ['f || !is_service(&key)', '1'],
+  ),
+  mutation(
+    'the IDs of the outside are its own',
+    'pod_ingress.h',
+    'connections to the outside are refused and left alone',
+    ['return r && r->reason != XMASQ_REASON_NOT_POD;', 'return r;'],
+  ),
+  mutation('keys come from the endpoint’s node', 'pod_ingress.h', 'Service: keys come from the endpoint’s node', [
+    'from == f->peer && ',
     '',
   ]),
+  mutation(
+    'same-node Services are learned first',
+    'flow.h',
+    'Service on the same node: slow until it is known how the slow path delivers',
+    ['f->flags |= XMASQ_FLOW_UNLEARNED;', ''],
+  ),
+  mutation(
+    'same-node Services: the TTL that is learned',
+    'pod_ingress.h',
+    'Service on the same node: a delivered TTL that is not the sender’s teaches nothing',
+    ['(__u8)(sender->ttl - p->ttl) > 1', '0'],
+  ),
+  mutation(
+    'same-node Services: the DSCP that is learned',
+    'pod_ingress.h',
+    'Service on the same node: a delivered TTL that is not the sender’s teaches nothing',
+    ['(p->tos & ~TOS_ECN) != sender->tos', '0'],
+  ),
+  mutation(
+    'same-node Services: TTL and DSCP are bound',
+    'pod_egress.h',
+    'Service on the same node: another TTL goes slow',
+    [
+      'if ((f->flags & (XMASQ_FLOW_LOCAL | XMASQ_FLOW_SERVICE)) == XMASQ_FLOW_LOCAL)',
+      'if (f->flags & XMASQ_FLOW_LOCAL)',
+    ],
+  ),
+  mutation(
+    'same-node Services: the frame is for the gateway',
+    'pod_egress.h',
+    'Service on the same node: a frame that is not for the gateway goes slow',
+    ['if ((f->flags & XMASQ_FLOW_LOCAL) && !mac_equal(eth->h_dest, f->via_mac))', 'if (0)'],
+  ),
   mutation('forbidden status bits', 'conntrack.h', 'conntrack: translated source: refused', [
     'if (status & CT_FORBIDDEN)',
     'if (0)',
@@ -106,9 +235,9 @@ const admission: Mutation[] = [
     'excluded = cfg->paused;',
     'excluded = 0;',
   ]),
-  mutation('gateway addresses are no pods', 'flow.h', 'a gateway address inside a peer’s pod CIDR: refused', [
-    '!dest || dest->kind != XMASQ_DEST_PEER',
-    '!dest',
+  mutation('gateway addresses are no pods', 'admission.h', 'a gateway address inside a peer’s pod CIDR: refused', [
+    'dest && dest->kind == XMASQ_DEST_PEER',
+    'dest',
   ]),
   mutation('the peer is capable', 'flow.h', 'a pod on a node without XMasq: refused', [
     '!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE))',
@@ -118,7 +247,7 @@ const admission: Mutation[] = [
     'a frame on the node is for the pod with this MAC',
     'flow.h',
     'same node: a frame for another MAC is not for that pod (new flow)',
-    ['!mac_equal(ep->mac, eth.dmac) || ', ''],
+    ['!translated && !mac_equal(ep->mac, eth.dmac)', '0'],
   ),
   mutation(
     'a slot has one owner',
@@ -175,7 +304,7 @@ const sending: Mutation[] = [
     'the receiver’s MAC on the node',
     'pod_egress.h',
     'same node: a frame for another MAC is not for that pod (fast flow)',
-    ['if ((f->flags & XMASQ_FLOW_LOCAL) && !mac_equal(eth->h_dest, f->dmac))', 'if (0)'],
+    ['if ((f->flags & XMASQ_FLOW_LOCAL) && !mac_equal(eth->h_dest, f->via_mac))', 'if (0)'],
   ),
   mutation('the marker is cleared', 'pod_egress.h', 'first fragment: slow, marker cleared (new flow)', [
     'set_id(ip, id);\n\tcount(XMASQ_COUNTER_MARKER_CLEARED);',
@@ -308,7 +437,7 @@ const sending: Mutation[] = [
     'a new connection is not the old one',
     'pod_egress.h',
     'SYN on the ports of an established connection: its entry expires',
-    ['between_pods(key, mac)', '0'],
+    ['from_pod(key, mac)', '0'],
   ),
   mutation(
     'a late SYN+ACK',
@@ -320,7 +449,7 @@ const sending: Mutation[] = [
     'the MAC of a SYN',
     'flow.h',
     'SYN from another MAC on the ports of an established connection: its entry stays',
-    ['(mac && !mac_equal(mac, ep->mac))', '0'],
+    ['(!mac || mac_equal(mac, ep->mac))', '1'],
   ),
   mutation(
     'a RST that conntrack refuses',
@@ -362,7 +491,7 @@ const sending: Mutation[] = [
     ['count(XMASQ_COUNTER_FLOW_CLOSED);\n\t\tct_reset(skb, cfg, &key, f->peer);', 'count(XMASQ_COUNTER_FLOW_CLOSED);'],
   ),
   mutation('RST ends only what is allowed', 'admission.h', 'RST does not end an entry that is not allowed any more', [
-    'if (!ct_verdict(ct, key->proto))',
+    'if (!ct_verdict(ct, key->proto) && is_pod(out.daddr))',
     'if (1)',
   ]),
   mutation('timeouts are not shortened', 'conntrack.h', 'timeouts are never shortened', [
@@ -481,14 +610,10 @@ const exchange: Mutation[] = [
     'set_id(ip, p.df ? 0 : fresh_id());',
     '',
   ]),
-  mutation(
-    'keys come from peers',
-    'pod_ingress.h',
-    'forged keys from outside of the cluster teach nothing',
-    ['if (!from || from->kind != XMASQ_DEST_PEER)\n\t\treturn PASS;', 'if (!from)\n\t\treturn PASS;'],
-    ['if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))', 'if (!peer)'],
-    ['from->peer == f->peer && ', ''],
-  ),
+  mutation('keys come from peers', 'admission.h', 'forged keys from outside of the cluster teach nothing', [
+    'dest && dest->kind == XMASQ_DEST_PEER',
+    'dest',
+  ]),
   mutation(
     'only capable peers have keys',
     'pod_ingress.h',
@@ -499,7 +624,7 @@ const exchange: Mutation[] = [
     'the peer of the flow',
     'pod_ingress.h',
     'nothing is learned if the pod address belongs to another peer by now',
-    ['from->peer == f->peer && ', ''],
+    ['from == f->peer && ', ''],
   ),
   mutation('the peer’s epoch when learning', 'pod_ingress.h', 'nothing is learned after the peer’s epoch has changed', [
     ' && peer_valid(f->peer, f->peer_epoch))',
@@ -521,7 +646,7 @@ const exchange: Mutation[] = [
     'a RST let pass ends the entry',
     'pod_ingress.h',
     'RST without a flow: the entry of the connection expires',
-    ['(p.tcp_flags & TCP_RST) && between_pods(&key, NULL)', '0'],
+    ['(p.tcp_flags & TCP_RST) && from_pod(&key, NULL)', '0'],
   ),
   mutation(
     'a SYN that outlived its connection',
@@ -556,11 +681,11 @@ const exchange: Mutation[] = [
     ['if (!is_new || !peer_known(f->peer))', 'if (1)'],
   ),
   mutation('queries to port 53', 'flow.h', 'to port 53 (udp): no flow, because the replies stay slow', [
-    'if (key->dport == bpf_htons(53)',
-    'if (0',
+    'if ((key->dport == bpf_htons(53) || f->out.dport == bpf_htons(53)) &&',
+    'if (0 &&',
   ]),
   mutation('the device of a RST', 'flow.h', 'RST on another pod’s device ends nothing', [
-    'key->saddr != ep->addr4 ||',
+    'key->saddr == ep->addr4 && ',
     '',
   ]),
   mutation('closing on the slow path', 'pod_ingress.h', 'RST on the slow path ends the flow', [
@@ -640,6 +765,66 @@ const instrumented: Mutation[] = [
 ];
 
 /** Those that a test run of the plain object proves. */
-export const mutations: readonly Mutation[] = [...admission, ...sending, ...restoring, ...exchange, ...uplink];
+const icmpErrors: Mutation[] = [
+  mutation('ICMP errors: the key', 'icmp_error.h', 'ICMP error: another key than the one we send with: dropped', [
+    'f->peer_key != (__u8)(bpf_ntohs(e->ip.id) >> ID_KEY_SHIFT)',
+    '0',
+  ]),
+  mutation(
+    'ICMP errors: the flow is fast',
+    'icmp_error.h',
+    'ICMP error: about a flow that has never been fast: dropped',
+    ['!f->fast_since', '0'],
+  ),
+  mutation('ICMP errors: the slot is active', 'icmp_error.h', 'ICMP error: about a flow that has ended: dropped', [
+    's->state != XMASQ_SLOT_ACTIVE',
+    '0',
+  ]),
+  mutation('ICMP errors: the pod is there', 'icmp_error.h', 'ICMP error: the pod has gone: dropped', [
+    '!endpoint_valid(s->endpoint, s->endpoint_epoch)',
+    '0',
+  ]),
+  mutation(
+    'ICMP errors: about masqueraded packets',
+    'icmp_error.h',
+    'ICMP error: about the node’s own packet to a peer: the stack’s',
+    ['!(e.ip.id & bpf_htons(ID_MARKER))', '0'],
+  ),
+  mutation(
+    'ICMP errors: about packets to peers',
+    'icmp_error.h',
+    'ICMP error: about a packet to a node that is no peer: the stack’s',
+    ['!bpf_map_lookup_elem(&peer_by_addr, &e.ip.daddr)', '0'],
+  ),
+  mutation(
+    'ICMP errors: about packets of this node',
+    'icmp_error.h',
+    'ICMP error: about a packet that this node has not sent: the stack’s',
+    ['e.ip.saddr != cfg->uplink_addr4', '0'],
+  ),
+  mutation('ICMP errors: errors only', 'icmp_error.h', 'ICMP other than errors is the stack’s', [
+    '!is_icmp_error(e.icmp.type)',
+    '0',
+  ]),
+  mutation('ICMP errors: room for the tunnel', 'icmp_error.h', 'ICMP error: the path MTU leaves room for the tunnel', [
+    'bpf_htons(mtu - TUNNEL_OVERHEAD)',
+    'bpf_htons(mtu)',
+  ]),
+  mutation(
+    'ICMP errors: no key reaches the pod',
+    'icmp_error.h',
+    'ICMP error: unreachable, about a tcp packet: for the pod',
+    ['e.ip.id = 0;', ''],
+  ),
+];
+
+export const mutations: readonly Mutation[] = [
+  ...admission,
+  ...sending,
+  ...restoring,
+  ...exchange,
+  ...uplink,
+  ...icmpErrors,
+];
 /** Those that need the instrumented object. */
 export const instrumentedMutations: readonly Mutation[] = instrumented;

@@ -89,8 +89,12 @@ function toRequest(options: FlowsOptions): xmasq.v1.FlowsRequest {
   });
 }
 
-/** Columns for what flow records know. */
+/** Columns for what few flows have. */
 const NAMES: readonly { readonly name: string; readonly of: (flow: xmasq.v1.Flow.$Properties) => string }[] = [
+  {
+    name: 'ENDPOINT',
+    of: ({ endpointIp, endpointPort }) => (endpointIp ? addressAndPort(endpointIp, endpointPort ?? 0) : ''),
+  },
   { name: 'SERVICE', of: ({ service }) => service ?? '' },
   { name: 'INGRESS POLICY', of: ({ ingressPolicy }) => ingressPolicy ?? '' },
   { name: 'EGRESS POLICY', of: ({ egressPolicy }) => egressPolicy ?? '' },
@@ -98,7 +102,7 @@ const NAMES: readonly { readonly name: string; readonly of: (flow: xmasq.v1.Flow
 
 function flowsTable({ flows, truncated }: xmasq.v1.FlowsResponse): string {
   const fastBytes = ({ txBytes, rxBytes }: xmasq.v1.Flow.$Properties): number => (txBytes ?? 0) + (rxBytes ?? 0);
-  // Only where flow records name something: the table is wide as it is.
+  // Only where there is something to say: the table is wide as it is.
   const named = NAMES.filter(({ of }) => flows.some((flow) => of(flow) !== ''));
   const table = renderTable(
     [

@@ -247,7 +247,7 @@ const foreign: Rule[] = [
   ).map(([name, src]) => untouched(`the ID of packets from ${name} is their business`, { src })),
   rule('forged keys from outside of the cluster teach nothing', (bench) => {
     const { talk, flowKey } = admitted(bench, { kind: 'udp' });
-    bench.tables.destinations.set({ prefixlen: 32, addr: parseIpv4(PEER.pod) }, { kind: DestKind.NONE, peer: 0 });
+    bench.tables.destinations.set({ prefixlen: 32, addr: parseIpv4(PEER.pod) }, { kind: DestKind.NONE, peer: PEER.id });
     try {
       const frame = talk.delivered({ id: announcement(9, true) });
       expectUntouched(bench.run('pod_ingress', frame), frame);

@@ -9,7 +9,7 @@ import { NetlinkError } from '../../../src/netlink/errors.ts';
 import { FakeClock, FakeTables, flow, key, quiet, reversed, slot } from './fakes.ts';
 
 const LEASE = 5_000_000_000n;
-const slotKey = slotKeyOf(key, flow().nodeDaddr);
+const slotKey = slotKeyOf(flow());
 
 class FakeConntrack {
   entry: CtEntry | undefined;

@@ -1,5 +1,12 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { flowKeyOfSlot, flowKeyOfTuple, oppositeKey, slotKeyOf, tupleOf } from '../../../src/dataplane/flow-key.ts';
+import {
+  flowKeyOfSlot,
+  flowKeyOfTuple,
+  oppositeKey,
+  oppositeKeyOf,
+  slotKeyOf,
+  tupleOf,
+} from '../../../src/dataplane/flow-key.ts';
 import { countFlows, listFlows, slowReason, type FlowNames } from '../../../src/dataplane/flows.ts';
 import { EVERYTHING, flowsOfEndpoint, flowsWithPeer, flush } from '../../../src/dataplane/flush.ts';
 import { FlowFlag, Reason, SlotState } from '../../../src/dataplane/layout.ts';
@@ -7,7 +14,7 @@ import type { FlowInfo, Pod } from '../../../src/grpc/backend.ts';
 import { FakeClock, FakeTables, flow, key, reversed, slot } from './fakes.ts';
 
 const icmp = { ...key, proto: 1, sport: 4711, dport: 8 };
-const slotKey = slotKeyOf(key, flow().nodeDaddr);
+const slotKey = slotKeyOf(flow());
 let tables: FakeTables;
 let clock: FakeClock;
 
@@ -20,9 +27,21 @@ describe('keys', () => {
   test('a flow and its slot lead to each other', () => {
     expect(slotKey).toEqual({ peer: 0xac1e0002, sport: 2000, dport: 1000, proto: 17 });
     expect(flowKeyOfSlot(slotKey, slot())).toEqual(key);
-    const icmpSlot = slotKeyOf(icmp, 1);
+    const icmpSlot = slotKeyOf({ out: icmp, nodeDaddr: 1, proto: 1 });
     expect(icmpSlot).toEqual({ peer: 1, sport: 4711, dport: 0, proto: 1 });
-    expect(flowKeyOfSlot(icmpSlot, slot())).toEqual(icmp);
+    expect(flowKeyOfSlot(icmpSlot, slot({ sport: 4711 }))).toEqual(icmp);
+  });
+
+  test('a flow to a Service has the slot of the endpoint’s ports, which leads back to it', () => {
+    const out = { saddr: key.saddr, daddr: 0x0a0a0909, sport: key.sport, dport: 8080 };
+    const ofEndpoint = slotKeyOf(flow({ out }));
+    expect(ofEndpoint).toEqual({ peer: 0xac1e0002, sport: 8080, dport: 1000, proto: 17 });
+    expect(flowKeyOfSlot(ofEndpoint, slot({ saddr: key.daddr, sport: key.dport }))).toEqual(key);
+    // Within a node the endpoint answers from its own address.
+    expect(oppositeKeyOf(flow({ out, outIfindex: 99 }))).toEqual({
+      ...{ saddr: 0x0a0a0909, daddr: key.saddr, sport: 8080, dport: 1000 },
+      ...{ ifindex: 99, proto: 17 },
+    });
   });
 
   test('the opposite of the opposite is the same', () => {
@@ -51,6 +70,25 @@ describe('flows for people', () => {
     for await (const one of listFlows(tables, names, clock.now)) flows.push(one);
     return flows;
   };
+
+  test('a flow to a Service: its endpoint, and names by the endpoint’s address', async () => {
+    const out = { ...flow().out, daddr: 0x0a0a0203, dport: 8080 };
+    tables.flows.set(key, flow({ out, flags: 14 | FlowFlag.SERVICE }));
+    const asked: unknown[] = [];
+    const words = (flowKey: unknown): undefined => void asked.push(flowKey);
+    const found: FlowInfo[] = [];
+    for await (const one of listFlows(tables, { ...names, words }, clock.now)) found.push(one);
+    const [only] = found;
+    expect(only).toMatchObject({ destinationIp: '10.10.2.2', endpoint: { ip: '10.10.2.3', port: 8080 }, path: 'fast' });
+    expect(asked).toEqual([{ ...key, ...out }]);
+  });
+
+  test('a same-node flow to a Service is slow until it is learned how it is delivered', () => {
+    expect(slowReason(flow({ flags: 15 | FlowFlag.SERVICE | FlowFlag.UNLEARNED }), clock.time)).toBe(
+      Reason.KEY_EXCHANGE,
+    );
+    expect(slowReason(flow({ flags: 15 | FlowFlag.SERVICE }), clock.time)).toBe(Reason.NONE);
+  });
 
   test('a fast flow with what came back', async () => {
     tables.flows.set(key, flow({ lastTx: clock.time - 2_000_000_000n, admittedAt: clock.time - 9_000_000_000n }));

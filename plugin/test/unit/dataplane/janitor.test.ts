@@ -4,7 +4,7 @@ import { Janitor } from '../../../src/dataplane/janitor.ts';
 import { FlowFlag, SlotState } from '../../../src/dataplane/layout.ts';
 import { FakeClock, FakeTables, flow, key, slot } from './fakes.ts';
 
-const slotKey = slotKeyOf(key, flow().nodeDaddr);
+const slotKey = slotKeyOf(flow());
 let tables: FakeTables;
 let clock: FakeClock;
 let janitor: Janitor;
@@ -65,13 +65,13 @@ describe('janitor', () => {
   });
 
   const tcp = { ...key, proto: 6 };
-  const tcpSlot = slotKeyOf(tcp, flow().nodeDaddr);
+  const tcpSlot = slotKeyOf(flow({ proto: 6 }));
   test.each([
     ['sent', { txBytes: 1n << 26n }, {}],
     ['received', {}, { rxBytes: 1n << 26n }],
   ])('a TCP flow that has %s much is kept when idle, but not in a table that fills up', (_what, sent, received) => {
     tables.flows.delete(key);
-    tables.flows.set(tcp, flow({ lastTx: clock.time, ...sent }));
+    tables.flows.set(tcp, flow({ proto: 6, lastTx: clock.time, ...sent }));
     tables.slots.set(tcpSlot, slot({ lastRx: clock.time, ...received }));
     run(1000);
     expect(tables.flows.size).toBe(1);

@@ -5,7 +5,7 @@ import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { Drain, DRAINED_NS } from '../../../src/dataplane/drain.ts';
 import { Events } from '../../../src/dataplane/events.ts';
 import { IdPool } from '../../../src/dataplane/ids.ts';
-import { EventType, INTERPRET_NS, type Event } from '../../../src/dataplane/layout.ts';
+import { EventType, INTERPRET_NS, LAYOUT_VERSION, type Event } from '../../../src/dataplane/layout.ts';
 import { missingCapabilities, snapHz } from '../../../src/dataplane/probe.ts';
 import { Throttle } from '../../../src/dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink } from '../../../src/dataplane/uplink.ts';
@@ -26,7 +26,7 @@ beforeEach(() => {
 describe('configuration map', () => {
   test('a first start makes a magic; later ones keep it', () => {
     const first = config.get();
-    expect(first.layoutVersion).toBe(1);
+    expect(first.layoutVersion).toBe(LAYOUT_VERSION);
     expect(first.stateSince).toBe(clock.time);
     expect(first.magic.every((word) => word !== 0)).toBe(true);
     clock.seconds(9);

@@ -89,7 +89,7 @@ describe('what the maps say of a connection', () => {
   let tables: FakeTables;
   beforeEach(() => {
     tables = new FakeTables();
-    const slotKey = slotKeyOf(key, flow().nodeDaddr);
+    const slotKey = slotKeyOf(flow());
     tables.flows.set(key, flow({ txPackets: 10n, txBytes: 1000n, admittedAt: 5n, slotGen: 4 }));
     tables.slots.set(slotKey, slot({ rxPackets: 3n, rxBytes: 300n, gen: 4, key: 9 }));
   });
@@ -118,11 +118,20 @@ describe('what the maps say of a connection', () => {
     });
   });
 
+  test('by a Service: records name the endpoint, and the flow goes to the Service’s address', () => {
+    const toService = { ...key, daddr: 0x0a60000a, dport: 80 };
+    tables.flows.delete(key);
+    tables.flows.set(toService, flow({ txPackets: 10n, txBytes: 1000n, admittedAt: 5n, slotGen: 4 }));
+    const service = { name: 'shop/web:http', address: 0x0a60000a, port: 80 };
+    expect(bypassReader(tables, mine)({ ...tuple, service })).toEqual({ forward: out, reverse: back });
+    expect(bypassReader(tables, mine)(tuple)).toBeUndefined();
+  });
+
   test('nothing, of others', () => {
     expect(bypassReader(tables, () => undefined)(tuple)).toBeUndefined();
     expect(bypassReader(tables, mine)({ ...tuple, sourcePort: 1 })).toBeUndefined();
     expect(bypassReader(tables, mine)({ ...tuple, source: 'fd00' })).toBeUndefined();
-    tables.slots.set(slotKeyOf(key, flow().nodeDaddr), slot({ gen: 6 }));
+    tables.slots.set(slotKeyOf(flow()), slot({ gen: 6 }));
     expect(bypassReader(tables, mine)(tuple)).toEqual({ forward: out });
   });
 

@@ -120,6 +120,17 @@ describe('Flows', () => {
     }),
   ];
 
+  test('the filters for address and port know a Service’s endpoint', async () => {
+    const toService = flow({ destinationIp: '10.96.0.1', endpoint: { ip: '10.10.2.9', port: 8080 } });
+    const count = async (request: xmasq.v1.FlowsRequest.$Properties): Promise<number> => {
+      harness.backend.flowList = [toService];
+      const { response } = await client.allFlows(request);
+      return (response ?? []).flatMap((message) => message.flows).length;
+    };
+    const requests = [{ ip: '10.96.0.1' }, { ip: '10.10.2.9' }, { ip: '10.10.2.3' }, { port: 80 }, { port: 8080 }];
+    expect(await Promise.all(requests.map(count))).toEqual([1, 1, 0, 1, 1]);
+  });
+
   async function matching(request: xmasq.v1.FlowsRequest.$Properties): Promise<number[]> {
     harness.backend.flowList = flows;
     const { response } = await client.allFlows(request);
@@ -160,7 +171,9 @@ describe('Flows', () => {
   });
 
   test('a flow in JSON', async () => {
-    harness.backend.flowList = [{ ...(flows[2] ?? flow()), service: 'prod/web:http', ingressPolicy: 'K8s prod/web' }];
+    const endpoint = { ip: '10.10.2.9', port: 8080 };
+    const named = { service: 'prod/web:http', ingressPolicy: 'K8s prod/web', endpoint };
+    harness.backend.flowList = [{ ...(flows[2] ?? flow()), ...named }];
     const { response } = await client.allFlows({});
     expect(toJson(v1.FlowsResponse, response?.[0] ?? new v1.FlowsResponse())).toEqual({
       round: '1',
@@ -196,6 +209,8 @@ describe('Flows', () => {
           service: 'prod/web:http',
           ingressPolicy: 'K8s prod/web',
           egressPolicy: '',
+          endpointIp: '10.10.2.9',
+          endpointPort: 8080,
         },
       ],
     });
