@@ -193,7 +193,7 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 		peer = bpf_map_lookup_elem(&peers, &from);
 		if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
 			return PASS;
-	} else if (f || !is_service(&key)) {
+	} else if (f || bpf_map_lookup_elem(&endpoint_by_addr, &p.saddr) || !is_service(&key)) {
 		return PASS;
 	}
 	if (f && !(f->flags & XMASQ_FLOW_LOCAL) && from == f->peer && peer_valid(f->peer, f->peer_epoch))

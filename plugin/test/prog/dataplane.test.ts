@@ -18,7 +18,7 @@ import { BPFFS, ensureBpffs } from '../../src/bpf/pins.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/config.ts';
 import { ClsactAttacher, TcxAttacher } from '../../src/dataplane/attach.ts';
-import { ConfigFlag } from '../../src/dataplane/layout.ts';
+import { ConfigFlag, LAYOUT_VERSION } from '../../src/dataplane/layout.ts';
 import { IncompatibleStateError, loadDataPlane, reloadProgram, type LoadOptions } from '../../src/dataplane/load.ts';
 import { Notes } from '../../src/dataplane/notes.ts';
 import { PinLayout } from '../../src/dataplane/pins.ts';
@@ -157,7 +157,7 @@ describe('loading', () => {
       using config = new ArrayMap({ path: pins.map('config') }, maps.config.value);
       config.set(0, { ...config.get(0), layoutVersion: 77 });
     }
-    expect(() => loadDataPlane(load)).toThrow(/layout version 77, this build has 1/);
+    expect(() => loadDataPlane(load)).toThrow(`layout version 77, this build has ${LAYOUT_VERSION}`);
   });
 
   test('a program that is another now is replaced', () => {

@@ -57,7 +57,7 @@ const admission: Mutation[] = [
     '!(mark & CT_MARK_SERVICE) != !(status & CT_DST_NAT)',
     '(!(mark & CT_MARK_SERVICE) && (status & CT_DST_NAT))',
   ]),
-  mutation('translated destination', 'conntrack.h', 'conntrack: translated destination: refused', [
+  mutation('translated destination', 'conntrack.h', 'Service without Antrea’s mark: refused', [
     '!(mark & CT_MARK_SERVICE) != !(status & CT_DST_NAT)',
     '((mark & CT_MARK_SERVICE) && !(status & CT_DST_NAT))',
   ]),
@@ -145,7 +145,13 @@ const admission: Mutation[] = [
     'no key reaches a pod from a Service',
     'pod_ingress.h',
     'Service: an announcement before the flow is admitted: erased',
-    ['f || !is_service(&key)', '1'],
+    ['|| !is_service(&key)', '|| 1'],
+  ),
+  mutation(
+    'the IDs of pods of this node are their own',
+    'pod_ingress.h',
+    'the ID of a packet from a pod of this node is left alone, also after a refusal',
+    ['bpf_map_lookup_elem(&endpoint_by_addr, &p.saddr) || ', ''],
   ),
   mutation(
     'the IDs of the outside are its own',

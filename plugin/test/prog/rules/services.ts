@@ -302,6 +302,12 @@ const life: Rule[] = [
     const frame = talk.delivered({ id: announcement(9, false) });
     expectUntouched(bench.run('pod_ingress', frame), withId(frame, 0));
   }),
+  rule('the ID of a packet from a pod of this node is left alone, also after a refusal', (bench) => {
+    const talk = new Conversation({ kind: 'udp', remote: NEIGHBOUR });
+    bench.run('pod_egress', talk.sent({ dmac: POD2.mac }));
+    const frame = talk.delivered({ id: announcement(9, false) });
+    expectUntouched(bench.run('pod_ingress', frame), frame);
+  }),
   rule('Service: keys come from the endpoint’s node', (bench) => {
     const flow = bench.establish(toService());
     bench.patchFlow(flow.flowKey, { peer: PEER2.id, peerEpoch: PEER2.epoch });

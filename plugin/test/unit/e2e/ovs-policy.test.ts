@@ -47,7 +47,13 @@ describe('policy of the lab on Open vSwitch', () => {
     const [srcPod] = pods as [Pod];
     expect(await policy.allow({ srcPod }, 'egress')).toBe(1);
     expect(await policy.allow({ srcPod }, 'egress')).toBe(2);
-    expect(sent[0]?.[1]).toContain('ct(commit,exec(load:2->NXM_NX_CT_LABEL[32..63]),table=33,zone=NXM_NX_REG8[0..15])');
+    // The allow rule and two flows of the metric table each.
+    const [, , , second, ...counted] = sent[0] ?? [];
+    expect(second).toContain('ct(commit,exec(load:2->NXM_NX_CT_LABEL[32..63]),table=32,zone=NXM_NX_REG8[0..15])');
+    const label = 'ct_label=0x200000000/0xffffffff00000000';
+    expect(counted).toEqual(
+      ['+new', '-new'].map((state) => expect.stringContaining(`${label},ct_state=${state},actions=goto_table:33`)),
+    );
     expect(sent[1]).toEqual([]);
   });
 
