@@ -6,6 +6,7 @@ import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import { IPPROTO } from '../lab/packet.ts';
 import type { CaptureResult, CapturedPacket } from '../lab/pcap.ts';
+import { EMULATED, atLeastNatively, stretched } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
@@ -21,6 +22,8 @@ const OFFLOADS = {
 } as const;
 type Protocol = 'tcp' | 'udp';
 const PROTOCOLS: readonly Protocol[] = ['tcp', 'udp'];
+/** Bytes each way, in a second or so. */
+const BULK = EMULATED ? 20_000_000 : 100_000_000;
 /** A UDP flow is admitted once conntrack calls it assured: two seconds. */
 const FAST_MS = 6000;
 
@@ -78,13 +81,22 @@ interface Ask {
 /** Asks the Service on one connection and checks every answer. */
 async function ask({ protocol, sport, seconds, tag = 'x', intervalUs = 2000 }: Ask): Promise<Proc> {
   const to = [`--${protocol}`, '--to', VIP, '--port', String(SERVICE_PORT), '--sport', String(sport), '--json'];
-  const what = ['--size', '64', '--seconds', String(seconds), '--interval-us', String(intervalUs), '--expect', tag];
+  const what = [
+    '--size',
+    '64',
+    '--seconds',
+    String(stretched(seconds)),
+    '--interval-us',
+    String(intervalUs),
+    '--expect',
+    tag,
+  ];
   return client.spawn([lab.tool('rr'), 'client', ...to, ...what]);
 }
 
 /** Waits for the end of `ask`: every answer was right, or this many were not. */
 async function answered(asking: Proc, { timeouts = 0 } = {}): Promise<void> {
-  const report = (await asking.json(30_000)) as Record<string, unknown>;
+  const report = (await asking.json(60_000)) as Record<string, unknown>;
   expect(report).toMatchObject({ transactions: atLeast(10), errors: 0, corrupt: 0 });
   expect(report['timeouts']).toBeLessThanOrEqual(timeouts);
 }
@@ -115,7 +127,7 @@ interface Seen {
 /** Captures for half a second at both pods and at the uplink. */
 async function look(server: Pod, sport: number): Promise<Seen> {
   const captures = await Promise.all([client, server, lab.node(0)].map((place) => place.capture()));
-  await sleep(500);
+  await sleep(stretched(500));
   const [atClient, atServer, uplink] = await Promise.all(captures.map((capture) => capture.stop()));
   if (atClient === undefined || atServer === undefined || uplink === undefined) throw new Error('no captures');
   return { atClient: view(atClient, client, sport), atServer: view(atServer, server, sport), uplink };
@@ -141,7 +153,7 @@ describe('pods cannot tell whether a Service’s packets go fast', () => {
       const server = await serve(endpoint(), protocol);
       const sport = freshPort();
       const asking = await ask({ protocol, sport, seconds: 1.5 });
-      await sleep(300);
+      await sleep(stretched(300));
       slow.push(await look(endpoint(), sport));
       await answered(asking);
       await server.stop();
@@ -175,7 +187,7 @@ describe('pods cannot tell whether a Service’s packets go fast', () => {
       expect(seen.atClient[0]).toContain(` ${VIP}:${SERVICE_PORT} ${client.address}:client `);
       const { encapsulated, masqueraded, unmarked } = onWire(seen, protocol, sport);
       expect([encapsulated, unmarked]).toEqual([0, 0]);
-      if (where === 'another node') expect(masqueraded).toBeGreaterThan(50);
+      if (where === 'another node') expect(masqueraded).toBeGreaterThan(atLeastNatively(50, 10));
       const { json } = await running()
         .node(0)
         .cli(['flows', '--port', String(sport), '-o', 'json']);
@@ -205,10 +217,10 @@ describe('Services', () => {
     try {
       const sport = freshPort();
       const to = ['--tcp', '--to', VIP, '--port', String(SERVICE_PORT), '--sport', String(sport)];
-      const much = ['--up', '100000000', '--down', '100000000', '--rate', '100000000'];
+      const much = ['--up', String(BULK), '--down', String(BULK), '--rate', String(BULK / stretched(1))];
       const transfer = await client.spawn([tool, 'client', ...to, ...much]);
       await fast('tcp', sport);
-      expect(await transfer.json(30_000)).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0 });
+      expect(await transfer.json(60_000)).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0 });
     } finally {
       await server.stop();
     }
@@ -222,7 +234,16 @@ describe('Services', () => {
       const sports = Array.from({ length: 12 }, () => freshPort());
       // Whoever answers, answers with its own letter: the first answer says which one it is.
       const to = (sport: number): string[] => ['--to', VIP, '--port', String(SERVICE_PORT), '--sport', String(sport)];
-      const common = ['--tcp', '--json', '--size', '64', '--interval-us', '5000', '--seconds', '4'];
+      const common = [
+        '--tcp',
+        '--json',
+        '--size',
+        '64',
+        '--interval-us',
+        String(stretched(5000)),
+        '--seconds',
+        String(stretched(4)),
+      ];
       const asking = await Promise.all(
         sports.map((sport) => client.spawn([lab.tool('rr'), 'client', ...common, ...to(sport)])),
       );
@@ -239,7 +260,8 @@ describe('Services', () => {
       );
       // By chance one of three gets none of twelve connections in 2 of 100 runs.
       expect(used.size).toBeGreaterThan(1);
-      for (const one of asking) expect(await one.json(30_000)).toMatchObject({ transactions: atLeast(100), errors: 0 });
+      for (const one of asking)
+        expect(await one.json(60_000)).toMatchObject({ transactions: atLeast(atLeastNatively(100, 10)), errors: 0 });
     } finally {
       await Promise.all(servers.map((server) => server.stop()));
     }
@@ -253,11 +275,11 @@ describe('Services', () => {
       const asking = await ask({ protocol: 'udp', sport, seconds: 12, intervalUs: 5000 });
       await fast('udp', sport);
       await setServices([service('udp', sibling)]);
-      await sleep(200);
+      await sleep(stretched(200));
       const [old, next] = await Promise.all(
         [remote, sibling].map((pod) => pod.capture({ filter: `udp port ${sport}`, direction: 'in' })),
       );
-      await sleep(1000);
+      await sleep(stretched(1000));
       expect((await old?.stop())?.packets.length).toBe(0);
       expect((await next?.stop())?.packets.length).toBeGreaterThan(20);
       // Another pod of the same node on the same ports: the old one's packets may still be under way.
@@ -279,7 +301,7 @@ describe('Services', () => {
       const asking = await ask({ protocol: 'tcp', sport, seconds: 4 });
       await fast('tcp', sport);
       await setServices([]);
-      await sleep(1500);
+      await sleep(stretched(1500));
       expect(await fast('tcp', sport)).toMatchObject({ path: 'fast' });
       await answered(asking);
     } finally {
@@ -297,7 +319,7 @@ describe('Services', () => {
     try {
       const sport = freshPort();
       const asking = await ask({ protocol: 'tcp', sport, seconds: 2 });
-      await sleep(1000);
+      await sleep(stretched(1000));
       const flows = await running().node(0).flows({ proto: 'tcp', port: sport });
       expect(flows).toEqual([expect.objectContaining({ path: 'slow', reason: 'not_pod', admitted: false })]);
       await answered(asking);
