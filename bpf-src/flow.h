@@ -423,6 +423,9 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	f->out.sport = key->sport;
 	f->out.dport = key->dport;
 	if (!is_pod(key->daddr)) {
+		/* Never fast, and too many to ask conntrack about each: see below. */
+		if (key->dport == bpf_htons(53) && (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
+			return XMASQ_REASON_DNS_REPLY;
 		/* A Service, perhaps: conntrack knows which pod it is. Approvals do not. */
 		reason = ct_admits(skb, cfg, key, 0, &f->out);
 		translated = f->out.daddr != key->daddr;
@@ -457,16 +460,22 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		peer_id = peer_of(f->out.daddr);
 		/* The replies stay slow, so keys would never be exchanged. */
 		if ((key->dport == bpf_htons(53) || f->out.dport == bpf_htons(53)) &&
-		    (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
-			return XMASQ_REASON_DNS_REPLY;
-		if (translated && reserved_port(f->out.dport, cfg->tunnel_port))
-			return XMASQ_REASON_RESERVED_PORT;
+		    (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP)) {
+			reason = XMASQ_REASON_DNS_REPLY;
+			goto not_now;
+		}
+		if (translated && reserved_port(f->out.dport, cfg->tunnel_port)) {
+			reason = XMASQ_REASON_RESERVED_PORT;
+			goto not_now;
+		}
 		if (!excluded)
 			excluded = cfg->excluded_remote;
 		peer = bpf_map_lookup_elem(&peers, &peer_id);
 		/* What excludes this node often excludes the peer, which then is not capable: tell the cause. */
-		if (!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE)))
-			return XMASQ_REASON_PEER_NOT_CAPABLE;
+		if (!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE))) {
+			reason = XMASQ_REASON_PEER_NOT_CAPABLE;
+			goto not_now;
+		}
 		f->peer = peer_id;
 		f->peer_epoch = peer->epoch;
 		f->out_ifindex = cfg->uplink_ifindex;
@@ -504,8 +513,10 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		f->flags |= XMASQ_FLOW_SERVICE;
 		if (f->flags & XMASQ_FLOW_LOCAL) {
 			/* To the pod that began it, it is an answer from the Service's port. */
-			if (f->out.sport == bpf_htons(53))
+			if (f->out.sport == bpf_htons(53)) {
+				refuse(key, XMASQ_REASON_DNS_REPLY, now);
 				return XMASQ_REASON_DNS_REPLY;
+			}
 			f->flags |= XMASQ_FLOW_UNLEARNED;
 			f->csum_diff = address_diff(key->saddr, key->daddr, f->out.saddr, f->out.daddr);
 		}
@@ -525,6 +536,12 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	count(XMASQ_COUNTER_FLOW_ADMITTED);
 	emit(XMASQ_EVENT_ADMITTED, 0, key, f->flags & XMASQ_FLOW_LOCAL ? 0 : f->peer);
 	return XMASQ_REASON_NONE;
+
+not_now:
+	/* Of a Service this is known only by asking conntrack: not with every packet. */
+	if (translated)
+		refuse(key, reason, now);
+	return reason;
 }
 
 /*

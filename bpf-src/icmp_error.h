@@ -28,7 +28,7 @@ struct icmp_error {
 	} icmp;
 	struct iphdr ip;
 	union {
-		__be16 ports[4];
+		__be16 ports[4]; /* source and destination; of an echo, the third is the identifier */
 		__u8 bytes[8];
 	} l4;
 } __attribute__((packed, aligned(4)));
@@ -129,6 +129,12 @@ static __noinline int icmp_error(struct __sk_buff *skb, const struct xmasq_confi
 	ip.check = ip_checksum(&ip);
 	__builtin_memcpy(macs, s->dmac, 6);
 	__builtin_memcpy(macs + 6, s->smac, 6);
+	barrier();
+	/* See struct xmasq_slot: it may have changed hands since it was looked up. */
+	if (s->gen != f->slot_gen) {
+		count(XMASQ_COUNTER_ICMP_ERROR_IGNORED);
+		return DROP;
+	}
 	if (bpf_skb_store_bytes(skb, L4_OFF, &e, sizeof(e), BPF_F_RECOMPUTE_CSUM) ||
 	    bpf_skb_store_bytes(skb, L3_OFF, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM) ||
 	    bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))

@@ -120,14 +120,22 @@ static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_
 	return PASS;
 }
 
-/* AntreaProxy's translation of a packet, and what the routing on the node does to it. False: nothing was written. */
-static __noinline bool translate_local(struct __sk_buff *skb, struct packet *p, struct xmasq_flow *f)
+/*
+ * AntreaProxy's translation of a packet, and what the routing on the node does to it. `gen` is the flow's that was looked
+ * up. False: it is another one by now, or the packet could not be written.
+ */
+static __noinline bool translate_local(struct __sk_buff *skb, struct packet *p, struct xmasq_flow *f, __u32 gen)
 {
-	__u32 gen = f->gen, diff = f->csum_diff;
-	struct xmasq_tuple out = f->out;
-	__u8 macs[12], ttl = f->out_ttl;
+	__u32 diff;
+	struct xmasq_tuple out;
+	__u8 macs[12], ttl;
 	struct iphdr *ip;
 
+	if (!p || !f)
+		return false;
+	diff = f->csum_diff;
+	out = f->out;
+	ttl = f->out_ttl;
 	__builtin_memcpy(macs, f->dmac, 6);
 	__builtin_memcpy(macs + 6, f->smac, 6);
 	barrier();
@@ -382,12 +390,12 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		ct_reset(skb, cfg, &key, f->peer);
 	}
 	if (f->flags & XMASQ_FLOW_LOCAL) {
-		__u32 gen = f->gen, ifindex = f->out_ifindex;
+		__u32 gen = f->gen, flags = f->flags, ifindex = f->out_ifindex;
 
 		barrier();
 		if (f->gen != gen || f->gen2 != gen)
 			return leave_slow(skb, &p, XMASQ_REASON_STALE);
-		if ((f->flags & XMASQ_FLOW_SERVICE) && !translate_local(skb, &p, f))
+		if ((flags & XMASQ_FLOW_SERVICE) && !translate_local(skb, &p, f, gen))
 			return DROP;
 		return send_local(skb, ifindex);
 	}

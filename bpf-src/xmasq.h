@@ -295,10 +295,10 @@ enum xmasq_reason {
 	XMASQ_REASON_SCTP_CONTROL, /* SCTP chunk other than DATA and SACK */
 	XMASQ_REASON_TCP_SYN,
 	XMASQ_REASON_TCP_FIN,
-	XMASQ_REASON_DNS_REPLY,     /* source port 53: Antrea may want to read it; or the queries, to a pod of a peer */
-	XMASQ_REASON_RESERVED_PORT, /* tunnel, IKE or WireGuard port: stack and NIC act on it before us */
-	XMASQ_REASON_TOO_BIG,       /* larger than the uplink's MTU */
-	XMASQ_REASON_GSO_SEGMENTS,  /* more than 64 segments */
+	XMASQ_REASON_DNS_REPLY, /* source port 53: Antrea may want to read it; or the queries, but to a pod of this node */
+	XMASQ_REASON_RESERVED_PORT,  /* tunnel, IKE or WireGuard port: stack and NIC act on it before us */
+	XMASQ_REASON_TOO_BIG,        /* larger than the uplink's MTU */
+	XMASQ_REASON_GSO_SEGMENTS,   /* more than 64 segments */
 	XMASQ_REASON_HEADER_CHANGED, /* TTL or DSCP is not the one exchanged */
 	/* the sender and the destination */
 	XMASQ_REASON_UNKNOWN_ENDPOINT,
@@ -331,7 +331,7 @@ enum xmasq_reason {
 	XMASQ_REASON_CT_SNAT,
 	XMASQ_REASON_CT_HAIRPIN,
 	XMASQ_REASON_CT_L7,
-	XMASQ_REASON_CT_SERVICE,  /* translated by AntreaProxy in a way that is not followed: DSR, SCTP, approvals */
+	XMASQ_REASON_CT_SERVICE,  /* translated, but not for a pod of this node by AntreaProxy: DSR, other clusters */
 	XMASQ_REASON_CT_STATUS,   /* dying, template, helper, sequence adjustment, offload, source NAT */
 	XMASQ_REASON_NO_APPROVAL, /* needs an approval and has none (yet) */
 	XMASQ_REASON_SLOT_TAKEN,  /* another pod pair uses the same ports between the two nodes */

@@ -70,6 +70,16 @@ const admission: Mutation[] = [
     '!translated',
   ]),
   mutation(
+    'a refusal that cost a lookup is remembered',
+    'flow.h',
+    'conntrack is not asked about every packet to a Service on a node without XMasq',
+    ['if (translated)\n\t\trefuse(key, reason, now);', ''],
+  ),
+  mutation('queries of DNS cost no lookup', 'flow.h', 'conntrack is not asked about queries to port 53 of a Service', [
+    'if (key->dport == bpf_htons(53) && (key->proto',
+    'if (0 && (key->proto',
+  ]),
+  mutation(
     'Services have addresses of their own',
     'flow.h',
     'a pod’s address translated to a pod of this node is no Service: refused',

@@ -228,6 +228,38 @@ const refused: Rule[] = [
   }),
 ];
 
+/** Ten packets of a connection that is refused. @returns lookups in conntrack */
+function lookups(bench: Bench, spec: Partial<ConversationSpec>, reason: string): number {
+  const talk = new Conversation(toService(spec));
+  bench.allow(talk);
+  let asked = 0;
+  for (let i = 0; i < 10; i++) {
+    const { counters, reasons } = bench.run('pod_egress', talk.sent());
+    expect(reasons).toEqual({ [reason]: 1 });
+    asked += counters['ct_lookup'] ?? 0;
+  }
+  return asked;
+}
+
+const cheap: Rule[] = [
+  ...(
+    [
+      ['to the outside', { service: { addr: OUTSIDE.pod, port: 8080 }, remote: OUTSIDE }, 'not_pod'],
+      ['to a Service on a node without XMasq', { remote: PLAIN_NODE }, 'peer_not_capable'],
+      ['to port 53 of an endpoint', { dport: 53 }, 'dns_reply'],
+      ['to a reserved port of an endpoint', { kind: 'udp', dport: 4500 }, 'reserved_port'],
+    ] as const
+  ).map(([what, spec, reason]) =>
+    rule(`conntrack is not asked about every packet ${what}`, (bench) =>
+      // The first five; then pauses begin, of 10 ms and more.
+      expect(lookups(bench, spec, reason)).toBeLessThan(8),
+    ),
+  ),
+  rule('conntrack is not asked about queries to port 53 of a Service', (bench) =>
+    expect(lookups(bench, { kind: 'udp', service: { addr: SERVICE.addr, port: 53 } }, 'dns_reply')).toBe(0),
+  ),
+];
+
 const life: Rule[] = [
   rule('Service: another endpoint since, seen by the sender: the flow ends', (bench) => {
     const flow = bench.establish(toService());
@@ -439,4 +471,4 @@ const within: Rule[] = [
   }),
 ];
 
-export const serviceRules: readonly Rule[] = [...elsewhere, ...refused, ...life, ...within];
+export const serviceRules: readonly Rule[] = [...elsewhere, ...refused, ...cheap, ...life, ...within];
