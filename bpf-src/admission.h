@@ -7,22 +7,63 @@
 #include "packet.h"
 
 /* Which peer's pod has this address? 0: none. Gateway addresses inside a pod CIDR are nobody's. */
-static __always_inline __u32 peer_of(__be32 pod)
+static __always_inline __u32 peer_of(const struct xmasq_addr *pod)
 {
-	struct xmasq_prefix4 prefix = { .prefixlen = 32, .addr = pod };
+	struct xmasq_prefix prefix = { .prefixlen = 128, .addr = *pod };
 	struct xmasq_destination *dest = bpf_map_lookup_elem(&destinations, &prefix);
 
 	return dest && dest->kind == XMASQ_DEST_PEER ? dest->peer : 0;
 }
 
-static __always_inline bool is_pod(__be32 addr)
+static __noinline bool is_pod(struct xmasq_addr *addr)
 {
-	return bpf_map_lookup_elem(&endpoint_by_addr, &addr) || peer_of(addr);
+	return addr && (bpf_map_lookup_elem(&endpoint_by_addr, addr) || peer_of(addr));
+}
+
+_Static_assert(offsetof(struct xmasq_flow_key, ifindex) == sizeof(struct xmasq_tuple),
+	       "a flow key begins with a tuple");
+
+static __always_inline struct xmasq_tuple *tuple_of(struct xmasq_flow_key *key)
+{
+	return (struct xmasq_tuple *)key;
+}
+
+static __always_inline __u16 zone_of(const struct xmasq_config *cfg, const struct xmasq_flow_key *key)
+{
+	return addr_is4(&key->saddr) ? cfg->ct_zone4 : cfg->ct_zone6;
+}
+
+/* Does the kernel's lookup answer for this flow? Else the sidecar's approvals do. */
+static __always_inline bool has_lookup(const struct xmasq_config *cfg, __u8 proto)
+{
+	return (cfg->flags & XMASQ_CFG_CT_LOOKUP) && (proto == IPPROTO_TCP || proto == IPPROTO_UDP);
+}
+
+/* Is it an answer to a pod of a node that Antrea routes to? */
+static __always_inline bool answers_routed(const struct xmasq_config *cfg, const struct xmasq_flow_key *key, __u8 dir)
+{
+	struct xmasq_peer *peer;
+	__u32 id;
+
+	if (!(cfg->flags & XMASQ_CFG_DIRECT) || dir != CT_DIR_REPLY)
+		return false;
+	id = peer_of(&key->daddr);
+	peer = id ? bpf_map_lookup_elem(&peers, &id) : NULL;
+	return peer && (peer->flags & XMASQ_PEER_DIRECT);
+}
+
+static __always_inline struct nf_conn *ct_find(struct __sk_buff *skb, const struct xmasq_config *cfg,
+					       struct xmasq_flow_key *key, __u8 *dir)
+{
+	__s32 error;
+
+	return ct_lookup_dir(skb, zone_of(cfg, key), tuple_of(key), key->proto, &error, dir);
 }
 
 static __always_inline bool same_tuple(const struct xmasq_tuple *a, const struct xmasq_tuple *b)
 {
-	return a->saddr == b->saddr && a->daddr == b->daddr && a->sport == b->sport && a->dport == b->dport;
+	return addr_equal(&a->saddr, &b->saddr) && addr_equal(&a->daddr, &b->daddr) && a->sport == b->sport &&
+	       a->dport == b->dport;
 }
 
 /*
@@ -34,26 +75,22 @@ static __noinline __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_conf
 {
 	struct nf_conn *ct;
 	__u32 reason;
-	__s32 error;
 	__u8 dir;
 
 	if (!cfg || !key || !out)
 		return XMASQ_REASON_CT_MISSING;
-	out->saddr = key->saddr;
-	out->daddr = key->daddr;
-	out->sport = key->sport;
-	out->dport = key->dport;
-	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) || (key->proto != IPPROTO_TCP && key->proto != IPPROTO_UDP)) {
+	*out = *tuple_of(key);
+	if (!has_lookup(cfg, key->proto)) {
 		struct xmasq_approval *a = bpf_map_lookup_elem(&approvals, key);
 
 		return a && a->expires > bpf_ktime_get_coarse_ns() ? XMASQ_REASON_NONE : XMASQ_REASON_NO_APPROVAL;
 	}
 	count(XMASQ_COUNTER_CT_LOOKUP);
-	ct = ct_lookup_dir(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error, &dir);
+	ct = ct_find(skb, cfg, key, &dir);
 	if (!ct)
 		return XMASQ_REASON_CT_MISSING;
-	ct_translate(ct, dir, out);
-	reason = ct_verdict(ct, key->proto);
+	ct_translate(ct, dir, addr_is4(&key->saddr), out);
+	reason = ct_verdict(ct, key->proto, answers_routed(cfg, key, dir));
 	if (!reason && extend && ct_extend(ct, key->proto, cfg->hz))
 		count(XMASQ_COUNTER_CT_EXTENDED);
 	bpf_ct_release(ct);
@@ -80,7 +117,6 @@ static __noinline bool ct_reset(struct __sk_buff *skb, const struct xmasq_config
 	bool killed = false;
 	struct xmasq_tuple out;
 	struct nf_conn *ct;
-	__s32 error;
 	__u8 dir;
 
 	if (!cfg || !key)
@@ -89,11 +125,11 @@ static __noinline bool ct_reset(struct __sk_buff *skb, const struct xmasq_config
 		emit(XMASQ_EVENT_RESET, XMASQ_REASON_CLOSED, key, peer);
 		return false;
 	}
-	ct = ct_lookup_dir(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error, &dir);
+	ct = ct_find(skb, cfg, key, &dir);
 	if (!ct)
 		return false;
-	ct_translate(ct, dir, &out);
-	if (!ct_verdict(ct, key->proto) && is_pod(out.daddr))
+	ct_translate(ct, dir, addr_is4(&key->saddr), &out);
+	if (!ct_verdict(ct, key->proto, answers_routed(cfg, key, dir)) && is_pod(&out.daddr))
 		killed = bpf_ct_change_timeout(ct, 0) == 0;
 	bpf_ct_release(ct);
 	if (killed)
@@ -111,12 +147,12 @@ static __noinline bool ct_refuses_reset(struct __sk_buff *skb, const struct xmas
 	struct nf_conn *ct;
 	__u32 maxack;
 	__be32 seq;
-	__s32 error;
 	__u8 dir;
 
-	if (!cfg || !key || bpf_skb_load_bytes(skb, L4_OFF + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
+	if (!cfg || !key ||
+	    bpf_skb_load_bytes(skb, L4_OFF(!addr_is4(&key->saddr)) + offsetof(struct tcphdr, seq), &seq, sizeof(seq)))
 		return false;
-	ct = ct_lookup_dir(skb, cfg->ct_zone, key->saddr, key->daddr, key->sport, key->dport, key->proto, &error, &dir);
+	ct = ct_find(skb, cfg, key, &dir);
 	/* Kernels whose lookup takes no zone do not tell: it may be so. */
 	if (!ct)
 		return !(cfg->flags & XMASQ_CFG_CT_LOOKUP);

@@ -12,11 +12,13 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "addr.h"
 #include "xmasq.h"
 
 /* Antrea's connection mark: pkg/agent/openflow/fields.go. */
 #define CT_MARK_SOURCE 0x0f /* 0 = committed, but not allowed (yet) */
 #define CT_MARK_SOURCE_TUNNEL 0x01
+#define CT_MARK_SOURCE_GATEWAY 0x02
 #define CT_MARK_SOURCE_POD 0x03
 #define CT_MARK_SERVICE 0x10
 #define CT_MARK_SNAT 0x20
@@ -80,7 +82,7 @@ union nf_conntrack_proto {
 } __attribute__((preserve_access_index));
 
 union nf_inet_addr {
-	__be32 ip;
+	__be32 all[4]; /* IPv4: the first, the others are zero */
 } __attribute__((preserve_access_index));
 
 union nf_conntrack_man_proto {
@@ -127,6 +129,7 @@ struct bpf_ct_opts___xmasq {
 };
 
 #define CT_DIR_ORIGINAL 0 /* enum ip_conntrack_dir */
+#define CT_DIR_REPLY 1
 #define CT_NETNS_CURRENT (-1)
 #define CT_ZONE_DIR_BOTH 3
 
@@ -138,9 +141,12 @@ struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *skb, struct bpf_sock_tuple *
 void bpf_ct_release(struct nf_conn *ct) __ksym __weak;
 int bpf_ct_change_timeout(struct nf_conn *ct, __u32 timeout_ms) __ksym __weak;
 
-/* Looks up the connection that a TCP or UDP packet with these addresses belongs to; `dir` is the packet's direction. */
-static __always_inline struct nf_conn *ct_lookup_dir(struct __sk_buff *skb, __u16 zone, __be32 saddr, __be32 daddr,
-						     __be16 sport, __be16 dport, __u8 proto, __s32 *error, __u8 *dir)
+/*
+ * Looks up the connection that a TCP or UDP packet with these addresses belongs to; `dir` is the packet's direction. Each
+ * family has a call of its own, because the verifier wants to know the size.
+ */
+static __always_inline struct nf_conn *ct_lookup_dir(struct __sk_buff *skb, __u16 zone, const struct xmasq_tuple *t,
+						     __u8 proto, __s32 *error, __u8 *dir)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_ct_opts___xmasq opts = {
@@ -154,26 +160,37 @@ static __always_inline struct nf_conn *ct_lookup_dir(struct __sk_buff *skb, __u1
 	*error = -1;
 	if (!have_ct_kfuncs)
 		return NULL;
-	tuple.ipv4.saddr = saddr;
-	tuple.ipv4.daddr = daddr;
-	tuple.ipv4.sport = sport;
-	tuple.ipv4.dport = dport;
-	ct = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
+	if (addr_is4(&t->saddr)) {
+		tuple.ipv4.saddr = t->saddr.word[3];
+		tuple.ipv4.daddr = t->daddr.word[3];
+		tuple.ipv4.sport = t->sport;
+		tuple.ipv4.dport = t->dport;
+		ct = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv4), &opts, sizeof(opts));
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &t->saddr, sizeof(t->saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, &t->daddr, sizeof(t->daddr));
+		tuple.ipv6.sport = t->sport;
+		tuple.ipv6.dport = t->dport;
+		ct = bpf_skb_ct_lookup(skb, &tuple, sizeof(tuple.ipv6), &opts, sizeof(opts));
+	}
 	*error = opts.error;
 	*dir = opts.dir;
 	return ct;
 }
 
-static __always_inline struct nf_conn *ct_lookup(struct __sk_buff *skb, __u16 zone, __be32 saddr, __be32 daddr,
-						 __be16 sport, __be16 dport, __u8 proto, __s32 *error)
+static __always_inline struct nf_conn *ct_lookup(struct __sk_buff *skb, __u16 zone, const struct xmasq_tuple *t,
+						 __u8 proto, __s32 *error)
 {
 	__u8 dir;
 
-	return ct_lookup_dir(skb, zone, saddr, daddr, sport, dport, proto, error, &dir);
+	return ct_lookup_dir(skb, zone, t, proto, error, &dir);
 }
 
-/* antrea-facts: "the nibble is Antrea's own 'policy allowed this' flag"; docs/design.md lists the whole predicate. */
-static __always_inline __u32 ct_verdict(struct nf_conn *ct, __u8 proto)
+/*
+ * The mark's source nibble is Antrea's own "policy allowed this" flag (docs/design/ovs-pipeline.md); docs/design.md lists the
+ * whole predicate. `routed`: the local pod answers a pod of a node that Antrea routes to, whose packets come by the gateway.
+ */
+static __always_inline __u32 ct_verdict(struct nf_conn *ct, __u8 proto, bool routed)
 {
 	unsigned long status = ct->status;
 	__u32 mark = ct->mark;
@@ -197,24 +214,38 @@ static __always_inline __u32 ct_verdict(struct nf_conn *ct, __u8 proto)
 	if (!(mark & CT_MARK_SERVICE) != !(status & CT_DST_NAT) ||
 	    ((mark & CT_MARK_SERVICE) && source != CT_MARK_SOURCE_POD))
 		return XMASQ_REASON_CT_SERVICE;
-	if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD)
+	if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD &&
+	    !(source == CT_MARK_SOURCE_GATEWAY && routed))
 		return XMASQ_REASON_CT_SOURCE;
 	if (proto == IPPROTO_TCP ? ct->proto.tcp.state != CT_TCP_ESTABLISHED : !(status & CT_ASSURED))
 		return XMASQ_REASON_CT_STATE;
 	return XMASQ_REASON_NONE;
 }
 
-/* What a packet of this direction becomes: the reverse of the entry's other tuple. */
-static __always_inline void ct_translate(struct nf_conn *ct, __u8 dir, struct xmasq_tuple *out)
+/* An address of conntrack's; `v4`: its family. */
+static __always_inline void ct_addr(struct xmasq_addr *to, const union nf_inet_addr *from, bool v4)
+{
+	if (v4) {
+		addr_set4(to, from->all[0]);
+		return;
+	}
+	to->word[0] = from->all[0];
+	to->word[1] = from->all[1];
+	to->word[2] = from->all[2];
+	to->word[3] = from->all[3];
+}
+
+/* What a packet of this direction becomes: the reverse of the entry's other tuple. `v4`: the family of both. */
+static __always_inline void ct_translate(struct nf_conn *ct, __u8 dir, bool v4, struct xmasq_tuple *out)
 {
 	if (dir == CT_DIR_ORIGINAL) {
-		out->saddr = ct->tuplehash[1].tuple.dst.u3.ip;
-		out->daddr = ct->tuplehash[1].tuple.src.u3.ip;
+		ct_addr(&out->saddr, &ct->tuplehash[1].tuple.dst.u3, v4);
+		ct_addr(&out->daddr, &ct->tuplehash[1].tuple.src.u3, v4);
 		out->sport = ct->tuplehash[1].tuple.dst.u.all;
 		out->dport = ct->tuplehash[1].tuple.src.u.all;
 	} else {
-		out->saddr = ct->tuplehash[0].tuple.dst.u3.ip;
-		out->daddr = ct->tuplehash[0].tuple.src.u3.ip;
+		ct_addr(&out->saddr, &ct->tuplehash[0].tuple.dst.u3, v4);
+		ct_addr(&out->daddr, &ct->tuplehash[0].tuple.src.u3, v4);
 		out->sport = ct->tuplehash[0].tuple.dst.u.all;
 		out->dport = ct->tuplehash[0].tuple.src.u.all;
 	}

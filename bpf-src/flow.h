@@ -9,19 +9,21 @@
 #include "admission.h"
 #include "maps.h"
 #include "packet.h"
+#include "path.h"
 #include "xmasq.h"
 
 #define AF_INET 2
+#define AF_INET6 10
 #define barrier() asm volatile("" ::: "memory")
 
 #define FLOW_READY (XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED | XMASQ_FLOW_PEER_COMPLETE)
 
 /* The slot that packets of the peer are restored by; ports as this node sends them. */
-static __always_inline void slot_key_of(__be32 peer_addr, __u8 proto, __be16 sport, __be16 dport,
+static __always_inline void slot_key_of(const struct xmasq_addr *peer_addr, __u8 proto, __be16 sport, __be16 dport,
 					struct xmasq_slot_key *slot)
 {
 	__builtin_memset(slot, 0, sizeof(*slot));
-	slot->peer = peer_addr;
+	slot->peer = *peer_addr;
 	slot->sport = sport;
 	slot->dport = dport;
 	slot->proto = proto;
@@ -30,7 +32,7 @@ static __always_inline void slot_key_of(__be32 peer_addr, __u8 proto, __be16 spo
 
 static __always_inline void slot_key_of_flow(const struct xmasq_flow *f, struct xmasq_slot_key *slot)
 {
-	slot_key_of(f->node_daddr, f->proto, f->out.sport, f->out.dport, slot);
+	slot_key_of(&f->node_daddr, f->proto, f->out.sport, f->out.dport, slot);
 }
 
 /* The flow that a slot belongs to, as the local pod sends it. */
@@ -45,6 +47,16 @@ static __always_inline void flow_key_of(const struct xmasq_slot_key *slot, const
 	flow->ifindex = s->ifindex;
 	flow->proto = slot->proto;
 	reverse_ports(slot->proto, &flow->sport, &flow->dport);
+}
+
+/* The key of `translated`: what the pod's packets are for the other pod. */
+static __always_inline void translated_key(const struct xmasq_tuple *out, __u8 proto, __u32 ifindex,
+					   struct xmasq_flow_key *to)
+{
+	__builtin_memset(to, 0, sizeof(*to));
+	*tuple_of(to) = *out;
+	to->ifindex = ifindex;
+	to->proto = proto;
 }
 
 static __always_inline bool slot_try_lock(struct xmasq_slot *s)
@@ -70,11 +82,25 @@ static __always_inline bool endpoint_valid(__u32 id, __u32 epoch)
 	return ep && ep->epoch == epoch && (ep->flags & XMASQ_EP_PRESENT) && !ep->excluded;
 }
 
+static __always_inline bool is_pod_veth(__u32 ifindex)
+{
+	return ifindex && bpf_map_lookup_elem(&endpoint_by_ifindex, &ifindex);
+}
+
+/* May its packets be restored, and ours by it? */
 static __always_inline bool peer_valid(__u32 id, __u32 epoch)
 {
 	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &id);
 
 	return peer && peer->epoch == epoch && (peer->flags & XMASQ_PEER_CAPABLE);
+}
+
+/* Is it the node that the flow was admitted with? All that a flow without keys needs. */
+static __always_inline bool peer_present(__u32 id, __u32 epoch)
+{
+	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &id);
+
+	return peer && peer->epoch == epoch && (peer->flags & XMASQ_PEER_PRESENT);
 }
 
 /* Does the peer hear us? Sending fast needs a recent proof. */
@@ -134,9 +160,16 @@ static __always_inline void peer_lives(__u32 id, __u64 now, bool confirmed)
 		ps->last_confirmed = now;
 }
 
+/* Not masqueraded, or handed to the other pod of this node, for now. */
 static __always_inline bool flow_is_slow(const struct xmasq_flow *f)
 {
 	return f->blocked || (f->flags & (FLOW_READY | XMASQ_FLOW_UNLEARNED)) != FLOW_READY;
+}
+
+/* Is it known how the slow path sends the flow's packets? */
+static __always_inline bool tx_learned(const struct xmasq_flow *f)
+{
+	return f->tx_gen == f->gen;
 }
 
 /* The port that the local pod takes replies from: see struct xmasq_slot. */
@@ -163,12 +196,18 @@ static __noinline void end_flow(struct xmasq_flow_key *key, __u32 slot_state, __
 	f = bpf_map_lookup_elem(&flows, key);
 	if (!f)
 		return;
-	if (!(f->flags & XMASQ_FLOW_LOCAL)) {
+	if (f->flags & XMASQ_FLOW_KEYED) {
 		slot_key_of_flow(f, &sk);
 		s = bpf_map_lookup_elem(&slots, &sk);
-		if (s && s->saddr == key->daddr && s->sport == reply_port(key) && s->daddr == key->saddr &&
-		    s->ifindex == key->ifindex && s->state == XMASQ_SLOT_ACTIVE)
+		if (s && addr_equal(&s->saddr, &key->daddr) && s->sport == reply_port(key) &&
+		    addr_equal(&s->daddr, &key->saddr) && s->ifindex == key->ifindex && s->state == XMASQ_SLOT_ACTIVE)
 			free_slot(s, slot_state, now);
+	}
+	if ((f->flags & (XMASQ_FLOW_SERVICE | XMASQ_FLOW_LOCAL)) == XMASQ_FLOW_SERVICE) {
+		struct xmasq_flow_key other;
+
+		translated_key(&f->out, f->proto, key->ifindex, &other);
+		bpf_map_delete_elem(&translated, &other);
 	}
 	bpf_map_delete_elem(&flows, key);
 }
@@ -202,6 +241,11 @@ static __noinline void refuse(struct xmasq_flow_key *key, __u32 reason, __u64 no
 		emit(XMASQ_EVENT_WANT_APPROVAL, reason, key, 0);
 }
 
+static __always_inline bool owns_address(const struct xmasq_endpoint *ep, const struct xmasq_addr *addr)
+{
+	return addr_equal(&ep->addr4, addr) || addr_equal(&ep->addr6, addr);
+}
+
 /* Is the sender the pod of this device? Where its packets go to, conntrack's entry tells. */
 static __always_inline bool from_pod(struct xmasq_flow_key *key, const __u8 *mac)
 {
@@ -213,7 +257,7 @@ static __always_inline bool from_pod(struct xmasq_flow_key *key, const __u8 *mac
 	ep = bpf_map_lookup_elem(&endpoints, id);
 	if (!ep || !(ep->flags & XMASQ_EP_PRESENT))
 		return false;
-	return key->saddr == ep->addr4 && (!mac || mac_equal(mac, ep->mac));
+	return owns_address(ep, &key->saddr) && (!mac || mac_equal(mac, ep->mac));
 }
 
 static __noinline void demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
@@ -227,34 +271,39 @@ static __noinline void demote(struct xmasq_flow_key *key, __u32 reason, __u64 no
 }
 
 /*
- * Next hop of the flow on the underlay: Ethernet addresses and MTU. Looked up again every 100 ms, so that changed
- * neighbours are followed; an unresolved one is left to the slow path, whose packets resolve it.
+ * Next hop of the flow on the underlay: Ethernet addresses and MTU, also where the way to the peer has a smaller one than the
+ * device (the route's, or one that the kernel has been told of). Looked up again every 100 ms, so that changed neighbours are
+ * followed; an unresolved one is left to the slow path, whose packets resolve it.
  */
-static __always_inline bool find_neighbour(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow *f)
+static __always_inline bool find_neighbour(struct __sk_buff *skb, struct xmasq_flow *f)
 {
 	struct bpf_fib_lookup fib = {
-		.family = AF_INET,
 		.l4_protocol = f->proto,
-		.ipv4_src = f->node_saddr,
-		.ipv4_dst = f->node_daddr,
-		.ifindex = cfg->uplink_ifindex,
+		.tot_len = 1, /* asks for the MTU */
+		.ifindex = f->out_ifindex,
 	};
 
+	if (addr_is4(&f->node_daddr)) {
+		fib.family = AF_INET;
+		fib.ipv4_src = f->node_saddr.word[3];
+		fib.ipv4_dst = f->node_daddr.word[3];
+	} else {
+		fib.family = AF_INET6;
+		__builtin_memcpy(fib.ipv6_src, &f->node_saddr, sizeof(f->node_saddr));
+		__builtin_memcpy(fib.ipv6_dst, &f->node_daddr, sizeof(f->node_daddr));
+	}
 	if (bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_OUTPUT) != BPF_FIB_LKUP_RET_SUCCESS ||
-	    fib.ifindex != cfg->uplink_ifindex)
+	    fib.ifindex != f->out_ifindex)
 		return false;
 	__builtin_memcpy(f->smac, fib.smac, 6);
 	__builtin_memcpy(f->dmac, fib.dmac, 6);
+	f->mtu = fib.mtu_result;
 	return true;
 }
 
-static __always_inline __u32 mtu_of(struct __sk_buff *skb, __u32 ifindex)
+static __always_inline __u8 usable_key(__u8 key)
 {
-	__u32 mtu = 0;
-
-	/* With a length the kernel only compares; the device's MTU comes back in any case. */
-	bpf_check_mtu(skb, ifindex, &mtu, 0, 0);
-	return mtu;
+	return key == XMASQ_PROBE_KEY ? 0 : key;
 }
 
 /*
@@ -285,8 +334,8 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		fresh->endpoint_epoch = f->endpoint_epoch;
 		fresh->peer = f->peer;
 		fresh->peer_epoch = f->peer_epoch;
-		fresh->csum_diff = address_diff(f->node_daddr, f->node_saddr, key->daddr, key->saddr);
-		fresh->key = bpf_get_prandom_u32();
+		fresh->csum_diff = ~f->csum_diff; /* the opposite change, RFC 1624 */
+		fresh->key = usable_key(bpf_get_prandom_u32());
 		fresh->state = XMASQ_SLOT_ACTIVE;
 		f->slot_gen = fresh->gen;
 		f->own_key = fresh->key;
@@ -300,8 +349,8 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		slot_unlock(s);
 		return XMASQ_REASON_SLOT_TAKEN;
 	}
-	same = s->saddr == key->daddr && s->sport == reply_port(key) && s->daddr == key->saddr &&
-	       s->pod == f->out.daddr && s->ifindex == key->ifindex;
+	same = addr_equal(&s->saddr, &key->daddr) && s->sport == reply_port(key) &&
+	       addr_equal(&s->daddr, &key->saddr) && addr_equal(&s->pod, &f->out.daddr) && s->ifindex == key->ifindex;
 	current = s->endpoint_epoch == f->endpoint_epoch && s->peer_epoch == f->peer_epoch;
 	if (s->state == XMASQ_SLOT_ACTIVE && !same && endpoint_valid(s->endpoint, s->endpoint_epoch) &&
 	    peer_valid(s->peer, s->peer_epoch)) {
@@ -319,7 +368,7 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		s->gen = gen | 1;
 		barrier();
 		if (s->state != XMASQ_SLOT_ACTIVE) {
-			s->key = s->key + 1 + (bpf_get_prandom_u32() & 0x7f);
+			s->key = usable_key(s->key + 1 + (bpf_get_prandom_u32() & 0x7f));
 			s->flags = 0;
 			s->rx_packets = 0;
 			s->rx_bytes = 0;
@@ -333,7 +382,7 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		s->endpoint_epoch = f->endpoint_epoch;
 		s->peer = f->peer;
 		s->peer_epoch = f->peer_epoch;
-		s->csum_diff = address_diff(f->node_daddr, f->node_saddr, key->daddr, key->saddr);
+		s->csum_diff = ~f->csum_diff;
 		s->recheck_at = 0;
 		s->last_rx = 0;
 		s->state = XMASQ_SLOT_ACTIVE;
@@ -353,13 +402,115 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 static __always_inline bool translation_fits(const struct xmasq_flow_key *key, const struct xmasq_flow *f,
 					     bool translated)
 {
-	bool same_source = f->out.saddr == key->saddr && f->out.sport == key->sport;
+	bool same_addr = addr_equal(&f->out.saddr, &key->saddr);
+	bool same_source = same_addr && f->out.sport == key->sport;
 
 	if (translated)
 		return same_source;
-	if (f->out.daddr != key->daddr || f->out.dport != key->dport)
+	if (!addr_equal(&f->out.daddr, &key->daddr) || f->out.dport != key->dport)
 		return false;
-	return same_source || ((f->flags & XMASQ_FLOW_LOCAL) && f->out.saddr != key->saddr);
+	return same_source || ((f->flags & XMASQ_FLOW_LOCAL) && !same_addr);
+}
+
+static __noinline void remember_translated(struct xmasq_flow_key *key, struct xmasq_flow *f)
+{
+	struct xmasq_flow_key other;
+
+	if (!key || !f)
+		return;
+	translated_key(&f->out, f->proto, key->ifindex, &other);
+	bpf_map_update_elem(&translated, &other, key, BPF_ANY);
+}
+
+/* The node's own transport address, and the device that has it, by family. */
+static __always_inline const struct xmasq_addr *uplink_addr(const struct xmasq_config *cfg, bool v4)
+{
+	return v4 ? &cfg->uplink_addr4 : &cfg->uplink_addr6;
+}
+
+static __always_inline __u32 uplink_ifindex(const struct xmasq_config *cfg, bool v4)
+{
+	return v4 ? cfg->uplink_ifindex4 : cfg->uplink_ifindex6;
+}
+
+/* Fills in what a flow to a pod of this node needs. Returns enum xmasq_reason. */
+static __always_inline __u32 admit_local(const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+					 struct xmasq_flow *f, __u32 id, const __u8 *dmac, bool translated,
+					 __u8 *excluded, __u64 now)
+{
+	struct xmasq_endpoint *ep = bpf_map_lookup_elem(&endpoints, &id);
+	__u32 reason;
+
+	if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || !owns_address(ep, &f->out.daddr))
+		return XMASQ_REASON_UNKNOWN_ENDPOINT;
+	if (ep->ifindex == key->ifindex) {
+		reason = translated ? XMASQ_REASON_CT_HAIRPIN : XMASQ_REASON_NOT_POD;
+		refuse(key, reason, now);
+		return reason;
+	}
+	/* Pods of one node reach each other within the bridge: a frame for another MAC is not for this pod. */
+	if (!translated && !mac_equal(ep->mac, dmac))
+		return XMASQ_REASON_NOT_POD;
+	f->flags = XMASQ_FLOW_LOCAL | FLOW_READY;
+	f->peer = id;
+	f->peer_epoch = ep->epoch;
+	if (!*excluded)
+		*excluded = ep->excluded ? ep->excluded : cfg->excluded_local;
+	f->out_ifindex = ep->ifindex;
+	f->mtu = 65535;
+	return XMASQ_REASON_NONE;
+}
+
+/* The same for a flow to a pod of another node. */
+static __always_inline __u32 admit_remote(const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+					  struct xmasq_flow *f, bool translated, __u8 *excluded)
+{
+	const bool v4 = addr_is4(&key->saddr);
+	const struct xmasq_addr *own = uplink_addr(cfg, v4), *theirs;
+	struct xmasq_peer *peer;
+	__u32 id = peer_of(&f->out.daddr);
+
+	/* The replies stay slow, so keys would never be exchanged. */
+	if ((key->dport == bpf_htons(53) || f->out.dport == bpf_htons(53)) &&
+	    (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
+		return XMASQ_REASON_DNS_REPLY;
+	if (translated && reserved_port(f->out.dport, cfg->tunnel_port))
+		return XMASQ_REASON_RESERVED_PORT;
+	if (!*excluded)
+		*excluded = cfg->excluded_remote;
+	peer = bpf_map_lookup_elem(&peers, &id);
+	if (!peer || !(peer->flags & XMASQ_PEER_PRESENT))
+		return XMASQ_REASON_PEER_NOT_CAPABLE;
+	f->peer = id;
+	f->peer_epoch = peer->epoch;
+	f->out_ifindex = uplink_ifindex(cfg, v4);
+	if (peer->flags & XMASQ_PEER_DIRECT) {
+		f->unkeyed = XMASQ_REASON_MODE;
+		f->flags = XMASQ_FLOW_DIRECT;
+		f->node_saddr = f->out.saddr;
+		f->node_daddr = f->out.daddr;
+		return XMASQ_REASON_NONE;
+	}
+	theirs = v4 ? &peer->addr4 : &peer->addr6;
+	if (!(peer->flags & XMASQ_PEER_CAPABLE))
+		f->unkeyed = XMASQ_REASON_PEER_NOT_CAPABLE;
+	else if (!(cfg->flags & XMASQ_CFG_MASQUERADE) || addr_is_none(own) || addr_is_none(theirs))
+		f->unkeyed = XMASQ_REASON_MODE;
+	if (f->unkeyed) {
+		/* What excludes this node often excludes the peer, which then is not capable: tell the cause. */
+		if (!*excluded && !(cfg->flags & XMASQ_CFG_ENCAP))
+			return f->unkeyed;
+		return XMASQ_REASON_NONE;
+	}
+	f->flags = XMASQ_FLOW_KEYED;
+	f->node_saddr = *own;
+	f->node_daddr = *theirs;
+	f->csum_diff = address_diff(&key->saddr, &key->daddr, &f->node_saddr, &f->node_daddr);
+	if (v4)
+		f->ip_sum = bpf_htons(0x4500) + bpf_htons(IP_DF) + bpf_htons(64 << 8 | key->proto) +
+			    (f->node_saddr.word[3] & 0xffff) + (f->node_saddr.word[3] >> 16) +
+			    (f->node_daddr.word[3] & 0xffff) + (f->node_daddr.word[3] >> 16);
+	return XMASQ_REASON_NONE;
 }
 
 /*
@@ -374,7 +525,7 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	struct xmasq_refusal *r;
 	struct xmasq_endpoint *ep;
 	struct xmasq_flow *f;
-	__u32 zero = 0, reason = XMASQ_REASON_NO_APPROVAL, peer_id, *id;
+	__u32 zero = 0, reason = XMASQ_REASON_NO_APPROVAL, *id;
 	bool translated = false;
 	__u8 excluded;
 	struct {
@@ -404,7 +555,7 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return XMASQ_REASON_MALFORMED;
 	__builtin_memcpy(f->pod_mac, eth.smac, 6);
-	if (ep->addr4 != key->saddr || !mac_equal(ep->mac, eth.smac))
+	if (!owns_address(ep, &key->saddr) || !mac_equal(ep->mac, eth.smac))
 		return XMASQ_REASON_SPOOF;
 	if (!(cfg->flags & XMASQ_CFG_ADMIT))
 		return XMASQ_REASON_DRAINING;
@@ -412,79 +563,40 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	if ((__s64)(now - cfg->state_since) < (__s64)XMASQ_QUIET_NS)
 		return XMASQ_REASON_SLOT_RECENT;
 
-	f->gen = f->gen2 = bpf_get_prandom_u32();
+	f->gen = f->gen2 = bpf_get_prandom_u32() | 1;
 	f->proto = key->proto;
 	f->ttl = ttl_tos >> 8;
 	f->tos = ttl_tos & ~TOS_ECN;
 	f->admitted_at = now;
 	__builtin_memcpy(f->via_mac, eth.dmac, 6);
-	f->out.saddr = key->saddr;
-	f->out.daddr = key->daddr;
-	f->out.sport = key->sport;
-	f->out.dport = key->dport;
-	if (!is_pod(key->daddr)) {
+	f->out = *tuple_of(key);
+	if (!is_pod(&key->daddr)) {
 		/* Never fast, and too many to ask conntrack about each: see below. */
 		if (key->dport == bpf_htons(53) && (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
 			return XMASQ_REASON_DNS_REPLY;
 		/* A Service, perhaps: conntrack knows which pod it is. Approvals do not. */
 		reason = ct_admits(skb, cfg, key, 0, &f->out);
-		translated = f->out.daddr != key->daddr;
-		if (!translated || !is_pod(f->out.daddr)) {
+		translated = !addr_equal(&f->out.daddr, &key->daddr);
+		if (!translated || !is_pod(&f->out.daddr)) {
 			refuse(key, XMASQ_REASON_NOT_POD, now);
 			return XMASQ_REASON_NOT_POD;
 		}
 	}
 	id = bpf_map_lookup_elem(&endpoint_by_addr, &f->out.daddr);
 	if (id) {
-		ep = bpf_map_lookup_elem(&endpoints, id);
-		if (!ep || !(ep->flags & XMASQ_EP_PRESENT) || ep->addr4 != f->out.daddr)
-			return XMASQ_REASON_UNKNOWN_ENDPOINT;
-		if (ep->ifindex == key->ifindex) {
-			reason = translated ? XMASQ_REASON_CT_HAIRPIN : XMASQ_REASON_NOT_POD;
-			refuse(key, reason, now);
-			return reason;
-		}
-		/* Pods of one node reach each other within the bridge: a frame for another MAC is not for this pod. */
-		if (!translated && !mac_equal(ep->mac, eth.dmac))
-			return XMASQ_REASON_NOT_POD;
-		f->flags = XMASQ_FLOW_LOCAL | FLOW_READY;
-		f->peer = *id;
-		f->peer_epoch = ep->epoch;
-		if (!excluded)
-			excluded = ep->excluded ? ep->excluded : cfg->excluded_local;
-		f->out_ifindex = ep->ifindex;
-		f->mtu = 65535;
-	} else {
-		struct xmasq_peer *peer;
+		__u32 why = admit_local(cfg, key, f, *id, eth.dmac, translated, &excluded, now);
 
-		peer_id = peer_of(f->out.daddr);
-		/* The replies stay slow, so keys would never be exchanged. */
-		if ((key->dport == bpf_htons(53) || f->out.dport == bpf_htons(53)) &&
-		    (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP)) {
-			reason = XMASQ_REASON_DNS_REPLY;
-			goto not_now;
+		if (why)
+			return why;
+	} else {
+		__u32 why = admit_remote(cfg, key, f, translated, &excluded);
+
+		if (why) {
+			/* Of a Service this is known only by asking conntrack: not with every packet. */
+			if (translated)
+				refuse(key, why, now);
+			return why;
 		}
-		if (translated && reserved_port(f->out.dport, cfg->tunnel_port)) {
-			reason = XMASQ_REASON_RESERVED_PORT;
-			goto not_now;
-		}
-		if (!excluded)
-			excluded = cfg->excluded_remote;
-		peer = bpf_map_lookup_elem(&peers, &peer_id);
-		/* What excludes this node often excludes the peer, which then is not capable: tell the cause. */
-		if (!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE))) {
-			reason = XMASQ_REASON_PEER_NOT_CAPABLE;
-			goto not_now;
-		}
-		f->peer = peer_id;
-		f->peer_epoch = peer->epoch;
-		f->out_ifindex = cfg->uplink_ifindex;
-		f->node_saddr = cfg->uplink_addr4;
-		f->node_daddr = peer->addr4;
-		f->csum_diff = address_diff(key->saddr, key->daddr, f->node_saddr, f->node_daddr);
-		f->ip_sum = bpf_htons(0x4500) + bpf_htons(IP_DF) + bpf_htons(64 << 8 | key->proto) +
-			    (f->node_saddr & 0xffff) + (f->node_saddr >> 16) + (f->node_daddr & 0xffff) +
-			    (f->node_daddr >> 16);
 	}
 
 	if (!excluded)
@@ -507,9 +619,9 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		refuse(key, reason, now);
 		return reason;
 	}
-	if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) || (key->proto != IPPROTO_TCP && key->proto != IPPROTO_UDP))
+	if (!has_lookup(cfg, key->proto))
 		f->flags |= XMASQ_FLOW_APPROVED;
-	if (f->out.saddr != key->saddr || translated) {
+	if (translated || !addr_equal(&f->out.saddr, &key->saddr)) {
 		f->flags |= XMASQ_FLOW_SERVICE;
 		if (f->flags & XMASQ_FLOW_LOCAL) {
 			/* To the pod that began it, it is an answer from the Service's port. */
@@ -518,30 +630,119 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 				return XMASQ_REASON_DNS_REPLY;
 			}
 			f->flags |= XMASQ_FLOW_UNLEARNED;
-			f->csum_diff = address_diff(key->saddr, key->daddr, f->out.saddr, f->out.daddr);
+			f->csum_diff = address_diff(&key->saddr, &key->daddr, &f->out.saddr, &f->out.daddr);
 		}
 	}
-	if (!(f->flags & XMASQ_FLOW_LOCAL)) {
+	if (f->flags & XMASQ_FLOW_KEYED) {
 		reason = claim_slot(key, f, &tmp->slot, now);
-		if (reason) {
+		if (reason && !(cfg->flags & XMASQ_CFG_ENCAP)) {
 			refuse(key, reason, now);
 			return reason;
+		}
+		if (reason) {
+			f->flags &= ~XMASQ_FLOW_KEYED;
+			f->unkeyed = reason;
+			__builtin_memset(&f->node_saddr, 0, sizeof(f->node_saddr));
+			__builtin_memset(&f->node_daddr, 0, sizeof(f->node_daddr));
 		}
 	}
 	if (bpf_map_update_elem(&flows, key, f, BPF_NOEXIST)) {
 		refuse(key, XMASQ_REASON_MAP_FULL, now);
 		return XMASQ_REASON_MAP_FULL;
 	}
+	if ((f->flags & (XMASQ_FLOW_SERVICE | XMASQ_FLOW_LOCAL)) == XMASQ_FLOW_SERVICE)
+		remember_translated(key, f);
 	bpf_map_delete_elem(&refusals, key);
 	count(XMASQ_COUNTER_FLOW_ADMITTED);
 	emit(XMASQ_EVENT_ADMITTED, 0, key, f->flags & XMASQ_FLOW_LOCAL ? 0 : f->peer);
 	return XMASQ_REASON_NONE;
+}
 
-not_now:
-	/* Of a Service this is known only by asking conntrack: not with every packet. */
-	if (translated)
-		refuse(key, reason, now);
-	return reason;
+/*
+ * A flow with keys: is it still what it was admitted as, and may it be masqueraded? Sets `blocked`; returns the reason why
+ * the entry must go.
+ */
+static __always_inline __u32 verify_keyed(struct __sk_buff *skb, const struct xmasq_config *cfg,
+					  struct xmasq_flow_key *key, struct xmasq_flow *f, __u64 now, bool reachable,
+					  __u8 *blocked)
+{
+	const bool v4 = addr_is4(&key->saddr);
+	struct xmasq_slot_key sk;
+	struct xmasq_path *path;
+	struct xmasq_slot *s;
+
+	if (!peer_valid(f->peer, f->peer_epoch) || !addr_equal(&f->node_saddr, uplink_addr(cfg, v4)) ||
+	    f->out_ifindex != uplink_ifindex(cfg, v4))
+		return XMASQ_REASON_STALE;
+	slot_key_of_flow(f, &sk);
+	s = bpf_map_lookup_elem(&slots, &sk);
+	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
+		return XMASQ_REASON_STALE;
+	path = path_of(f);
+	if (!path)
+		return XMASQ_REASON_STALE;
+
+	/* Packets of the slow path are no answer: they only prove that the slow path works. */
+	if (!f->fast_since || s->last_rx > f->unanswered_since || now - f->last_tx > XMASQ_PAUSE_NS)
+		f->unanswered_since = 0;
+	if (now < f->hole_until) {
+		*blocked = XMASQ_REASON_BLACK_HOLE;
+	} else if (!peer_confirmed(f->peer, now)) {
+		*blocked = XMASQ_REASON_PEER_SILENT;
+	} else if (!flow_is_slow(f)) {
+		if (!f->unanswered_since) {
+			/* A lost packet's clock must not start at its retransmission, 200 ms later. */
+			if (f->fast_since && f->last_tx > s->last_rx && now - f->last_tx < XMASQ_SILENCE_NS / 2) {
+				f->unanswered_since = f->last_tx;
+				f->unanswered_tx = f->masq_packets - 1;
+			} else {
+				f->unanswered_since = now;
+				f->unanswered_tx = f->masq_packets;
+			}
+		} else if (now - f->unanswered_since > XMASQ_SILENCE_NS &&
+			   f->masq_packets - f->unanswered_tx >= XMASQ_SILENCE_PACKETS) {
+			*blocked = XMASQ_REASON_BLACK_HOLE;
+			f->hole_until = now + (XMASQ_SEC << f->hole_level);
+			if (f->hole_level < 6)
+				f->hole_level++;
+			f->unanswered_since = 0;
+			path_failed(path, now);
+			count(XMASQ_COUNTER_BLACK_HOLE);
+			emit(XMASQ_EVENT_BLACK_HOLE, XMASQ_REASON_BLACK_HOLE, key, f->peer);
+		}
+	}
+	if (!*blocked && !(cfg->flags & XMASQ_CFG_MASQUERADE))
+		*blocked = XMASQ_REASON_MODE;
+	if (cfg->flags & XMASQ_CFG_PROBE) {
+		if (!path_usable(path, key, f->peer, now) && !*blocked)
+			*blocked = XMASQ_REASON_UNPROVEN;
+		if (reachable)
+			probe(skb, cfg, f, path, now);
+	}
+	if (f->hole_level && !*blocked && now - f->hole_until > 60 * XMASQ_SEC)
+		f->hole_level = 0;
+	return XMASQ_REASON_NONE;
+}
+
+/* The same for a flow to another node that has no keys. */
+static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, struct xmasq_flow *f, __u64 now,
+					    __u8 *blocked)
+{
+	if (!peer_present(f->peer, f->peer_epoch))
+		return XMASQ_REASON_STALE;
+	*blocked = f->unkeyed;
+	if (f->flags & XMASQ_FLOW_DIRECT)
+		return (cfg->flags & XMASQ_CFG_DIRECT) &&
+				       f->out_ifindex == uplink_ifindex(cfg, addr_is4(&f->node_daddr)) ?
+			       XMASQ_REASON_NONE :
+			       XMASQ_REASON_STALE;
+	if (tx_learned(f) && !addr_equal(&f->node_saddr, uplink_addr(cfg, addr_is4(&f->node_saddr))))
+		return XMASQ_REASON_STALE;
+	/* Its ports may have become free. */
+	if (f->unkeyed >= XMASQ_REASON_SLOT_TAKEN && f->unkeyed <= XMASQ_REASON_MAP_FULL &&
+	    now - f->admitted_at > XMASQ_REKEY_NS)
+		return XMASQ_REASON_STALE;
+	return XMASQ_REASON_NONE;
 }
 
 /*
@@ -551,9 +752,8 @@ not_now:
 static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
 			       struct xmasq_flow *f, __u64 now)
 {
-	struct xmasq_slot_key sk;
 	struct xmasq_tuple out;
-	struct xmasq_slot *s;
+	bool reachable = true;
 	__u32 reason;
 	__u8 blocked = XMASQ_REASON_NONE;
 
@@ -591,47 +791,17 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 		f->blocked = XMASQ_REASON_STALE;
 		return now < f->hole_until ? 0 : XMASQ_REASON_STALE;
 	}
-	if (!peer_valid(f->peer, f->peer_epoch) || f->node_saddr != cfg->uplink_addr4 ||
-	    f->out_ifindex != cfg->uplink_ifindex)
-		return XMASQ_REASON_STALE;
-	slot_key_of_flow(f, &sk);
-	s = bpf_map_lookup_elem(&slots, &sk);
-	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
-		return XMASQ_REASON_STALE;
-
-	/* Packets of the slow path are no answer: they only prove that the slow path works. */
-	if (!f->fast_since || s->last_rx > f->unanswered_since || now - f->last_tx > XMASQ_PAUSE_NS)
-		f->unanswered_since = 0;
-	if (now < f->hole_until) {
-		blocked = XMASQ_REASON_BLACK_HOLE;
-	} else if (!peer_confirmed(f->peer, now)) {
-		blocked = XMASQ_REASON_PEER_SILENT;
-	} else if (!flow_is_slow(f)) {
-		if (!f->unanswered_since) {
-			/* A lost packet's clock must not start at its retransmission, 200 ms later. */
-			if (f->fast_since && f->last_tx > s->last_rx && now - f->last_tx < XMASQ_SILENCE_NS / 2) {
-				f->unanswered_since = f->last_tx;
-				f->unanswered_tx = f->tx_packets - 1;
-			} else {
-				f->unanswered_since = now;
-				f->unanswered_tx = f->tx_packets;
-			}
-		} else if (now - f->unanswered_since > XMASQ_SILENCE_NS &&
-			   f->tx_packets - f->unanswered_tx >= XMASQ_SILENCE_PACKETS) {
-			blocked = XMASQ_REASON_BLACK_HOLE;
-			f->hole_until = now + (XMASQ_SEC << f->hole_level);
-			if (f->hole_level < 6)
-				f->hole_level++;
-			f->unanswered_since = 0;
-			count(XMASQ_COUNTER_BLACK_HOLE);
-			emit(XMASQ_EVENT_BLACK_HOLE, XMASQ_REASON_BLACK_HOLE, key, f->peer);
-		}
-	}
-	if (!blocked && !find_neighbour(skb, cfg, f))
+	/* Of others it is not known yet where they go. */
+	if ((f->flags & (XMASQ_FLOW_KEYED | XMASQ_FLOW_DIRECT)) || tx_learned(f))
+		reachable = find_neighbour(skb, f);
+	if (f->flags & XMASQ_FLOW_KEYED)
+		reason = verify_keyed(skb, cfg, key, f, now, reachable, &blocked);
+	else
+		reason = verify_unkeyed(cfg, f, now, &blocked);
+	if (reason)
+		return reason;
+	if (!reachable)
 		blocked = XMASQ_REASON_NO_NEIGHBOUR;
-	if (f->hole_level && !blocked && now - f->hole_until > 60 * XMASQ_SEC)
-		f->hole_level = 0;
-	f->mtu = mtu_of(skb, f->out_ifindex);
 	f->blocked = blocked;
 	return 0;
 }

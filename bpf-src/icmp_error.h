@@ -15,7 +15,9 @@
 
 /* What a tunnel adds to a pod's packet on an IPv4 underlay (Geneve without options, VXLAN): the slow path needs that, too. */
 #define TUNNEL_OVERHEAD 50
-#define MIN_MTU 68 /* RFC 791 */
+#define TUNNEL_OVERHEAD6 70 /* on an IPv6 one */
+#define MIN_MTU 68          /* RFC 791 */
+#define MIN_MTU6 1280       /* RFC 8200 5. */
 
 /* An error with the header of the packet that it is about, and the eight bytes behind that are always there (RFC 792). */
 struct icmp_error {
@@ -38,38 +40,73 @@ static __always_inline bool is_icmp_error(__u8 type)
 	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
 }
 
-/* Finds the fast flow that the quoted packet belongs to, as this node has masqueraded it. */
-static __noinline struct xmasq_flow *quoted_flow(const struct icmp_error *e, struct xmasq_slot_key *sk,
+/*
+ * Finds the fast flow that the quoted packet belongs to, as this node has masqueraded it. `l4` is the beginning of its
+ * transport header, `id` the ID; `sk` has its destination as peer and its protocol.
+ */
+static __noinline struct xmasq_flow *quoted_flow(const __u8 *l4, __u32 id, struct xmasq_slot_key *sk,
 						 struct xmasq_flow_key *key)
 {
+	struct xmasq_addr daddr;
+	__u8 proto;
 	__be16 sport = 0, dport = 0;
 	struct xmasq_slot *s;
 	struct xmasq_flow *f;
 
-	if (!e || !sk || !key)
+	if (!l4 || !sk || !key)
 		return NULL;
-	switch (e->ip.protocol) {
+	daddr = sk->peer;
+	proto = sk->proto;
+	switch (proto) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		sport = e->l4.ports[0];
-		dport = e->l4.ports[1];
+		sport = *(const __be16 *)l4;
+		dport = *(const __be16 *)(l4 + 2);
 		break;
 	case IPPROTO_ICMP:
-		sport = e->l4.ports[2];
-		dport = bpf_htons(e->l4.bytes[0]);
+	case IPPROTO_ICMPV6:
+		sport = *(const __be16 *)(l4 + 4);
+		dport = bpf_htons(l4[0]);
 		break;
 	}
-	slot_key_of(e->ip.daddr, e->ip.protocol, sport, dport, sk);
+	slot_key_of(&daddr, proto, sport, dport, sk);
 	s = bpf_map_lookup_elem(&slots, sk);
 	if (!s || s->state != XMASQ_SLOT_ACTIVE || !(s->flags & XMASQ_SLOT_COMPLETE) ||
 	    !endpoint_valid(s->endpoint, s->endpoint_epoch))
 		return NULL;
 	flow_key_of(sk, s, key);
 	f = bpf_map_lookup_elem(&flows, key);
-	if (!f || f->slot_gen != s->gen || !f->fast_since || f->peer_key != (__u8)(bpf_ntohs(e->ip.id) >> ID_KEY_SHIFT))
+	if (!f || f->slot_gen != s->gen || !f->fast_since || f->peer_key != (__u8)(id >> ID_KEY_SHIFT))
 		return NULL;
 	return f;
+}
+
+/* Ethernet addresses for the pod, if the slot is still the flow's: it may have changed hands since it was looked up. */
+static __always_inline bool pod_macs(const struct xmasq_slot_key *sk, const struct xmasq_flow *f, __u8 *macs)
+{
+	struct xmasq_slot *s = bpf_map_lookup_elem(&slots, sk);
+
+	if (!s)
+		return false;
+	__builtin_memcpy(macs, s->dmac, 6);
+	__builtin_memcpy(macs + 6, s->smac, 6);
+	barrier();
+	return s->gen == f->slot_gen;
+}
+
+static __always_inline int ignore_error(void)
+{
+	count(XMASQ_COUNTER_ICMP_ERROR_IGNORED);
+	return DROP;
+}
+
+static __always_inline bool quotes_peer(const struct icmp_error *e)
+{
+	struct xmasq_addr daddr;
+
+	addr_set4(&daddr, e->ip.daddr);
+	return bpf_map_lookup_elem(&peer_by_addr, &daddr);
 }
 
 /*
@@ -81,25 +118,23 @@ static __noinline int icmp_error(struct __sk_buff *skb, const struct xmasq_confi
 	struct xmasq_slot_key sk;
 	struct xmasq_flow_key key;
 	struct icmp_error e, was;
-	struct xmasq_slot *s;
 	struct xmasq_flow *f;
 	struct iphdr ip;
 	__u8 macs[12];
 	__u16 check;
 	__u32 mtu;
 
-	if (!cfg || bpf_skb_load_bytes(skb, L4_OFF, &e, sizeof(e)) || !is_icmp_error(e.icmp.type))
+	if (!cfg || bpf_skb_load_bytes(skb, L4_OFF4, &e, sizeof(e)) || !is_icmp_error(e.icmp.type))
 		return PASS;
-	if (*(__u8 *)&e.ip != IPPROTO_VERSION_IHL || e.ip.saddr != cfg->uplink_addr4 ||
+	if (*(__u8 *)&e.ip != IPPROTO_VERSION_IHL || e.ip.saddr != cfg->uplink_addr4.word[3] ||
 	    e.ip.frag_off != bpf_htons(IP_DF) || !(e.ip.id & bpf_htons(ID_MARKER)) || e.ip.protocol == IPPROTO_AH ||
-	    !bpf_map_lookup_elem(&peer_by_addr, &e.ip.daddr))
+	    !quotes_peer(&e))
 		return PASS;
-	f = quoted_flow(&e, &sk, &key);
-	s = f ? bpf_map_lookup_elem(&slots, &sk) : NULL;
-	if (!s) {
-		count(XMASQ_COUNTER_ICMP_ERROR_IGNORED);
-		return DROP;
-	}
+	addr_set4(&sk.peer, e.ip.daddr);
+	sk.proto = e.ip.protocol;
+	f = quoted_flow(e.l4.bytes, bpf_ntohs(e.ip.id), &sk, &key);
+	if (!f)
+		return ignore_error();
 
 	check = e.icmp.checksum;
 	e.icmp.checksum = 0;
@@ -110,8 +145,8 @@ static __noinline int icmp_error(struct __sk_buff *skb, const struct xmasq_confi
 		if (mtu >= MIN_MTU + TUNNEL_OVERHEAD)
 			e.icmp.mtu = bpf_htons(mtu - TUNNEL_OVERHEAD);
 	}
-	e.ip.saddr = key.saddr;
-	e.ip.daddr = key.daddr;
+	e.ip.saddr = key.saddr.word[3];
+	e.ip.daddr = key.daddr.word[3];
 	e.ip.tos = f->tos | (e.ip.tos & TOS_ECN);
 	if (e.ip.id & bpf_htons(ID_FLAG))
 		e.ip.frag_off = 0;
@@ -124,19 +159,86 @@ static __noinline int icmp_error(struct __sk_buff *skb, const struct xmasq_confi
 
 	if (bpf_skb_load_bytes(skb, L3_OFF, &ip, sizeof(ip)))
 		return DROP;
-	ip.daddr = key.saddr;
+	ip.daddr = key.saddr.word[3];
 	ip.check = 0;
 	ip.check = ip_checksum(&ip);
-	__builtin_memcpy(macs, s->dmac, 6);
-	__builtin_memcpy(macs + 6, s->smac, 6);
-	barrier();
-	/* See struct xmasq_slot: it may have changed hands since it was looked up. */
-	if (s->gen != f->slot_gen) {
-		count(XMASQ_COUNTER_ICMP_ERROR_IGNORED);
-		return DROP;
-	}
-	if (bpf_skb_store_bytes(skb, L4_OFF, &e, sizeof(e), BPF_F_RECOMPUTE_CSUM) ||
+	if (!pod_macs(&sk, f, macs))
+		return ignore_error();
+	if (bpf_skb_store_bytes(skb, L4_OFF4, &e, sizeof(e), BPF_F_RECOMPUTE_CSUM) ||
 	    bpf_skb_store_bytes(skb, L3_OFF, &ip, sizeof(ip), BPF_F_RECOMPUTE_CSUM) ||
+	    bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+		return DROP;
+	bpf_skb_change_type(skb, PACKET_HOST);
+	skb->mark = 0;
+	count(XMASQ_COUNTER_ICMP_ERROR);
+	return bpf_redirect_peer(key.ifindex, 0);
+}
+
+/* The same in IPv6 (RFC 4443). */
+struct icmp6_error {
+	struct {
+		__u8 type;
+		__u8 code;
+		__u16 checksum;
+		__be32 mtu; /* of the next hop */
+	} icmp;
+	struct ipv6hdr ip;
+	__u8 l4[8];
+} __attribute__((packed, aligned(4)));
+
+#define ICMPV6_DEST_UNREACH 1
+#define ICMPV6_PKT_TOOBIG 2
+#define ICMPV6_PARAMPROB 4
+
+static __noinline int icmp6_error(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	struct xmasq_addr saddr, daddr;
+	struct xmasq_slot_key sk;
+	struct xmasq_flow_key key;
+	struct icmp6_error e;
+	struct xmasq_flow *f;
+	__u32 id, mtu, sum;
+	__be32 own[4], pod[4];
+	__u8 macs[12];
+
+	if (!cfg || bpf_skb_load_bytes(skb, L4_OFF6, &e, sizeof(e)) || e.icmp.type < ICMPV6_DEST_UNREACH ||
+	    e.icmp.type > ICMPV6_PARAMPROB)
+		return PASS;
+	addr_set6(&saddr, &e.ip.saddr);
+	addr_set6(&daddr, &e.ip.daddr);
+	id = (bpf_ntohl(*(__be32 *)&e.ip) >> 4) & 0xffff;
+	if (*(__u8 *)&e.ip >> 4 != 6 || !addr_equal(&saddr, &cfg->uplink_addr6) || !(id & ID_MARKER) ||
+	    e.ip.nexthdr == IPPROTO_AH || addr_is4(&daddr) || !bpf_map_lookup_elem(&peer_by_addr, &daddr))
+		return PASS;
+	sk.peer = daddr;
+	sk.proto = e.ip.nexthdr;
+	f = quoted_flow(e.l4, id, &sk, &key);
+	if (!f)
+		return ignore_error();
+
+	sum = (__u16)~e.icmp.checksum;
+	e.icmp.checksum = 0;
+	/* Out with the old words, later in with the new ones: there is no room for a copy. */
+	sum = bpf_csum_diff((void *)&e, sizeof(e), NULL, 0, sum);
+	if (e.icmp.type == ICMPV6_PKT_TOOBIG) {
+		mtu = bpf_ntohl(e.icmp.mtu);
+		e.icmp.mtu = bpf_htonl(mtu >= MIN_MTU6 + TUNNEL_OVERHEAD6 ? mtu - TUNNEL_OVERHEAD6 : MIN_MTU6);
+	}
+	addr_get6(&e.ip.saddr, &key.saddr);
+	addr_get6(&e.ip.daddr, &key.daddr);
+	*(__be32 *)&e.ip = ip6_first_word(f->tos | (bpf_ntohl(*(__be32 *)&e.ip) >> 20 & TOS_ECN), 0);
+	if (key.proto == IPPROTO_TCP || key.proto == IPPROTO_UDP)
+		__builtin_memcpy(e.l4 + 2, &key.dport, sizeof(key.dport));
+	__builtin_memcpy(own, &cfg->uplink_addr6, sizeof(own));
+	__builtin_memcpy(pod, &key.saddr, sizeof(pod));
+	sum = bpf_csum_diff(NULL, 0, (void *)&e, sizeof(e), sum);
+	e.icmp.checksum = ~fold(bpf_csum_diff(own, sizeof(own), pod, sizeof(pod), sum));
+
+	if (!pod_macs(&sk, f, macs))
+		return ignore_error();
+	if (bpf_skb_store_bytes(skb, L4_OFF6, &e, sizeof(e), BPF_F_RECOMPUTE_CSUM) ||
+	    bpf_skb_store_bytes(skb, L3_OFF + offsetof(struct ipv6hdr, daddr), pod, sizeof(pod),
+				BPF_F_RECOMPUTE_CSUM) ||
 	    bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
 		return DROP;
 	bpf_skb_change_type(skb, PACKET_HOST);

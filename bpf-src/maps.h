@@ -30,11 +30,11 @@ struct {
 	__type(value, __u32);
 } endpoint_by_ifindex SEC(".maps");
 
-/* pod address -> endpoint id */
+/* pod address -> endpoint id; a pod may have one of each family */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, XMASQ_MAX_ENDPOINTS);
-	__type(key, struct xmasq_addr4);
+	__uint(max_entries, XMASQ_MAX_ENDPOINTS * 2);
+	__type(key, struct xmasq_addr);
 	__type(value, __u32);
 } endpoint_by_addr SEC(".maps");
 
@@ -45,11 +45,11 @@ struct {
 	__type(value, struct xmasq_peer);
 } peers SEC(".maps");
 
-/* transport address -> peer id */
+/* transport address -> peer id; likewise */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, XMASQ_MAX_PEERS);
-	__type(key, struct xmasq_addr4);
+	__uint(max_entries, XMASQ_MAX_PEERS * 2);
+	__type(key, struct xmasq_addr);
 	__type(value, __u32);
 } peer_by_addr SEC(".maps");
 
@@ -58,7 +58,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, XMASQ_MAX_PEERS * 4);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct xmasq_prefix4);
+	__type(key, struct xmasq_prefix);
 	__type(value, struct xmasq_destination);
 } destinations SEC(".maps");
 
@@ -78,6 +78,14 @@ struct {
 	__type(value, struct xmasq_peer_state);
 } peer_state SEC(".maps");
 
+/* Ways to peers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, XMASQ_MAX_PEERS * 2 * XMASQ_PATH_CLASSES);
+	__type(key, __u32);
+	__type(value, struct xmasq_path);
+} paths SEC(".maps");
+
 /* (*) Admitted flows, by what the local pod sends. Not evicted: when full, new flows stay slow. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -85,6 +93,17 @@ struct {
 	__type(key, struct xmasq_flow_key);
 	__type(value, struct xmasq_flow);
 } flows SEC(".maps");
+
+/*
+ * (*) Flows of Services with pods of other nodes, by what the pod's packets are for the other pod (struct xmasq_flow's out,
+ * and the veth). Only to find them by: what is evicted here is received slowly.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, XMASQ_MAX_FLOWS);
+	__type(key, struct xmasq_flow_key);
+	__type(value, struct xmasq_flow_key);
+} translated SEC(".maps");
 
 /* (*) Restore slots, by what a masqueraded packet looks like on the underlay. Not evicted either. */
 struct {
@@ -124,10 +143,25 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-/* New map values are built here: they do not fit on a program's stack. */
+/* What is done to a received packet that was not masqueraded, read from its flow in one go. */
+struct xmasq_delivery {
+	struct xmasq_addr saddr; /* what the pod takes the sender for */
+	__be16 sport;
+	__u8 macs[12]; /* destination, source */
+	__u8 ttl;
+	__u8 tos;
+	__u8 key_read; /* the ID was an announcement, or could be read as one: it does not reach the pod */
+	__u8 pad[3];
+	__u32 ifindex;
+};
+
+/* What does not fit on a program's stack is built here. */
 struct xmasq_scratch {
 	struct xmasq_flow flow;
 	struct xmasq_slot slot;
+	struct xmasq_slot copy; /* of the slot that a packet is restored by */
+	struct xmasq_delivery delivery;
+	__u8 header[XMASQ_MAX_ENCAP + 2]; /* of a tunnel, on its way to the packet */
 	/* Never read: types that nothing names are left out of the BTF, and the sidecar's names come from there. */
 	struct xmasq_named {
 		enum xmasq_config_flag config_flag;
@@ -140,6 +174,8 @@ struct xmasq_scratch {
 		enum xmasq_reason reason;
 		enum xmasq_counter counter;
 		enum xmasq_event_type event_type;
+		enum xmasq_path_class path_class;
+		enum xmasq_mode mode;
 		struct xmasq_event event;
 	} named;
 };

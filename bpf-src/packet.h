@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Reading and rewriting of IPv4 packets in an skb. */
+/* Reading and rewriting of IPv4 and IPv6 packets in an skb. `v6` is a constant wherever it is a parameter. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -7,12 +7,14 @@
 #include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "addr.h"
 #include "xmasq.h"
 
 /* Let the next program or the stack decide: TCX_NEXT and TC_ACT_UNSPEC are the same number. */
@@ -24,7 +26,10 @@
 #define IP_EVIL 0x8000
 #define IP_OFFSET 0x1fff
 
-/* The marker bit and the fields of the ID of masqueraded and announcing packets (host byte order). */
+/*
+ * The marker bit and the fields of the ID of masqueraded and announcing packets (host byte order). IPv6 has no ID: there it
+ * is the upper 16 bits of the flow label (RFC 8200 6.), whose lower 4 are zero; nothing counts it up.
+ */
 #define ID_MARKER 0x8000
 #define ID_FLAG 0x4000 /* masqueraded: the pod's packet had no DF. Announcing: we hold your key */
 #define ID_KEY_SHIFT 6
@@ -43,26 +48,34 @@
 
 #define ICMP_ECHOREPLY 0
 #define ICMP_ECHO 8
+#define ICMPV6_ECHO_REQUEST 128 /* RFC 4443 */
+#define ICMPV6_ECHO_REPLY 129
 
 #define L3_OFF ETH_HLEN
-#define L4_OFF (ETH_HLEN + (int)sizeof(struct iphdr))
+#define L4_OFF4 (ETH_HLEN + (int)sizeof(struct iphdr))
+#define L4_OFF6 (ETH_HLEN + (int)sizeof(struct ipv6hdr))
+#define L4_OFF(v6) ((v6) ? L4_OFF6 : L4_OFF4)
 
 #define IPPROTO_VERSION_IHL 0x45
+#define IPV6_VERSION 0x60000000
+#define IPV6_LABEL_MARKER 0x80000
 
 /* What the programs need to know of a packet; filled by parse(). */
 struct packet {
-	__be32 saddr;
-	__be32 daddr;
+	struct xmasq_addr saddr;
+	struct xmasq_addr daddr;
 	__be16 sport; /* see struct xmasq_flow_key */
 	__be16 dport;
-	__u16 id; /* host byte order */
-	__u16 tot_len;
+	__u32 tot_len;  /* of header and payload */
+	__u16 id;       /* host byte order; IPv6: see above */
 	__u16 segments; /* GSO segments, 1 if none */
+	__u8 v6;
 	__u8 proto;
-	__u8 tos;
-	__u8 ttl;
-	__u8 df;
+	__u8 tos; /* traffic class */
+	__u8 ttl; /* hop limit */
+	__u8 df;  /* of IPv6 always */
 	__u8 tcp_flags;
+	__u8 l4_len; /* of the TCP or UDP header; 60 where it is not known */
 	__u8 reason; /* enum xmasq_reason: why it can't be on the fast path by itself */
 };
 
@@ -153,12 +166,42 @@ static __always_inline __u16 ip_checksum(const struct iphdr *ip)
 	return ~fold(sum);
 }
 
-static __always_inline void set_id(struct iphdr *ip, __u16 id)
+static __always_inline __be32 ip6_first_word(__u8 tos, __u16 id)
+{
+	return bpf_htonl(IPV6_VERSION | (__u32)tos << 20 | (__u32)id << 4);
+}
+
+static __always_inline void set_id4(struct iphdr *ip, __u16 id)
 {
 	__be16 to = bpf_htons(id);
 
 	ip->check = csum_replace(ip->check, ip->id, to);
 	ip->id = to;
+}
+
+/* The flow label becomes `id` and four zero bits. */
+static __always_inline void set_id6(struct ipv6hdr *ip, __u16 id)
+{
+	__be32 *word = (__be32 *)ip;
+
+	*word = (*word & bpf_htonl(0xfff00000)) | bpf_htonl((__u32)id << 4);
+}
+
+/* Writes the ID. False if the header cannot be written: not after parse(). Invalidates no packet pointers then. */
+static __always_inline bool write_id(struct __sk_buff *skb, const bool v6, __u16 id)
+{
+	void *ip;
+
+	if (!readable(skb, L4_OFF(v6)))
+		return false;
+	ip = packet_start(skb) + L3_OFF;
+	if (ip + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) > packet_end(skb))
+		return false;
+	if (v6)
+		set_id6(ip, id);
+	else
+		set_id4(ip, id);
+	return true;
 }
 
 /* An ID for a packet without DF, marker clear: fragments of it may exist one day. */
@@ -171,10 +214,10 @@ static __always_inline __u16 fresh_id(void)
  * The ID after its marker bit was cleared, such that the IDs of all segments stay below the marker, too: segmentation
  * counts up from the first one. Fragments of one datagram keep one ID.
  */
-static __always_inline __u16 cleared_id(__u16 id, __u32 segments, bool df)
+static __always_inline __u16 cleared_id(const bool v6, __u16 id, __u32 segments, bool df)
 {
 	id &= 0x7fff;
-	if ((__u32)id + segments > 0x8000)
+	if (!v6 && (__u32)id + segments > 0x8000)
 		id = df ? 0 : id & 0x3fff;
 	return id;
 }
@@ -189,6 +232,8 @@ static __always_inline void reverse_ports(__u8 proto, __be16 *sport, __be16 *dpo
 {
 	if (proto == IPPROTO_ICMP) {
 		*dport = bpf_htons(ICMP_ECHO) - *dport;
+	} else if (proto == IPPROTO_ICMPV6) {
+		*dport ^= bpf_htons(ICMPV6_ECHO_REQUEST ^ ICMPV6_ECHO_REPLY);
 	} else {
 		__be16 s = *sport;
 
@@ -204,14 +249,14 @@ static __always_inline bool reserved_port(__be16 port, __be16 tunnel)
 }
 
 /* SCTP (RFC 9260 3.): true if the first chunk is DATA, after which only DATA may follow, or SACK alone or before DATA. */
-static __always_inline bool sctp_is_data(struct __sk_buff *skb)
+static __always_inline bool sctp_is_data(struct __sk_buff *skb, __u32 l4)
 {
 	struct {
 		__u8 type;
 		__u8 flags;
 		__be16 length;
 	} chunk;
-	__u32 off = L4_OFF + 12;
+	__u32 off = l4 + 12;
 
 	if (bpf_skb_load_bytes(skb, off, &chunk, sizeof(chunk)))
 		return false;
@@ -225,106 +270,108 @@ static __always_inline bool sctp_is_data(struct __sk_buff *skb)
 	return chunk.type == 0;
 }
 
-/*
- * Fills `p` from an Ethernet frame with an IPv4 header. Returns false if there is none that a stack would accept: then
- * nothing can be said of the packet, and nobody takes it for a masqueraded or announcing one. Sets p->reason if the packet
- * is not for the fast path; ports are then valid only if the reason is about what follows them. `padded` allows the Ethernet
- * padding of short frames.
- */
-static __always_inline bool parse(struct __sk_buff *skb, struct packet *p, __be16 tunnel_port, bool padded)
+static __always_inline void parse_header4(const struct __sk_buff *skb, const struct iphdr *ip, struct packet *p,
+					  __u32 l3_off, bool padded)
 {
-	struct iphdr *ip;
-	__u16 frag;
-	__u8 *l4;
+	__u16 frag = bpf_ntohs(ip->frag_off);
 
-	p->reason = XMASQ_REASON_NONE;
-	p->sport = p->dport = 0;
-	p->tcp_flags = 0;
-	if (skb->protocol != bpf_htons(ETH_P_IP) || !readable(skb, L4_OFF))
-		return false;
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return false;
-	if (*(__u8 *)ip >> 4 != 4)
-		return false;
-	p->saddr = ip->saddr;
-	p->daddr = ip->daddr;
+	addr_set4(&p->saddr, ip->saddr);
+	addr_set4(&p->daddr, ip->daddr);
 	p->id = bpf_ntohs(ip->id);
 	p->tot_len = bpf_ntohs(ip->tot_len);
 	p->proto = ip->protocol;
 	p->tos = ip->tos;
 	p->ttl = ip->ttl;
-	frag = bpf_ntohs(ip->frag_off);
 	p->df = !!(frag & IP_DF);
-	p->segments = segments_of(skb);
-
-	if (skb->vlan_present) {
+	if (skb->vlan_present)
 		p->reason = XMASQ_REASON_VLAN;
-		return true;
-	}
-	if (*(__u8 *)ip != IPPROTO_VERSION_IHL) {
+	else if (*(__u8 *)ip != IPPROTO_VERSION_IHL)
 		p->reason = XMASQ_REASON_IP_OPTIONS;
-		return true;
-	}
-	if (frag & (IP_MF | IP_OFFSET)) {
+	else if (frag & (IP_MF | IP_OFFSET))
 		p->reason = XMASQ_REASON_FRAGMENT;
-		return true;
-	}
-	if ((frag & IP_EVIL) || p->tot_len + (__u32)ETH_HLEN > skb->len ||
-	    (!padded && p->tot_len + (__u32)ETH_HLEN != skb->len)) {
+	else if ((frag & IP_EVIL) || p->tot_len + l3_off > skb->len || (!padded && p->tot_len + l3_off != skb->len))
 		p->reason = XMASQ_REASON_MALFORMED;
-		return true;
-	}
+}
 
+static __always_inline void parse_header6(const struct __sk_buff *skb, const struct ipv6hdr *ip, struct packet *p,
+					  __u32 l3_off, bool padded)
+{
+	__u32 first = bpf_ntohl(*(__be32 *)ip);
+
+	addr_set6(&p->saddr, &ip->saddr);
+	addr_set6(&p->daddr, &ip->daddr);
+	p->id = first >> 4;
+	p->tot_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	p->proto = ip->nexthdr;
+	p->tos = first >> 20;
+	p->ttl = ip->hop_limit;
+	p->df = 1;
+	if (skb->vlan_present)
+		p->reason = XMASQ_REASON_VLAN;
+	/* No stack takes such addresses (RFC 4291 2.5.5.2 is for APIs), and here they are those of IPv4. */
+	else if (addr_is4(&p->saddr) || addr_is4(&p->daddr))
+		p->reason = XMASQ_REASON_MALFORMED;
+	else if (p->proto == IPPROTO_FRAGMENT)
+		p->reason = XMASQ_REASON_FRAGMENT;
+	else if (p->proto == IPPROTO_HOPOPTS || p->proto == IPPROTO_ROUTING || p->proto == IPPROTO_DSTOPTS ||
+		 p->proto == IPPROTO_NONE || p->proto == 135 /* RFC 6275 */ || p->proto == 139 || p->proto == 140)
+		p->reason = XMASQ_REASON_IP_OPTIONS;
+	else if (p->tot_len + l3_off > skb->len || (!padded && p->tot_len + l3_off != skb->len))
+		p->reason = XMASQ_REASON_MALFORMED;
+}
+
+static __always_inline void read_ports(struct packet *p, const __u8 *l4)
+{
+	p->sport = *(const __be16 *)l4;
+	p->dport = *(const __be16 *)(l4 + 2);
+}
+
+static __always_inline void read_tcp(struct packet *p, const __u8 *l4)
+{
+	read_ports(p, l4);
+	p->tcp_flags = l4[13];
+	p->l4_len = l4[12] >> 4 << 2;
+	if (p->l4_len < sizeof(struct tcphdr))
+		p->reason = XMASQ_REASON_MALFORMED;
+	else if (p->tcp_flags & TCP_SYN)
+		p->reason = XMASQ_REASON_TCP_SYN;
+	else if (p->tcp_flags & TCP_FIN)
+		p->reason = XMASQ_REASON_TCP_FIN;
+}
+
+static __always_inline void read_udp(struct packet *p, const __u8 *l4)
+{
+	read_ports(p, l4);
+	p->l4_len = sizeof(struct udphdr);
+}
+
+static __always_inline void read_icmp(struct packet *p, const __u8 *l4, bool v6)
+{
+	if ((p->proto == IPPROTO_ICMPV6) != v6) {
+		p->reason = XMASQ_REASON_PROTOCOL;
+		return;
+	}
+	if (l4[1] || (v6 ? l4[0] != ICMPV6_ECHO_REQUEST && l4[0] != ICMPV6_ECHO_REPLY :
+			   l4[0] != ICMP_ECHO && l4[0] != ICMP_ECHOREPLY)) {
+		p->reason = XMASQ_REASON_ICMP_TYPE;
+		return;
+	}
+	p->sport = *(const __be16 *)(l4 + 4);
+	p->dport = bpf_htons(l4[0]);
+}
+
+/* What of protocol, ports and segments keeps a packet off the fast path. */
+static __always_inline void check_ports(struct packet *p, __be16 tunnel_port)
+{
+	if (p->reason)
+		return;
 	switch (p->proto) {
 	case IPPROTO_TCP:
-		if (!readable(skb, L4_OFF + sizeof(struct tcphdr)))
-			goto malformed;
-		l4 = packet_start(skb) + L4_OFF;
-		if ((void *)l4 + sizeof(struct tcphdr) > packet_end(skb))
-			goto malformed;
-		p->sport = *(__be16 *)l4;
-		p->dport = *(__be16 *)(l4 + 2);
-		p->tcp_flags = l4[13];
-		if (l4[12] >> 4 < 5)
-			goto malformed;
-		if (p->tcp_flags & TCP_SYN)
-			p->reason = XMASQ_REASON_TCP_SYN;
-		else if (p->tcp_flags & TCP_FIN)
-			p->reason = XMASQ_REASON_TCP_FIN;
-		break;
 	case IPPROTO_UDP:
-		if (!readable(skb, L4_OFF + sizeof(struct udphdr)))
-			goto malformed;
-		l4 = packet_start(skb) + L4_OFF;
-		if ((void *)l4 + sizeof(struct udphdr) > packet_end(skb))
-			goto malformed;
-		p->sport = *(__be16 *)l4;
-		p->dport = *(__be16 *)(l4 + 2);
-		break;
-	case IPPROTO_ICMP:
-		if (!readable(skb, L4_OFF + 8))
-			goto malformed;
-		l4 = packet_start(skb) + L4_OFF;
-		if ((void *)l4 + 8 > packet_end(skb))
-			goto malformed;
-		if ((l4[0] != ICMP_ECHO && l4[0] != ICMP_ECHOREPLY) || l4[1]) {
-			p->reason = XMASQ_REASON_ICMP_TYPE;
-			return true;
-		}
-		p->sport = *(__be16 *)(l4 + 4);
-		p->dport = bpf_htons(l4[0]);
-		break;
-	case IPPROTO_SCTP:
-		if (!readable(skb, L4_OFF + 12))
-			goto malformed;
-		l4 = packet_start(skb) + L4_OFF;
-		if ((void *)l4 + 12 > packet_end(skb))
-			goto malformed;
-		p->sport = *(__be16 *)l4;
-		p->dport = *(__be16 *)(l4 + 2);
-		if (!sctp_is_data(skb))
-			p->reason = XMASQ_REASON_SCTP_CONTROL;
+		if (p->sport == bpf_htons(53))
+			p->reason = XMASQ_REASON_DNS_REPLY;
+		else if (reserved_port(p->sport, tunnel_port) || reserved_port(p->dport, tunnel_port))
+			p->reason = XMASQ_REASON_RESERVED_PORT;
 		break;
 	case IPPROTO_IGMP:
 	case IPPROTO_ESP:
@@ -332,19 +379,82 @@ static __always_inline bool parse(struct __sk_buff *skb, struct packet *p, __be1
 	case 33: /* DCCP and UDP-Lite have checksums over addresses that nobody needs to rewrite here */
 	case 136:
 		p->reason = XMASQ_REASON_PROTOCOL;
-		return true;
-	}
-
-	if (p->reason)
-		return true;
-	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP) {
-		if (p->sport == bpf_htons(53))
-			p->reason = XMASQ_REASON_DNS_REPLY;
-		else if (reserved_port(p->sport, tunnel_port) || reserved_port(p->dport, tunnel_port))
-			p->reason = XMASQ_REASON_RESERVED_PORT;
+		break;
 	}
 	if (!p->reason && p->segments > ID_MAX_SEGMENTS)
 		p->reason = XMASQ_REASON_GSO_SEGMENTS;
+}
+
+/*
+ * Fills `p` from an Ethernet frame with an IP header. Returns false if there is none that a stack would accept: then
+ * nothing can be said of the packet, and nobody takes it for a masqueraded or announcing one. Sets p->reason if the packet
+ * is not for the fast path; ports are then valid only if the reason is about what follows them. `padded` allows the Ethernet
+ * padding of short frames.
+ */
+static __always_inline bool parse(struct __sk_buff *skb, const bool v6, struct packet *p, __be16 tunnel_port,
+				  bool padded)
+{
+	const int l4_off = L4_OFF(v6);
+	__u8 *ip, *l4;
+
+	p->reason = XMASQ_REASON_NONE;
+	p->sport = p->dport = 0;
+	p->tcp_flags = 0;
+	p->l4_len = 60;
+	p->v6 = v6;
+	if (!readable(skb, l4_off))
+		return false;
+	ip = packet_start(skb) + L3_OFF;
+	if ((void *)ip + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) > packet_end(skb))
+		return false;
+	if (*ip >> 4 != (v6 ? 6 : 4))
+		return false;
+	p->segments = segments_of(skb);
+	if (v6)
+		parse_header6(skb, (void *)ip, p, L3_OFF, padded);
+	else
+		parse_header4(skb, (void *)ip, p, L3_OFF, padded);
+	if (p->reason)
+		return true;
+
+	switch (p->proto) {
+	case IPPROTO_TCP:
+		if (!readable(skb, l4_off + sizeof(struct tcphdr)))
+			goto malformed;
+		l4 = packet_start(skb) + l4_off;
+		if ((void *)l4 + sizeof(struct tcphdr) > packet_end(skb))
+			goto malformed;
+		read_tcp(p, l4);
+		break;
+	case IPPROTO_UDP:
+		if (!readable(skb, l4_off + sizeof(struct udphdr)))
+			goto malformed;
+		l4 = packet_start(skb) + l4_off;
+		if ((void *)l4 + sizeof(struct udphdr) > packet_end(skb))
+			goto malformed;
+		read_udp(p, l4);
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (!readable(skb, l4_off + 8))
+			goto malformed;
+		l4 = packet_start(skb) + l4_off;
+		if ((void *)l4 + 8 > packet_end(skb))
+			goto malformed;
+		read_icmp(p, l4, v6);
+		break;
+	case IPPROTO_SCTP:
+		if (!readable(skb, l4_off + 12))
+			goto malformed;
+		l4 = packet_start(skb) + l4_off;
+		if ((void *)l4 + 12 > packet_end(skb))
+			goto malformed;
+		read_ports(p, l4);
+		if (!sctp_is_data(skb, l4_off))
+			p->reason = XMASQ_REASON_SCTP_CONTROL;
+		break;
+	}
+	check_ports(p, tunnel_port);
 	return true;
 
 malformed:
@@ -353,27 +463,104 @@ malformed:
 }
 
 /*
- * Does one of the first `segments` segments of this packet look like a control message between two data planes? `ip` is
- * its header.
+ * The same for a packet inside another one, which is slower. `off` is where its IP header begins. Fills `p` so that its
+ * reason is not 0 if anything is wrong with it.
  */
-static __always_inline bool is_control(struct __sk_buff *skb, const struct iphdr *ip, __be16 tunnel_port,
-				       __u32 segments)
+static __noinline void peek(struct __sk_buff *skb, __u32 off, struct packet *p, __u32 tunnel_port)
+{
+	union {
+		struct iphdr v4;
+		struct ipv6hdr v6;
+	} ip;
+	__u8 l4[sizeof(struct tcphdr)];
+	bool v6;
+
+	if (!p)
+		return;
+	p->reason = XMASQ_REASON_MALFORMED;
+	p->sport = p->dport = 0;
+	p->tcp_flags = 0;
+	p->l4_len = 60;
+	if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip.v4)))
+		return;
+	v6 = *(__u8 *)&ip >> 4 == 6;
+	if (!v6 && *(__u8 *)&ip >> 4 != 4)
+		return;
+	if (v6 && bpf_skb_load_bytes(skb, off, &ip, sizeof(ip.v6)))
+		return;
+	p->reason = XMASQ_REASON_NONE;
+	p->v6 = v6;
+	p->segments = segments_of(skb);
+	if (v6)
+		parse_header6(skb, &ip.v6, p, off, true);
+	else
+		parse_header4(skb, &ip.v4, p, off, true);
+	if (p->reason)
+		return;
+	off += v6 ? sizeof(ip.v6) : sizeof(ip.v4);
+	switch (p->proto) {
+	case IPPROTO_TCP:
+		if (bpf_skb_load_bytes(skb, off, l4, sizeof(struct tcphdr)))
+			goto malformed;
+		read_tcp(p, l4);
+		break;
+	case IPPROTO_UDP:
+		if (bpf_skb_load_bytes(skb, off, l4, sizeof(struct udphdr)))
+			goto malformed;
+		read_udp(p, l4);
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (bpf_skb_load_bytes(skb, off, l4, 8))
+			goto malformed;
+		read_icmp(p, l4, v6);
+		break;
+	case IPPROTO_SCTP:
+		if (bpf_skb_load_bytes(skb, off, l4, 12))
+			goto malformed;
+		read_ports(p, l4);
+		if (!sctp_is_data(skb, off))
+			p->reason = XMASQ_REASON_SCTP_CONTROL;
+		break;
+	}
+	check_ports(p, tunnel_port);
+	return;
+
+malformed:
+	p->reason = XMASQ_REASON_MALFORMED;
+}
+
+/* Is it a UDP datagram in one piece, with the UDP header right behind the IP header? */
+static __always_inline bool is_plain_udp(struct __sk_buff *skb, bool v6)
+{
+	struct iphdr *ip = packet_start(skb) + L3_OFF;
+
+	/* The shorter header has all that is looked at. */
+	if ((void *)(ip + 1) > packet_end(skb))
+		return false;
+	if (v6)
+		return ((struct ipv6hdr *)ip)->nexthdr == IPPROTO_UDP;
+	return ip->protocol == IPPROTO_UDP && *(__u8 *)ip == IPPROTO_VERSION_IHL &&
+	       !(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET));
+}
+
+/* Does one of the first `segments` segments of this packet look like a control message between two data planes? */
+static __noinline bool is_control(struct __sk_buff *skb, bool v6, __be16 tunnel_port, __u32 segments)
 {
 	__u32 size = skb->gso_size;
 	__be16 dport;
 	__u8 tag;
 
-	if (ip->protocol != IPPROTO_UDP || *(__u8 *)ip != IPPROTO_VERSION_IHL ||
-	    (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)))
+	if (!is_plain_udp(skb, v6))
 		return false;
-	if (bpf_skb_load_bytes(skb, L4_OFF + offsetof(struct udphdr, dest), &dport, sizeof(dport)) ||
+	if (bpf_skb_load_bytes(skb, L4_OFF(v6) + offsetof(struct udphdr, dest), &dport, sizeof(dport)) ||
 	    dport != tunnel_port)
 		return false;
 	/* A packet socket may send more than UDP does; nobody honest does so to a tunnel port. */
 	if (segments > UDP_MAX_SEGMENTS)
 		return true;
 	for (__u32 i = 0; i < UDP_MAX_SEGMENTS && i < segments; i++) {
-		if (bpf_skb_load_bytes(skb, L4_OFF + sizeof(struct udphdr) + i * size, &tag, sizeof(tag)))
+		if (bpf_skb_load_bytes(skb, L4_OFF(v6) + sizeof(struct udphdr) + i * size, &tag, sizeof(tag)))
 			break;
 		if (tag == XMASQ_CTL_TAG)
 			return true;
@@ -406,34 +593,57 @@ static __always_inline int checksum_offset(__u8 proto)
 
 /*
  * Puts the change of addresses into the transport checksum, whatever its state: absent (UDP 0), complete, or pending for
- * the device (CHECKSUM_PARTIAL). `diff` is from bpf_csum_diff. False if the packet could not be written.
+ * the device (CHECKSUM_PARTIAL). `diff` is from bpf_csum_diff. False if the packet could not be written. IPv6: see
+ * settle_sum6.
  */
-static __always_inline bool fix_checksum(struct __sk_buff *skb, __u8 proto, __u32 diff)
+static __always_inline bool fix_checksum(struct __sk_buff *skb, const bool v6, __u8 proto, __u32 diff)
 {
 	if (proto == IPPROTO_TCP)
-		return bpf_l4_csum_replace(skb, L4_OFF + 16, 0, diff, BPF_F_PSEUDO_HDR) == 0;
+		return bpf_l4_csum_replace(skb, L4_OFF(v6) + 16, 0, diff, BPF_F_PSEUDO_HDR) == 0;
 	if (proto == IPPROTO_UDP)
-		return bpf_l4_csum_replace(skb, L4_OFF + 6, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0) == 0;
+		return bpf_l4_csum_replace(skb, L4_OFF(v6) + 6, 0, diff, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0) == 0;
+	if (v6 && proto == IPPROTO_ICMPV6)
+		return bpf_l4_csum_replace(skb, L4_OFF6 + 2, 0, diff, BPF_F_PSEUDO_HDR) == 0;
 	return true;
 }
 
+/*
+ * The device's sum over a received packet (CHECKSUM_COMPLETE) after its IPv6 header was rewritten. The header of IPv4 sums up
+ * to the same before and after; that of IPv6 does not, and the helper above has counted the change of the transport checksum
+ * alone (net/core/utils.c, inet_proto_csum_replace_by_diff). `was` and `is` are the header's first eight bytes.
+ */
+static __always_inline void settle_sum6(struct __sk_buff *skb, __u8 proto, __u32 diff, __be32 *was, __be32 *is)
+{
+	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP && proto != IPPROTO_ICMPV6)
+		diff = 0;
+	bpf_csum_update(skb, bpf_csum_diff(was, 8, is, 8, diff));
+}
+
 /* Puts a change of port, which is not in the pseudo header, into the transport checksum, and writes the port. */
-static __always_inline bool change_port(struct __sk_buff *skb, __u8 proto, int offset, __be16 from, __be16 to)
+static __always_inline bool change_port(struct __sk_buff *skb, const bool v6, __u8 proto, int offset, __be16 from,
+					__be16 to)
 {
 	__u64 flags = 2 | (proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
 	int check = checksum_offset(proto);
 
 	if (check < 0)
 		return false;
-	return bpf_l4_csum_replace(skb, L4_OFF + check, from, to, flags) == 0 &&
-	       bpf_skb_store_bytes(skb, L4_OFF + offset, &to, sizeof(to), 0) == 0;
+	return bpf_l4_csum_replace(skb, L4_OFF(v6) + check, from, to, flags) == 0 &&
+	       bpf_skb_store_bytes(skb, L4_OFF(v6) + offset, &to, sizeof(to), 0) == 0;
 }
 
-/* The difference that replacing one address pair by another makes to a checksum. */
-static __always_inline __u32 address_diff(__be32 from_s, __be32 from_d, __be32 to_s, __be32 to_d)
+/* The difference that replacing one address pair by another makes to a checksum; that of mapped IPv4 addresses is the same. */
+static __noinline __u32 address_diff(const struct xmasq_addr *from_s, const struct xmasq_addr *from_d,
+				     const struct xmasq_addr *to_s, const struct xmasq_addr *to_d)
 {
-	__be32 from[2] = { from_s, from_d };
-	__be32 to[2] = { to_s, to_d };
+	struct xmasq_addr from[2], to[2];
 
-	return bpf_csum_diff(from, sizeof(from), to, sizeof(to), 0);
+	if (!from_s || !from_d || !to_s || !to_d)
+		return 0;
+	from[0] = *from_s;
+	from[1] = *from_d;
+	to[0] = *to_s;
+	to[1] = *to_d;
+
+	return bpf_csum_diff((__be32 *)from, sizeof(from), (__be32 *)to, sizeof(to), 0);
 }

@@ -2,30 +2,28 @@
 /* pod_egress: tc ingress of a pod's host-side veth, i.e. what the pod sends. Every pod has it, excluded ones too. */
 #pragma once
 
+#include "encap.h"
 #include "flow.h"
 
 #define POD_MAX_TAGS 8
 
 /* Leaves the packet to the slow path, without anything in its ID that a peer could take for a key. */
-static __always_inline int leave_slow(struct __sk_buff *skb, const struct packet *p, __u32 reason)
+static __noinline int leave_slow(struct __sk_buff *skb, const struct packet *p, __u32 reason)
 {
-	struct iphdr *ip;
 	__u16 id;
 
+	if (!p)
+		return PASS;
 	count(XMASQ_COUNTER_SLOW_TX);
 	count_reason(reason);
 	/* The AH signature covers the ID (RFC 4302 3.3.3.1.1.1); nobody judges such packets. */
 	if (p->proto == IPPROTO_AH)
 		return PASS;
-	id = cleared_id(p->id, p->segments, p->df);
+	id = cleared_id(p->v6, p->id, p->segments, p->df);
 	if (id == p->id)
 		return PASS;
-	if (!readable(skb, L4_OFF))
+	if (!write_id(skb, p->v6, id))
 		return PASS;
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return PASS;
-	set_id(ip, id);
 	count(XMASQ_COUNTER_MARKER_CLEARED);
 	return PASS;
 }
@@ -33,6 +31,26 @@ static __always_inline int leave_slow(struct __sk_buff *skb, const struct packet
 static __always_inline bool is_vlan(__be16 protocol)
 {
 	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
+/* The end of leave_tagged for IPv6; `off` is where its header begins. */
+static __always_inline int leave_tagged6(struct __sk_buff *skb, __u32 off)
+{
+	struct xmasq_addr daddr;
+	struct ipv6hdr ip;
+
+	if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)) || *(__u8 *)&ip >> 4 != 6)
+		return PASS;
+	addr_set6(&daddr, &ip.daddr);
+	if (skb->gso_size && ip.nexthdr == IPPROTO_UDP && bpf_map_lookup_elem(&peer_by_addr, &daddr))
+		return DROP;
+	if (!(*(__be32 *)&ip & bpf_htonl(IPV6_LABEL_MARKER)))
+		return PASS;
+	*(__be32 *)&ip &= ~bpf_htonl(IPV6_LABEL_MARKER);
+	if (bpf_skb_store_bytes(skb, off, &ip, sizeof(__be32), 0))
+		return DROP;
+	count(XMASQ_COUNTER_MARKER_CLEARED);
+	return PASS;
 }
 
 /*
@@ -47,6 +65,7 @@ static __noinline int leave_tagged(struct __sk_buff *skb)
 		__be16 tci;
 		__be16 protocol;
 	} tag;
+	struct xmasq_addr daddr;
 	struct iphdr ip;
 	__u16 id, to;
 
@@ -60,18 +79,21 @@ static __noinline int leave_tagged(struct __sk_buff *skb)
 		return DROP;
 	count(XMASQ_COUNTER_SLOW_TX);
 	count_reason(XMASQ_REASON_VLAN);
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return leave_tagged6(skb, off);
 	if (protocol != bpf_htons(ETH_P_IP) || bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)))
 		return PASS;
 	if (ip.version != 4 || ip.protocol == IPPROTO_AH)
 		return PASS;
 	/* See forges_control: none of the segments can be looked at here, and nobody honest sends such a thing. */
-	if (skb->gso_size && ip.protocol == IPPROTO_UDP && bpf_map_lookup_elem(&peer_by_addr, &ip.daddr))
+	addr_set4(&daddr, ip.daddr);
+	if (skb->gso_size && ip.protocol == IPPROTO_UDP && bpf_map_lookup_elem(&peer_by_addr, &daddr))
 		return DROP;
 	id = bpf_ntohs(ip.id);
-	to = cleared_id(id, segments_of(skb), !!(ip.frag_off & bpf_htons(IP_DF)));
+	to = cleared_id(false, id, segments_of(skb), !!(ip.frag_off & bpf_htons(IP_DF)));
 	if (to == id)
 		return PASS;
-	set_id(&ip, to);
+	set_id4(&ip, to);
 	if (bpf_skb_store_bytes(skb, off, &ip, sizeof(ip), 0))
 		return DROP;
 	count(XMASQ_COUNTER_MARKER_CLEARED);
@@ -85,37 +107,33 @@ static __noinline int leave_tagged(struct __sk_buff *skb)
 static __always_inline bool forges_control(struct __sk_buff *skb, const struct xmasq_config *cfg,
 					   const struct packet *p)
 {
-	struct iphdr *ip;
-
-	if (!bpf_map_lookup_elem(&peer_by_addr, &p->daddr) || !readable(skb, L4_OFF))
-		return false;
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb) || !is_control(skb, ip, cfg->tunnel_port, p->segments))
+	if (!bpf_map_lookup_elem(&peer_by_addr, &p->daddr) || !is_control(skb, p->v6, cfg->tunnel_port, p->segments))
 		return false;
 	count(XMASQ_COUNTER_REJECT_IGNORED);
 	return true;
 }
 
-/* As leave_slow, but the packet carries our key to the peer. */
-static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_flow *f, __u32 reason, __u64 now)
+/* The ID that tells the peer our key. */
+static __always_inline __u16 announcing_id(struct xmasq_flow *f, __u64 now)
 {
-	struct iphdr *ip;
-	__u16 id;
+	__u16 id = ID_MARKER | (__u16)f->own_key << ID_KEY_SHIFT;
 
-	if (!readable(skb, L4_OFF))
-		return PASS;
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return PASS;
-	id = ID_MARKER | (__u16)f->own_key << ID_KEY_SHIFT;
 	/* "Send fast": not to a peer that we do not hear, nor while what it sends seems to be lost. */
 	if ((f->flags & XMASQ_FLOW_HAVE_KEY) && now >= f->hole_until && peer_heard(f->peer, now))
 		id |= ID_FLAG;
-	set_id(ip, id);
 	if (!(f->flags & XMASQ_FLOW_ANNOUNCED))
 		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_ANNOUNCED);
-	count(XMASQ_COUNTER_SLOW_TX);
 	count(XMASQ_COUNTER_ANNOUNCED);
+	return id;
+}
+
+/* As leave_slow, but the packet carries our key to the peer. */
+static __always_inline int leave_announcing(struct __sk_buff *skb, const struct packet *p, struct xmasq_flow *f,
+					    __u32 reason, __u64 now)
+{
+	if (!write_id(skb, p->v6, announcing_id(f, now)))
+		return PASS;
+	count(XMASQ_COUNTER_SLOW_TX);
 	count_reason(reason);
 	return PASS;
 }
@@ -124,38 +142,56 @@ static __always_inline int leave_announcing(struct __sk_buff *skb, struct xmasq_
  * AntreaProxy's translation of a packet, and what the routing on the node does to it. `gen` is the flow's that was looked
  * up. False: it is another one by now, or the packet could not be written.
  */
-static __noinline bool translate_local(struct __sk_buff *skb, struct packet *p, struct xmasq_flow *f, __u32 gen)
+static __always_inline bool translate(struct __sk_buff *skb, const bool v6, struct packet *p, struct xmasq_flow *f,
+				      __u32 gen)
 {
-	__u32 diff;
-	struct xmasq_tuple out;
-	__u8 macs[12], ttl;
-	struct iphdr *ip;
+	__u32 diff = f->csum_diff;
+	struct xmasq_tuple out = f->out;
+	__u8 macs[12], ttl = f->out_ttl;
+	__be32 was[2], is[2];
 
-	if (!p || !f)
-		return false;
-	diff = f->csum_diff;
-	out = f->out;
-	ttl = f->out_ttl;
 	__builtin_memcpy(macs, f->dmac, 6);
 	__builtin_memcpy(macs + 6, f->smac, 6);
 	barrier();
 	if (f->gen != gen || f->gen2 != gen)
 		return false;
-	if (!fix_checksum(skb, p->proto, diff) ||
-	    (out.sport != p->sport && !change_port(skb, p->proto, 0, p->sport, out.sport)) ||
-	    (out.dport != p->dport && !change_port(skb, p->proto, 2, p->dport, out.dport)))
+	if (!fix_checksum(skb, v6, p->proto, diff) ||
+	    (out.sport != p->sport && !change_port(skb, v6, p->proto, 0, p->sport, out.sport)) ||
+	    (out.dport != p->dport && !change_port(skb, v6, p->proto, 2, p->dport, out.dport)))
 		return false;
 	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
 		return false;
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return false; /* not reached: parse() has read it */
-	ip->saddr = out.saddr;
-	ip->daddr = out.daddr;
-	ip->ttl = ttl;
-	ip->check = 0;
-	ip->check = ip_checksum(ip);
+	if (v6) {
+		struct ipv6hdr *ip = packet_start(skb) + L3_OFF;
+
+		if ((void *)(ip + 1) > packet_end(skb))
+			return false; /* not reached: parse() has read it */
+		was[0] = is[0] = *(__be32 *)ip;
+		was[1] = *((__be32 *)ip + 1);
+		addr_get6(&ip->saddr, &out.saddr);
+		addr_get6(&ip->daddr, &out.daddr);
+		ip->hop_limit = ttl;
+		is[1] = *((__be32 *)ip + 1);
+		settle_sum6(skb, p->proto, diff, was, is);
+	} else {
+		struct iphdr *ip = packet_start(skb) + L3_OFF;
+
+		if ((void *)(ip + 1) > packet_end(skb))
+			return false; /* not reached: parse() has read it */
+		ip->saddr = out.saddr.word[3];
+		ip->daddr = out.daddr.word[3];
+		ip->ttl = ttl;
+		ip->check = 0;
+		ip->check = ip_checksum(ip);
+	}
 	return true;
+}
+
+static __noinline bool translate_local(struct __sk_buff *skb, struct packet *p, struct xmasq_flow *f, __u32 gen)
+{
+	if (!p || !f)
+		return false;
+	return p->v6 ? translate(skb, true, p, f, gen) : translate(skb, false, p, f, gen);
 }
 
 /* Hands the packet to the other pod of this node, as the bridge would have: nothing in it changes. */
@@ -169,63 +205,72 @@ static __always_inline int send_local(struct __sk_buff *skb, __u32 ifindex)
 }
 
 /* Rewrites the packet into one between the two nodes and sends it out of the uplink. */
-static __always_inline int send_masqueraded(struct __sk_buff *skb, const struct xmasq_config *cfg,
+static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg,
 					    const struct packet *p, struct xmasq_flow *f)
 {
-	__u32 gen = f->gen, sum, ifindex = f->out_ifindex;
-	struct xmasq_flow copy;
+	__u32 gen = f->gen, sum = f->ip_sum, csum_diff = f->csum_diff, ifindex = f->out_ifindex;
+	struct xmasq_addr saddr = f->node_saddr, daddr = f->node_daddr;
+	__be16 dport = f->out.dport;
+	__u8 smac[6], dmac[6];
 	struct ethhdr *eth;
-	struct iphdr *ip;
 	__u16 id;
 
-	copy.csum_diff = f->csum_diff;
-	copy.ip_sum = f->ip_sum;
-	copy.out.dport = f->out.dport;
-	copy.node_saddr = f->node_saddr;
-	copy.node_daddr = f->node_daddr;
-	__builtin_memcpy(copy.smac, f->smac, 6);
-	__builtin_memcpy(copy.dmac, f->dmac, 6);
+	__builtin_memcpy(smac, f->smac, 6);
+	__builtin_memcpy(dmac, f->dmac, 6);
 	id = ID_MARKER | (p->df ? 0 : ID_FLAG) | (__u16)f->peer_key << ID_KEY_SHIFT;
 	barrier();
 	/* See struct xmasq_flow: the element may have become another flow's since the lookup. */
 	if (f->gen != gen || f->gen2 != gen)
 		return leave_slow(skb, p, XMASQ_REASON_STALE);
 
-	if (!fix_checksum(skb, p->proto, copy.csum_diff))
+	if (!fix_checksum(skb, v6, p->proto, csum_diff))
 		return leave_slow(skb, p, XMASQ_REASON_MALFORMED);
-	if (copy.out.dport != p->dport && !change_port(skb, p->proto, 2, p->dport, copy.out.dport))
+	if (dport != p->dport && !change_port(skb, v6, p->proto, 2, p->dport, dport))
 		return DROP; /* not reached: the checksum was written just now */
 	eth = packet_start(skb);
-	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) > packet_end(skb))
+	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
 		return DROP; /* not reached: parse() has read it */
-	__builtin_memcpy(eth->h_dest, copy.dmac, 6);
-	__builtin_memcpy(eth->h_source, copy.smac, 6);
-	ip->tos = p->tos & TOS_ECN;
-	ip->id = bpf_htons(id);
-	ip->frag_off = bpf_htons(IP_DF);
-	ip->ttl = 64;
-	ip->saddr = copy.node_saddr;
-	ip->daddr = copy.node_daddr;
-	sum = copy.ip_sum + bpf_htons(p->tos & TOS_ECN) + bpf_htons(p->tot_len) + bpf_htons(id);
-	ip->check = ~fold(sum);
+	__builtin_memcpy(eth->h_dest, dmac, 6);
+	__builtin_memcpy(eth->h_source, smac, 6);
+	if (v6) {
+		struct ipv6hdr *ip = (void *)(eth + 1);
 
-	store_cb(skb, cfg->magic[0], cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+		*(__be32 *)ip = ip6_first_word(p->tos & TOS_ECN, id);
+		ip->hop_limit = 64;
+		addr_get6(&ip->saddr, &saddr);
+		addr_get6(&ip->daddr, &daddr);
+	} else {
+		struct iphdr *ip = (void *)(eth + 1);
+
+		ip->tos = p->tos & TOS_ECN;
+		ip->id = bpf_htons(id);
+		ip->frag_off = bpf_htons(IP_DF);
+		ip->ttl = 64;
+		ip->saddr = saddr.word[3];
+		ip->daddr = daddr.word[3];
+		sum += bpf_htons(p->tos & TOS_ECN) + bpf_htons(p->tot_len) + bpf_htons(id);
+		ip->check = ~fold(sum);
+	}
+
+	store_cb(skb, KIND_OWN(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	count(XMASQ_COUNTER_FAST_TX);
 	return bpf_redirect(ifindex, 0);
 }
 
 /*
- * Would the packet, or a segment of it, not fit on the underlay? The size of GSO segments counts payload only, and is
- * GSO_BY_FRAGS (0xffff) for SCTP: where the longest headers (80 bytes) decide, the kernel does.
+ * Would the packet, or a segment of it, not fit on the underlay with `more` bytes in front of it? The size of GSO segments
+ * counts payload only. Of SCTP it is GSO_BY_FRAGS (0xffff), where only the kernel knows, and only without those bytes.
  */
-static __always_inline bool too_big(struct __sk_buff *skb, const struct xmasq_flow *f)
+static __always_inline bool too_big(struct __sk_buff *skb, const bool v6, const struct packet *p,
+				    const struct xmasq_flow *f, __u32 more)
 {
 	__u32 mtu = 0;
 
 	if (!skb->gso_size)
-		return skb->len - ETH_HLEN > f->mtu;
-	return skb->gso_size + 80 > f->mtu && bpf_check_mtu(skb, f->out_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
+		return skb->len - ETH_HLEN + more > f->mtu;
+	if (skb->gso_size + L4_OFF(v6) - ETH_HLEN + p->l4_len + more <= f->mtu)
+		return false;
+	return more || bpf_check_mtu(skb, f->out_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
 }
 
 /* The pod opens a connection: it must not be taken for an old one on the same ports. */
@@ -238,22 +283,44 @@ static __noinline void begin_connection(struct __sk_buff *skb, const struct xmas
 		ct_forget(skb, cfg, key, false);
 }
 
-static __always_inline int pod_egress_main(struct __sk_buff *skb)
+/* Reasons that keep an admitted flow from being masqueraded, not from being sent in a tunnel header or direct. */
+static __always_inline bool only_masquerade(__u32 reason)
 {
-	const struct xmasq_config *cfg = get_config();
+	switch (reason) {
+	case XMASQ_REASON_KEY_EXCHANGE:
+	case XMASQ_REASON_KEY_REJECTED:
+	case XMASQ_REASON_PEER_NOT_CAPABLE:
+	case XMASQ_REASON_PEER_SILENT:
+	case XMASQ_REASON_BLACK_HOLE:
+	case XMASQ_REASON_UNPROVEN:
+	case XMASQ_REASON_MODE:
+	case XMASQ_REASON_SLOT_TAKEN:
+	case XMASQ_REASON_SLOT_RECENT:
+	case XMASQ_REASON_MAP_FULL:
+		return true;
+	}
+	return false;
+}
+
+/* Does the packet, which is not masqueraded, tell the peer our key? */
+static __always_inline bool announces(const struct xmasq_config *cfg, const struct packet *p,
+				      const struct xmasq_flow *f)
+{
+	/* A node that drains keeps quiet: peers must stop hearing of it, or they go on sending what it will not restore. */
+	return (f->flags & XMASQ_FLOW_KEYED) && p->segments <= ID_MAX_SEGMENTS && (cfg->flags & XMASQ_CFG_ADMIT);
+}
+
+static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+{
 	struct xmasq_flow_key key = {};
 	struct xmasq_flow *f;
 	struct packet p;
 	struct ethhdr *eth;
-	__u32 reason;
+	__u32 reason, mode = XMASQ_MODE_SLOW;
 	__u64 now;
 	bool deviates;
 
-	if (!cfg)
-		return PASS;
-	if (is_vlan(skb->protocol))
-		return leave_tagged(skb);
-	if (!parse(skb, &p, cfg->tunnel_port, false))
+	if (!parse(skb, v6, &p, cfg->tunnel_port, false))
 		return PASS;
 	/* Behind us the tag may be taken off, and the source port translated. */
 	if ((p.reason == XMASQ_REASON_RESERVED_PORT || p.reason == XMASQ_REASON_DNS_REPLY ||
@@ -305,9 +372,9 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 			return leave_slow(skb, &p, XMASQ_REASON_STALE);
 		f->last_tx = now;
 		f->slow_packets++;
-		if (f->flags & XMASQ_FLOW_LOCAL)
+		if (!(f->flags & XMASQ_FLOW_KEYED))
 			return leave_slow(skb, &p, XMASQ_REASON_KEY_EXCHANGE);
-		return leave_announcing(skb, f, XMASQ_REASON_KEY_EXCHANGE, now);
+		return leave_announcing(skb, &p, f, XMASQ_REASON_KEY_EXCHANGE, now);
 	}
 
 	eth = packet_start(skb);
@@ -334,7 +401,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		f->deviating_since = 0;
 	}
 
-	if (now >= f->verify_at || (!f->recheck_at && !reason && !flow_is_slow(f))) {
+	if (now >= f->verify_at || (!f->recheck_at && !reason && (!flow_is_slow(f) || tx_learned(f)))) {
 		__u32 why = verify(skb, cfg, &key, f, now);
 
 		if (why) {
@@ -344,6 +411,11 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 	}
 	f->last_tx = now;
 
+	/* How shall it go? */
+	if (f->flags & XMASQ_FLOW_LOCAL)
+		mode = XMASQ_MODE_LOCAL;
+	else if (f->flags & XMASQ_FLOW_KEYED)
+		mode = XMASQ_MODE_MASQUERADE;
 	if (!reason && flow_is_slow(f)) {
 		/* A RST must not wait where conntrack would not let it pass (see ct_reset). */
 		if (!(p.tcp_flags & TCP_RST) || !f->fast_since || (f->flags & FLOW_READY) != FLOW_READY ||
@@ -351,11 +423,23 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		     (f->blocked != XMASQ_REASON_PEER_SILENT || !ct_refuses_reset(skb, cfg, &key))))
 			reason = f->blocked ? f->blocked : XMASQ_REASON_KEY_EXCHANGE;
 	}
-	if (!reason && too_big(skb, f))
+	if (!reason && too_big(skb, v6, &p, f, 0))
 		reason = XMASQ_REASON_TOO_BIG;
+	if (only_masquerade(reason) && tx_learned(f) && !(f->flags & XMASQ_FLOW_LOCAL)) {
+		__u32 encap_len = f->encap_len;
+
+		if (f->flags & XMASQ_FLOW_DIRECT) {
+			mode = XMASQ_MODE_DIRECT;
+			reason = too_big(skb, v6, &p, f, 0) ? XMASQ_REASON_TOO_BIG : XMASQ_REASON_NONE;
+		} else if (cfg->flags & XMASQ_CFG_ENCAP) {
+			mode = XMASQ_MODE_ENCAP;
+			reason = too_big(skb, v6, &p, f, encap_len) ? XMASQ_REASON_TOO_BIG : tunnel_reason(skb, &p, f);
+		}
+	}
 	if (reason) {
 		f->recheck_at = 0;
 		f->slow_packets++;
+		f->mode = XMASQ_MODE_SLOW;
 		if (p.tcp_flags & TCP_RST) {
 			/* Conntrack must find its entry when it passes the RST (see outlived), but not keep one that refuses it. */
 			if (ct_refuses_reset(skb, cfg, &key))
@@ -364,17 +448,19 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 			count(XMASQ_COUNTER_FLOW_CLOSED);
 			return leave_slow(skb, &p, XMASQ_REASON_CLOSED);
 		}
-		/* A node that drains keeps quiet: peers must stop hearing of it, or they go on sending what it will not restore. */
-		if (deviates || (f->flags & XMASQ_FLOW_LOCAL) || p.segments > ID_MAX_SEGMENTS ||
-		    !(cfg->flags & XMASQ_CFG_ADMIT))
+		if (deviates || !announces(cfg, &p, f))
 			return leave_slow(skb, &p, reason);
-		return leave_announcing(skb, f, reason, now);
+		return leave_announcing(skb, &p, f, reason, now);
 	}
 
-	if (!f->fast_since)
-		f->fast_since = now;
 	__sync_fetch_and_add(&f->tx_packets, p.segments);
-	__sync_fetch_and_add(&f->tx_bytes, skb->len - ETH_HLEN + (p.segments - 1) * 40);
+	__sync_fetch_and_add(&f->tx_bytes, skb->len - ETH_HLEN + (p.segments - 1) * (L4_OFF(v6) - ETH_HLEN + 20));
+	f->mode = mode;
+	if (mode == XMASQ_MODE_MASQUERADE) {
+		if (!f->fast_since)
+			f->fast_since = now;
+		__sync_fetch_and_add(&f->masq_packets, p.segments);
+	}
 	if (p.tcp_flags & TCP_RST) {
 		struct xmasq_scratch *tmp;
 		__u32 zero = 0;
@@ -389,7 +475,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 		count(XMASQ_COUNTER_FLOW_CLOSED);
 		ct_reset(skb, cfg, &key, f->peer);
 	}
-	if (f->flags & XMASQ_FLOW_LOCAL) {
+	if (mode == XMASQ_MODE_LOCAL) {
 		__u32 gen = f->gen, flags = f->flags, ifindex = f->out_ifindex;
 
 		barrier();
@@ -399,11 +485,33 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb)
 			return DROP;
 		return send_local(skb, ifindex);
 	}
-	return send_masqueraded(skb, cfg, &p, f);
+	if (mode == XMASQ_MODE_MASQUERADE)
+		return send_masqueraded(skb, v6, cfg, &p, f);
+	p.id = announces(cfg, &p, f) ? announcing_id(f, now) : cleared_id(v6, p.id, p.segments, p.df);
+	return send_learned(skb, cfg, &p, f, mode);
+}
+
+/* One frame on the stack for each family: together they would be too large. */
+static __noinline int pod_egress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? pod_egress_main(skb, false, cfg) : PASS;
+}
+
+static __noinline int pod_egress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? pod_egress_main(skb, true, cfg) : PASS;
 }
 
 SEC("tc")
 int pod_egress(struct __sk_buff *skb)
 {
-	return pod_egress_main(skb);
+	const struct xmasq_config *cfg = get_config();
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return pod_egress4(skb, cfg);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return pod_egress6(skb, cfg);
+	if (cfg && is_vlan(skb->protocol))
+		return leave_tagged(skb);
+	return PASS;
 }

@@ -2,64 +2,8 @@
 /* pod_ingress: tc egress of a pod's host-side veth, i.e. what the slow path delivers (bpf_redirect_peer passes it by). */
 #pragma once
 
+#include "exchange.h"
 #include "flow.h"
-
-/* Reads what an announcing packet says about the flow and its sender. */
-static __always_inline void learn(struct __sk_buff *skb, const struct packet *p, struct xmasq_flow *f, __u64 now)
-{
-	__u8 announced = p->id >> ID_KEY_SHIFT;
-	struct xmasq_slot_key sk;
-	struct xmasq_slot *s;
-	struct ethhdr *eth;
-	bool is_new;
-
-	/*
-	 * A node that has lost its programs without a word sends IDs that count up through all values. Announcing ones have a
-	 * count of 0 (the first segment), and of a peer that was heard before a key is a sign of life only if it is announced
-	 * again: such IDs never do that.
-	 */
-	if (p->id & ID_COUNT_MASK)
-		return;
-	is_new = !(f->flags & XMASQ_FLOW_HAVE_KEY) || f->peer_key != announced;
-	if (!is_new || !peer_known(f->peer))
-		peer_lives(f->peer, now, p->id & ID_FLAG);
-	if (now < f->reject_until && announced == f->reject_key)
-		return;
-	count(XMASQ_COUNTER_KEY_LEARNED);
-	slot_key_of_flow(f, &sk);
-	s = bpf_map_lookup_elem(&slots, &sk);
-	if (!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE)
-		return;
-	/* Whoever announces means its present header, see pod_egress: so every announcement counts. */
-	if (!(s->flags & XMASQ_SLOT_COMPLETE) || s->ttl != p->ttl || s->tos != (p->tos & ~TOS_ECN)) {
-		eth = packet_start(skb);
-		if ((void *)(eth + 1) > packet_end(skb) || !slot_try_lock(s))
-			return;
-		__builtin_memcpy(s->dmac, eth->h_dest, 6);
-		__builtin_memcpy(s->smac, eth->h_source, 6);
-		s->ttl = p->ttl;
-		s->tos = p->tos & ~TOS_ECN;
-		barrier();
-		s->flags |= XMASQ_SLOT_COMPLETE;
-		slot_unlock(s);
-	}
-	if (is_new) {
-		f->peer_key = announced;
-		f->fast_since = 0;
-		f->verify_at = 0;
-		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_HAVE_KEY);
-	}
-	if (p->id & ID_FLAG) {
-		if (flow_is_slow(f))
-			f->verify_at = 0;
-		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_PEER_COMPLETE);
-	} else if ((f->flags & XMASQ_FLOW_PEER_COMPLETE) && slot_try_lock(s)) {
-		__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);
-		/* The announcement may be a late one: if so, the peer's next masqueraded packet says it. */
-		s->flags &= ~XMASQ_SLOT_PEER_FAST;
-		slot_unlock(s);
-	}
-}
 
 /*
  * A RST of this node's pod that went slow after a fast phase has left conntrack's entry ESTABLISHED. Has the slow path passed
@@ -74,14 +18,14 @@ static __noinline bool outlived(struct __sk_buff *skb, const struct xmasq_config
 
 	if (!cfg || !key || !(cfg->flags & XMASQ_CFG_CT_LOOKUP))
 		return false;
-	from = peer_of(key->daddr);
+	from = peer_of(&key->daddr);
 	peer = from ? bpf_map_lookup_elem(&peers, &from) : NULL;
 	if (!peer)
 		return false;
-	slot_key_of(peer->addr4, key->proto, key->sport, key->dport, &sk);
+	slot_key_of(addr_is4(&key->daddr) ? &peer->addr4 : &peer->addr6, key->proto, key->sport, key->dport, &sk);
 	s = bpf_map_lookup_elem(&slots, &sk);
-	return s && s->saddr == key->daddr && s->daddr == key->saddr && s->ifindex == key->ifindex &&
-	       ct_reset(skb, cfg, key, from);
+	return s && addr_equal(&s->saddr, &key->daddr) && addr_equal(&s->daddr, &key->saddr) &&
+	       s->ifindex == key->ifindex && ct_reset(skb, cfg, key, from);
 }
 
 /*
@@ -118,28 +62,33 @@ static __noinline void learn_local(struct __sk_buff *skb, struct packet *p, stru
 
 /*
  * A reply from a Service, whose flow is not admitted yet: the peer may be a packet ahead of us and announce. Connections to
- * the outside are known as such.
+ * the outside are known as such where the lookup answers. Where approvals do, which know of no translation, Services are
+ * taken for the outside, too, and the peer, to which it is a connection between pods, announces all the time.
  */
-static __always_inline bool is_service(struct xmasq_flow_key *key)
+static __always_inline bool is_service(const struct xmasq_config *cfg, struct xmasq_flow_key *key)
 {
 	struct xmasq_refusal *r = bpf_map_lookup_elem(&refusals, key);
 
-	return r && r->reason != XMASQ_REASON_NOT_POD;
+	if (!r)
+		return false;
+	if (r->reason != XMASQ_REASON_NOT_POD)
+		return true;
+	return key->proto == IPPROTO_SCTP ||
+	       ((key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP) && !has_lookup(cfg, key->proto));
 }
 
-static __always_inline int pod_ingress_main(struct __sk_buff *skb)
+static __always_inline int pod_ingress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
 {
-	const struct xmasq_config *cfg = get_config();
 	struct xmasq_flow_key key = {};
 	struct xmasq_flow *f = NULL;
 	struct xmasq_peer *peer;
 	struct packet p;
-	struct iphdr *ip;
+	__u8 macs[12];
 	__u32 from;
 	bool known;
 	__u64 now;
 
-	if (!cfg || !parse(skb, &p, cfg->tunnel_port, true))
+	if (!parse(skb, v6, &p, cfg->tunnel_port, true))
 		return PASS;
 	count(XMASQ_COUNTER_SLOW_RX);
 	now = bpf_ktime_get_coarse_ns();
@@ -173,8 +122,11 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 		} else {
 			f->last_rx_slow = now;
 			f->recheck_at = 0;
-			if ((f->flags & (XMASQ_FLOW_LOCAL | XMASQ_FLOW_SERVICE)) ==
-			    (XMASQ_FLOW_LOCAL | XMASQ_FLOW_SERVICE))
+			if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
+				return PASS;
+			if (!(f->flags & XMASQ_FLOW_LOCAL))
+				note_delivered(f, macs, p.ttl);
+			else if (f->flags & XMASQ_FLOW_SERVICE)
 				learn_local(skb, &p, f);
 		}
 	}
@@ -188,25 +140,39 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb)
 		return PASS;
 
 	/* Keys come from capable peers only; the IDs of all others are their own business. */
-	from = peer_of(f ? f->out.daddr : p.saddr);
+	from = peer_of(f ? &f->out.daddr : &p.saddr);
 	if (from) {
 		peer = bpf_map_lookup_elem(&peers, &from);
 		if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
 			return PASS;
-	} else if (f || bpf_map_lookup_elem(&endpoint_by_addr, &p.saddr) || !is_service(&key)) {
+	} else if (f || bpf_map_lookup_elem(&endpoint_by_addr, &p.saddr) || !is_service(cfg, &key)) {
 		return PASS;
 	}
-	if (f && !(f->flags & XMASQ_FLOW_LOCAL) && from == f->peer && peer_valid(f->peer, f->peer_epoch))
-		learn(skb, &p, f, now);
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return PASS;
-	set_id(ip, p.df ? 0 : fresh_id());
+	if (f && (f->flags & XMASQ_FLOW_KEYED) && from == f->peer && peer_valid(f->peer, f->peer_epoch))
+		learn_key(&p, macs, p.ttl, f);
+	write_id(skb, v6, p.df ? 0 : fresh_id());
 	return PASS;
+}
+
+/* One frame on the stack for each family: together they would be too large. */
+static __noinline int pod_ingress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? pod_ingress_main(skb, false, cfg) : PASS;
+}
+
+static __noinline int pod_ingress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? pod_ingress_main(skb, true, cfg) : PASS;
 }
 
 SEC("tc")
 int pod_ingress(struct __sk_buff *skb)
 {
-	return pod_ingress_main(skb);
+	const struct xmasq_config *cfg = get_config();
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return pod_ingress4(skb, cfg);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return pod_ingress6(skb, cfg);
+	return PASS;
 }

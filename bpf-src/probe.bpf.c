@@ -15,11 +15,13 @@
 SEC("tc")
 int probe_zone(struct __sk_buff *skb)
 {
+	struct xmasq_tuple t = { .sport = bpf_htons(1), .dport = bpf_htons(2) };
 	struct nf_conn *ct;
 	__s32 error = 0;
 
-	ct = ct_lookup(skb, 65520, bpf_htonl(0xcb007101), bpf_htonl(0xcb007102), bpf_htons(1), bpf_htons(2),
-		       IPPROTO_UDP, &error);
+	addr_set4(&t.saddr, bpf_htonl(0xcb007101));
+	addr_set4(&t.daddr, bpf_htonl(0xcb007102));
+	ct = ct_lookup(skb, 65520, &t, IPPROTO_UDP, &error);
 	if (ct) {
 		bpf_ct_release(ct);
 		return 1;

@@ -7,99 +7,274 @@
 
 #include "uplink_ingress.h"
 
-static __always_inline bool is_pod_veth(__u32 ifindex)
-{
-	return ifindex && bpf_map_lookup_elem(&endpoint_by_ifindex, &ifindex);
-}
-
 static __always_inline bool has_magic(const struct __sk_buff *skb, const struct xmasq_config *cfg)
 {
 	return skb->cb[1] == cfg->magic[1] && skb->cb[2] == cfg->magic[2] && skb->cb[3] == cfg->magic[3];
 }
 
 /*
- * A control message to `daddr`. One that this node's data plane has not made comes from a pod, translated to the node's
- * address, or from a process of the node: the peer would take it for ours, and it is of no use to anybody else.
+ * A control message to `daddr` that this node's data plane has not made comes from a pod, translated to the node's address, or
+ * from a process of the node: the peer would take it for ours, and it is of no use to anybody else.
  */
-static __always_inline int pass_control(struct __sk_buff *skb, const struct xmasq_config *cfg, __be32 daddr)
+static __always_inline int pass_control(struct xmasq_addr *daddr)
 {
-	if (has_magic(skb, cfg) && skb->cb[0] == cfg->magic[0] && !is_pod_veth(skb->ingress_ifindex)) {
-		store_cb(skb, 0, 0, 0, 0);
-		return PASS;
-	}
-	if (!bpf_map_lookup_elem(&peer_by_addr, &daddr))
+	if (!bpf_map_lookup_elem(&peer_by_addr, daddr))
 		return PASS;
 	count(XMASQ_COUNTER_REJECT_IGNORED);
 	return DROP;
 }
 
-static __always_inline int uplink_egress_main(struct __sk_buff *skb)
+/* A copy of a restored packet, made by acknowledge(): becomes a message to its sender. */
+static __noinline int send_ack(struct __sk_buff *skb, const struct xmasq_config *cfg)
 {
-	const struct xmasq_config *cfg = get_config();
-	struct iphdr *ip;
-	__u32 segments;
-	__be32 daddr;
-	__u16 id, to;
+	struct packet p;
 
-	if (!cfg || skb->protocol != bpf_htons(ETH_P_IP) || !readable(skb, L4_OFF))
-		return PASS;
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb))
-		return PASS;
-	if (*(__u8 *)ip >> 4 != 4)
-		return PASS;
-	/* Of a packet to be segmented, the first segment: the tunnel's have their header in front of each. */
-	if (is_control(skb, ip, cfg->tunnel_port, 1))
-		return pass_control(skb, cfg, ip->daddr);
-	if (!(ip->frag_off & bpf_htons(IP_DF)) || ip->protocol == IPPROTO_AH)
-		return PASS;
-	id = bpf_ntohs(ip->id);
-	segments = segments_of(skb);
-	to = cleared_id(id, segments, true);
-	if (to == id)
-		return PASS;
-	daddr = ip->daddr;
-
-	if (has_magic(skb, cfg)) {
-		bool pod = is_pod_veth(skb->ingress_ifindex);
-		__u32 kind = skb->cb[0];
-
-		store_cb(skb, 0, 0, 0, 0);
-		if (kind == cfg->magic[0] && pod) {
-			count(XMASQ_COUNTER_OWN_SEEN);
-			return PASS;
-		}
-		if (kind == ~cfg->magic[0] && !pod) {
-			/* A copy of a restored packet, made by acknowledge(): becomes a message to its sender. */
-			struct packet p;
-
-			if (!parse(skb, &p, cfg->tunnel_port, true) ||
-			    !make_ctl(skb, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport,
-				      p.id >> ID_KEY_SHIFT))
-				return DROP;
-			return PASS;
-		}
-		count(XMASQ_COUNTER_OWN_LOST);
+	if (!cfg)
 		return DROP;
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return parse(skb, true, &p, cfg->tunnel_port, true) &&
+				       make_ctl(skb, true, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport,
+						p.id >> ID_KEY_SHIFT) ?
+			       PASS :
+			       DROP;
+	return parse(skb, false, &p, cfg->tunnel_port, true) &&
+			       make_ctl(skb, false, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport,
+					p.id >> ID_KEY_SHIFT) ?
+		       PASS :
+		       DROP;
+}
+
+/* What the transport header of a probe takes: TCP's without options, or as many bytes of others. */
+#define PROBE_L4_LEN 20
+
+/*
+ * A transport header of PROBE_L4_LEN bytes with a checksum that is right both as it is and when the device adds the words of
+ * the header to it (CHECKSUM_PARTIAL, which a program cannot see): it equals the sum of the pseudo header, and one free word
+ * makes all words add up to twice its complement. `sum` is that of the pseudo header.
+ */
+static __always_inline void fill_checksum(__u8 *l4, __u32 check_at, __u32 free_at, __u32 sum)
+{
+	__u16 check = fold(sum), rest;
+	__u32 words = 0;
+
+	*(__u16 *)(l4 + check_at) = 0;
+	*(__u16 *)(l4 + free_at) = 0;
+#pragma unroll
+	for (int i = 0; i < PROBE_L4_LEN / 2; i++)
+		words += ((__u16 *)l4)[i];
+	rest = ~fold(fold(words) + check + check);
+	*(__u16 *)(l4 + check_at) = check;
+	*(__u16 *)(l4 + free_at) = rest;
+}
+
+/*
+ * A copy of a pod's packet, made by probe(): becomes a masqueraded packet that nobody takes to a pod, as like to those of the
+ * flow as can be, so that a firewall treats it alike.
+ */
+static __always_inline int send_probe(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+{
+	struct xmasq_flow_key key = {};
+	__u8 l4[PROBE_L4_LEN];
+	struct xmasq_flow *f;
+	struct ethhdr *eth;
+	struct packet p;
+	__u32 sum;
+
+	if (!parse(skb, v6, &p, cfg->tunnel_port, false))
+		return DROP;
+	key.saddr = p.saddr;
+	key.daddr = p.daddr;
+	key.sport = p.sport;
+	key.dport = p.dport;
+	key.ifindex = skb->ingress_ifindex;
+	key.proto = p.proto;
+	f = bpf_map_lookup_elem(&flows, &key);
+	if (!f || !(f->flags & XMASQ_FLOW_KEYED) || bpf_skb_change_tail(skb, L4_OFF(v6) + PROBE_L4_LEN, 0) ||
+	    !readable(skb, L4_OFF(v6) + PROBE_L4_LEN) || bpf_skb_load_bytes(skb, L4_OFF(v6), l4, sizeof(l4)))
+		return DROP;
+	sum = add_words(addr_sum(&f->node_saddr), addr_sum(&f->node_daddr));
+	sum = add_words(sum, bpf_htons(p.proto) + bpf_htons(PROBE_L4_LEN));
+	switch (p.proto) {
+	case IPPROTO_TCP:
+		*(__be16 *)(l4 + 2) = f->out.dport;
+		l4[12] = PROBE_L4_LEN / 4 << 4;
+		l4[13] = TCP_ACK;
+		fill_checksum(l4, 16, 18, sum);
+		break;
+	case IPPROTO_UDP:
+		*(__be16 *)(l4 + 2) = f->out.dport;
+		*(__be16 *)(l4 + 4) = bpf_htons(PROBE_L4_LEN);
+		fill_checksum(l4, 6, 8, sum);
+		break;
+	case IPPROTO_SCTP:
+		l4[12] = 0; /* a DATA chunk, whatever the pod's packet has: others are not judged masqueraded */
+		break;
+	case IPPROTO_ICMP:
+		fill_checksum(l4, 2, 8, 0); /* no pseudo header */
+		break;
+	case IPPROTO_ICMPV6:
+		fill_checksum(l4, 2, 8, sum);
+		break;
 	}
-	if (!bpf_map_lookup_elem(&peer_by_addr, &daddr))
+	eth = packet_start(skb);
+	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
+		return DROP;
+	__builtin_memcpy(eth->h_dest, f->dmac, 6);
+	__builtin_memcpy(eth->h_source, f->smac, 6);
+	if (v6) {
+		struct ipv6hdr *ip = (void *)(eth + 1);
+
+		*(__be32 *)ip = ip6_first_word(0, ID_MARKER | XMASQ_PROBE_KEY << ID_KEY_SHIFT);
+		ip->payload_len = bpf_htons(PROBE_L4_LEN);
+		ip->hop_limit = 64;
+		addr_get6(&ip->saddr, &f->node_saddr);
+		addr_get6(&ip->daddr, &f->node_daddr);
+	} else {
+		struct iphdr *ip = (void *)(eth + 1);
+
+		ip->tos = 0;
+		ip->tot_len = bpf_htons(sizeof(*ip) + PROBE_L4_LEN);
+		ip->id = bpf_htons(ID_MARKER | XMASQ_PROBE_KEY << ID_KEY_SHIFT);
+		ip->frag_off = bpf_htons(IP_DF);
+		ip->ttl = 64;
+		ip->saddr = f->node_saddr.word[3];
+		ip->daddr = f->node_daddr.word[3];
+		ip->check = 0;
+		ip->check = ip_checksum(ip);
+	}
+	return bpf_skb_store_bytes(skb, L4_OFF(v6), l4, sizeof(l4), 0) ? DROP : PASS;
+}
+
+/* Frames on the stack of their own. */
+static __noinline int send_probe4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? send_probe(skb, false, cfg) : DROP;
+}
+
+static __noinline int send_probe6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? send_probe(skb, true, cfg) : DROP;
+}
+
+/* A packet with our magic: which kind is it? */
+static __always_inline int own_packet(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+{
+	bool pod = is_pod_veth(skb->ingress_ifindex);
+	__u32 kind = skb->cb[0];
+
+	store_cb(skb, 0, 0, 0, 0);
+	if (kind == KIND_OWN(cfg->magic[0]) && pod) {
+		count(XMASQ_COUNTER_OWN_SEEN);
 		return PASS;
+	}
+	if (kind == KIND_OWN(cfg->magic[0]) && is_control(skb, v6, cfg->tunnel_port, 1))
+		return PASS;
+	if (kind == KIND_ACK(cfg->magic[0]) && !pod)
+		return send_ack(skb, cfg);
+	if (kind == KIND_PROBE(cfg->magic[0]) && pod)
+		return v6 ? send_probe6(skb, cfg) : send_probe4(skb, cfg);
+	count(XMASQ_COUNTER_OWN_LOST);
+	return DROP;
+}
+
+/* What a pod sends leaves this node as it is. */
+static __always_inline void look_at_routed(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg,
+					   struct xmasq_addr *saddr)
+{
+	struct packet p;
+
+	if (bpf_map_lookup_elem(&endpoint_by_addr, saddr) && parse(skb, v6, &p, cfg->tunnel_port, false))
+		learn_direct(&p);
+}
+
+/* Like PASS, but there may be a tunnel's header to be learned: not from here, where the stack is too full for that. */
+#define LEARN_ENCAP (-2)
+
+static __always_inline int uplink_egress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+{
+	struct xmasq_addr saddr, daddr;
+	__u16 id, to;
+	__u8 proto;
+	bool df = true;
+	int pass = PASS;
+
+	if (!readable(skb, L4_OFF(v6)))
+		return PASS;
+	if (v6) {
+		struct ipv6hdr *ip = packet_start(skb) + L3_OFF;
+
+		if ((void *)(ip + 1) > packet_end(skb) || *(__u8 *)ip >> 4 != 6)
+			return PASS;
+		addr_set6(&saddr, &ip->saddr);
+		addr_set6(&daddr, &ip->daddr);
+		if (addr_is4(&saddr) || addr_is4(&daddr))
+			return PASS; /* see parse_header6 */
+		id = bpf_ntohl(*(__be32 *)ip) >> 4;
+		proto = ip->nexthdr;
+	} else {
+		struct iphdr *ip = packet_start(skb) + L3_OFF;
+
+		if ((void *)(ip + 1) > packet_end(skb) || *(__u8 *)ip >> 4 != 4)
+			return PASS;
+		addr_set4(&saddr, ip->saddr);
+		addr_set4(&daddr, ip->daddr);
+		id = bpf_ntohs(ip->id);
+		proto = ip->protocol;
+		df = !!(ip->frag_off & bpf_htons(IP_DF));
+	}
+	if (has_magic(skb, cfg))
+		return own_packet(skb, v6, cfg);
+	if (proto == IPPROTO_UDP) {
+		/* Of a packet to be segmented, the first segment: the tunnel's have their header in front of each. */
+		if (is_control(skb, v6, cfg->tunnel_port, 1))
+			return pass_control(&daddr);
+		if (cfg->flags & XMASQ_CFG_ENCAP)
+			pass = LEARN_ENCAP;
+	}
+	if (cfg->flags & XMASQ_CFG_DIRECT)
+		look_at_routed(skb, v6, cfg, &saddr);
+	if (!df || proto == IPPROTO_AH)
+		return pass;
+	to = cleared_id(v6, id, segments_of(skb), true);
+	if (to == id || !bpf_map_lookup_elem(&peer_by_addr, &daddr))
+		return pass;
 	if (is_pod_veth(skb->ingress_ifindex)) {
 		/* pod_egress clears every marker it does not set: this was ours, and somebody has overwritten our magic. */
 		count(XMASQ_COUNTER_OWN_LOST);
 		emit(XMASQ_EVENT_OWN_LOST, 0, NULL, 0);
 		return DROP;
 	}
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)(ip + 1) > packet_end(skb))
+	if (!write_id(skb, v6, to))
 		return PASS;
-	set_id(ip, to);
 	count(XMASQ_COUNTER_NODE_CLEARED);
-	return PASS;
+	return pass;
+}
+
+/* One frame on the stack for each family: together they would be too large. */
+static __noinline int uplink_egress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? uplink_egress_main(skb, false, cfg) : PASS;
+}
+
+static __noinline int uplink_egress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? uplink_egress_main(skb, true, cfg) : PASS;
 }
 
 SEC("tc")
 int uplink_egress(struct __sk_buff *skb)
 {
-	return uplink_egress_main(skb);
+	const struct xmasq_config *cfg = get_config();
+
+	int verdict = PASS;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		verdict = uplink_egress4(skb, cfg);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		verdict = uplink_egress6(skb, cfg);
+	if (verdict == LEARN_ENCAP) {
+		learn_encap(skb, cfg);
+		verdict = PASS;
+	}
+	return verdict;
 }

@@ -4,51 +4,91 @@
 
 #include "flow.h"
 #include "icmp_error.h"
+#include "receive.h"
 
-struct ctl_packet {
-	struct ethhdr eth;
-	struct iphdr ip;
+/* A control message behind the IP header. */
+struct ctl_datagram {
 	struct udphdr udp;
 	struct xmasq_ctl ctl;
-} __attribute__((packed));
+} __attribute__((packed, aligned(4)));
+
+#define CTL_OFF(v6) (L4_OFF(v6) + (int)offsetof(struct ctl_datagram, ctl))
+#define CTL_LEN(v6) (L4_OFF(v6) + (int)sizeof(struct ctl_datagram))
+
+/* Turns the packet from the underlay around: its Ethernet and IP header become those of a datagram to its sender. */
+static __always_inline bool turn_around(struct __sk_buff *skb, const bool v6)
+{
+	struct ethhdr *eth;
+	__u8 mac[6];
+
+	eth = packet_start(skb);
+	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
+		return false;
+	__builtin_memcpy(mac, eth->h_dest, 6);
+	__builtin_memcpy(eth->h_dest, eth->h_source, 6);
+	__builtin_memcpy(eth->h_source, mac, 6);
+	if (v6) {
+		struct ipv6hdr *ip = (void *)(eth + 1);
+		struct in6_addr addr = ip->saddr;
+
+		*(__be32 *)ip = bpf_htonl(IPV6_VERSION);
+		ip->payload_len = bpf_htons(sizeof(struct ctl_datagram));
+		ip->nexthdr = IPPROTO_UDP;
+		ip->hop_limit = 64;
+		ip->saddr = ip->daddr;
+		ip->daddr = addr;
+	} else {
+		struct iphdr *ip = (void *)(eth + 1);
+		__be32 addr = ip->saddr;
+
+		ip->tos = 0;
+		ip->tot_len = bpf_htons(sizeof(*ip) + sizeof(struct ctl_datagram));
+		ip->id = 0;
+		ip->frag_off = bpf_htons(IP_DF);
+		ip->ttl = 64;
+		ip->protocol = IPPROTO_UDP;
+		ip->saddr = ip->daddr;
+		ip->daddr = addr;
+		ip->check = 0;
+		ip->check = ip_checksum(ip);
+	}
+	return true;
+}
+
+/* IPv6 knows no datagrams without a checksum (RFC 8200 8.1), though no data plane looks at it. */
+static __always_inline __u16 ctl_checksum6(struct __sk_buff *skb, struct ctl_datagram *d)
+{
+	__be32 addrs[8];
+	__u32 sum;
+
+	if (bpf_skb_load_bytes(skb, L3_OFF + offsetof(struct ipv6hdr, saddr), addrs, sizeof(addrs)))
+		return 0;
+	sum = bpf_csum_diff(NULL, 0, addrs, sizeof(addrs), bpf_htons(IPPROTO_UDP) + d->udp.len);
+	sum = ~fold(bpf_csum_diff(NULL, 0, (__be32 *)d, sizeof(*d), sum));
+	return (__u16)sum ? sum : 0xffff;
+}
 
 /* Turns `skb`, which must be a packet from the underlay, into a control message to its sender. */
-static __always_inline bool make_ctl(struct __sk_buff *skb, __be16 tunnel_port, __u8 type, __u8 proto, __be16 sport,
-				     __be16 dport, __u8 key)
+static __always_inline bool make_ctl(struct __sk_buff *skb, const bool v6, __be16 tunnel_port, __u8 type, __u8 proto,
+				     __be16 sport, __be16 dport, __u8 key)
 {
-	struct ctl_packet m = {};
+	struct ctl_datagram d = {};
 
-	if (bpf_skb_change_tail(skb, sizeof(m), 0))
+	if (bpf_skb_change_tail(skb, CTL_LEN(v6), 0) || !readable(skb, CTL_LEN(v6)) || !turn_around(skb, v6))
 		return false;
-	if (bpf_skb_load_bytes(skb, 0, &m, offsetof(struct ctl_packet, udp)))
-		return false;
-	__u8 mac[6];
-	__be32 addr = m.ip.saddr;
-
-	__builtin_memcpy(mac, m.eth.h_dest, 6);
-	__builtin_memcpy(m.eth.h_dest, m.eth.h_source, 6);
-	__builtin_memcpy(m.eth.h_source, mac, 6);
-	m.ip.saddr = m.ip.daddr;
-	m.ip.daddr = addr;
-	m.ip.tos = 0;
-	m.ip.tot_len = bpf_htons(sizeof(m) - ETH_HLEN);
-	m.ip.id = 0;
-	m.ip.frag_off = bpf_htons(IP_DF);
-	m.ip.ttl = 64;
-	m.ip.protocol = IPPROTO_UDP;
-	m.ip.check = 0;
-	m.ip.check = ~fold(bpf_csum_diff(NULL, 0, (void *)&m.ip, sizeof(m.ip), 0));
-	m.udp.source = tunnel_port;
-	m.udp.dest = tunnel_port;
-	m.udp.len = bpf_htons(sizeof(m.udp) + sizeof(m.ctl));
-	m.ctl.tag = XMASQ_CTL_TAG;
-	m.ctl.version = XMASQ_PROTOCOL_VERSION;
-	m.ctl.type = type;
-	m.ctl.proto = proto;
-	m.ctl.sport = sport;
-	m.ctl.dport = dport;
-	m.ctl.key = key;
-	return bpf_skb_store_bytes(skb, 0, &m, sizeof(m), 0) == 0;
+	d.udp.source = tunnel_port;
+	d.udp.dest = tunnel_port;
+	d.udp.len = bpf_htons(sizeof(d));
+	d.ctl.tag = XMASQ_CTL_TAG;
+	d.ctl.version = XMASQ_PROTOCOL_VERSION;
+	d.ctl.type = type;
+	d.ctl.proto = proto;
+	d.ctl.sport = sport;
+	d.ctl.dport = dport;
+	d.ctl.key = key;
+	if (v6)
+		d.udp.check = ctl_checksum6(skb, &d);
+	return bpf_skb_store_bytes(skb, L4_OFF(v6), &d, sizeof(d), 0) == 0;
 }
 
 /* At most XMASQ_REJECTS_PER_SEC to one peer. */
@@ -70,25 +110,45 @@ static __always_inline bool may_reject(__u32 peer, __u64 now)
 	return true;
 }
 
+/* The peer does not know the key that the flow sends with: slow, until it announces one. */
+static __always_inline void rejected(struct xmasq_flow *f, struct xmasq_flow_key *key, __u8 which, __u64 now)
+{
+	__u64 pause;
+
+	__sync_fetch_and_and(&f->flags, ~(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE));
+	if (now > f->reject_until + XMASQ_REJECT_MAX_NS)
+		f->reject_level = 0;
+	pause = XMASQ_REJECT_MIN_NS << f->reject_level;
+	f->reject_key = which;
+	f->reject_until = now + (pause < XMASQ_REJECT_MAX_NS ? pause : XMASQ_REJECT_MAX_NS);
+	if (f->reject_level < 6)
+		f->reject_level++;
+	f->fast_since = 0;
+	f->recheck_at = 0;
+	count(XMASQ_COUNTER_REJECT_RECEIVED);
+	emit(XMASQ_EVENT_REJECTED, XMASQ_REASON_KEY_REJECTED, key, f->peer);
+}
+
 /* A message from the peer's data plane about a flow that we send to it. What fits no flow is ignored. */
-static __noinline int control(struct __sk_buff *skb, __be32 peer_addr)
+static __noinline int control(struct __sk_buff *skb, struct xmasq_addr *peer_addr)
 {
 	struct xmasq_slot_key sk = {};
 	struct xmasq_flow_key key;
+	struct xmasq_path *path;
 	struct xmasq_slot *s;
 	struct xmasq_flow *f;
 	struct xmasq_ctl m;
 	__u64 now = bpf_ktime_get_coarse_ns();
 	__u32 *id;
 
-	if (bpf_skb_load_bytes(skb, offsetof(struct ctl_packet, ctl), &m, sizeof(m)) ||
+	if (!peer_addr || bpf_skb_load_bytes(skb, CTL_OFF(skb->protocol == bpf_htons(ETH_P_IPV6)), &m, sizeof(m)) ||
 	    m.version != XMASQ_PROTOCOL_VERSION)
 		goto ignored;
-	id = bpf_map_lookup_elem(&peer_by_addr, &peer_addr);
+	id = bpf_map_lookup_elem(&peer_by_addr, peer_addr);
 	if (!id)
 		goto ignored;
 	/* The message names the flow as we send it; our slot is for what comes back. */
-	sk.peer = peer_addr;
+	sk.peer = *peer_addr;
 	sk.sport = m.sport;
 	sk.dport = m.dport;
 	sk.proto = m.proto;
@@ -98,28 +158,27 @@ static __noinline int control(struct __sk_buff *skb, __be32 peer_addr)
 		goto ignored;
 	flow_key_of(&sk, s, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
-	if (!f || f->slot_gen != s->gen || !(f->flags & XMASQ_FLOW_HAVE_KEY) || f->peer_key != m.key ||
-	    f->peer != *id || !f->fast_since)
+	if (!f || f->slot_gen != s->gen || !(f->flags & XMASQ_FLOW_KEYED) || f->peer != *id)
+		goto ignored;
+	if (m.type == XMASQ_CTL_PROBED) {
+		path = path_of(f);
+		/* Nobody has been asked, or it was answered before. */
+		if (!path || path->answers >= path->probes)
+			goto ignored;
+		path_proved(path, now);
+		f->verify_at = 0;
+		peer_lives(f->peer, now, true);
+		count(XMASQ_COUNTER_PROBE_ANSWERED);
+		return DROP;
+	}
+	if (!(f->flags & XMASQ_FLOW_HAVE_KEY) || f->peer_key != m.key || !f->fast_since)
 		goto ignored;
 	if (m.type == XMASQ_CTL_ACK) {
 		s->last_rx = now;
 		peer_lives(f->peer, now, true);
 		count(XMASQ_COUNTER_ACK_RECEIVED);
 	} else if (m.type == XMASQ_CTL_REJECT) {
-		__sync_fetch_and_and(&f->flags, ~(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE));
-		__u64 pause;
-
-		if (now > f->reject_until + XMASQ_REJECT_MAX_NS)
-			f->reject_level = 0;
-		pause = XMASQ_REJECT_MIN_NS << f->reject_level;
-		f->reject_key = m.key;
-		f->reject_until = now + (pause < XMASQ_REJECT_MAX_NS ? pause : XMASQ_REJECT_MAX_NS);
-		if (f->reject_level < 6)
-			f->reject_level++;
-		f->fast_since = 0;
-		f->recheck_at = 0;
-		count(XMASQ_COUNTER_REJECT_RECEIVED);
-		emit(XMASQ_EVENT_REJECTED, XMASQ_REASON_KEY_REJECTED, &key, f->peer);
+		rejected(f, &key, m.key, now);
 	} else {
 		goto ignored;
 	}
@@ -129,30 +188,56 @@ ignored:
 	return DROP;
 }
 
+/* The verifier wants the fields of a socket read one by one, at fixed offsets: see packet_start. */
+#define SOCK_WORD(sk, offset)                                                                 \
+	({                                                                                    \
+		__u32 value_;                                                                 \
+		asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(value_) : "r"(sk), "i"(offset)); \
+		value_;                                                                       \
+	})
+
 /* A listener or an unconnected socket would take anybody's packets: only a connected one tells whose they are. */
 static __always_inline bool connected(const struct bpf_sock *sk, const struct packet *p)
 {
-	return sk->dst_ip4 == p->saddr && sk->dst_port == p->sport && sk->state != 10 /* BPF_TCP_LISTEN */;
+	const __u32 at = offsetof(struct bpf_sock, dst_ip6);
+
+	if (sk->dst_port != p->sport || sk->state == 10 /* BPF_TCP_LISTEN */)
+		return false;
+	if (!p->v6)
+		return SOCK_WORD(sk, offsetof(struct bpf_sock, dst_ip4)) == p->saddr.word[3];
+	return SOCK_WORD(sk, at) == p->saddr.word[0] && SOCK_WORD(sk, at + 4) == p->saddr.word[1] &&
+	       SOCK_WORD(sk, at + 8) == p->saddr.word[2] && SOCK_WORD(sk, at + 12) == p->saddr.word[3];
 }
 
 /* Is there a connected socket of this node, or a connection of its own in zone 0, for exactly this packet? */
 static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p)
 {
 	struct bpf_sock_tuple t = {};
+	struct xmasq_tuple zone0;
 	struct nf_conn *ct;
 	struct bpf_sock *sk;
+	__u32 len;
 	__s32 error;
 	bool own;
 
 	if (!p || (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP))
 		return false;
-	t.ipv4.saddr = p->saddr;
-	t.ipv4.daddr = p->daddr;
-	t.ipv4.sport = p->sport;
-	t.ipv4.dport = p->dport;
+	if (p->v6) {
+		__builtin_memcpy(t.ipv6.saddr, &p->saddr, sizeof(p->saddr));
+		__builtin_memcpy(t.ipv6.daddr, &p->daddr, sizeof(p->daddr));
+		t.ipv6.sport = p->sport;
+		t.ipv6.dport = p->dport;
+		len = sizeof(t.ipv6);
+	} else {
+		t.ipv4.saddr = p->saddr.word[3];
+		t.ipv4.daddr = p->daddr.word[3];
+		t.ipv4.sport = p->sport;
+		t.ipv4.dport = p->dport;
+		len = sizeof(t.ipv4);
+	}
 	/* The verifier wants each kind of pointer read by instructions of its own; the asm line keeps the two apart. */
 	if (p->proto == IPPROTO_TCP) {
-		sk = bpf_skc_lookup_tcp(skb, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_skc_lookup_tcp(skb, &t, len, BPF_F_CURRENT_NETNS, 0);
 		if (sk) {
 			asm volatile("%0 = %0" : "+r"(sk));
 			own = connected(sk, p);
@@ -161,7 +246,7 @@ static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p)
 				return true;
 		}
 	} else {
-		sk = bpf_sk_lookup_udp(skb, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(skb, &t, len, BPF_F_CURRENT_NETNS, 0);
 		if (sk) {
 			own = connected(sk, p);
 			bpf_sk_release(sk);
@@ -169,7 +254,11 @@ static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p)
 				return true;
 		}
 	}
-	ct = ct_lookup(skb, 0, p->saddr, p->daddr, p->sport, p->dport, p->proto, &error);
+	zone0.saddr = p->saddr;
+	zone0.daddr = p->daddr;
+	zone0.sport = p->sport;
+	zone0.dport = p->dport;
+	ct = ct_lookup(skb, 0, &zone0, p->proto, &error);
 	if (!ct)
 		return false;
 	bpf_ct_release(ct);
@@ -181,6 +270,24 @@ static __always_inline int pass_own(__u32 peer)
 	count(XMASQ_COUNTER_UNKNOWN_PASSED);
 	emit(XMASQ_EVENT_UNKNOWN_PASSED, 0, NULL, peer);
 	return PASS;
+}
+
+/* Sends the packet back to its sender as a control message. */
+static __noinline int answer(struct __sk_buff *skb, const struct xmasq_config *cfg, struct packet *p, __u32 type,
+			     __u32 counter)
+{
+	__u8 key;
+
+	if (!cfg || !p)
+		return DROP;
+	key = p->id >> ID_KEY_SHIFT;
+	if (p->v6 ? !make_ctl(skb, true, cfg->tunnel_port, type, p->proto, p->sport, p->dport, key) :
+		    !make_ctl(skb, false, cfg->tunnel_port, type, p->proto, p->sport, p->dport, key))
+		return DROP;
+	count(counter);
+	/* uplink_egress lets no other control message pass. */
+	store_cb(skb, KIND_OWN(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	return bpf_redirect(skb->ifindex, 0);
 }
 
 /* A masqueraded packet that nobody here can restore. The stack must not see it: it would answer a stranger. */
@@ -197,12 +304,7 @@ static __noinline int unknown(struct __sk_buff *skb, const struct xmasq_config *
 	/* A RST ends the flow anyway, and nobody must answer one. */
 	if ((p->tcp_flags & TCP_RST) || !may_reject(peer, now))
 		return DROP;
-	if (!make_ctl(skb, cfg->tunnel_port, XMASQ_CTL_REJECT, p->proto, p->sport, p->dport, p->id >> ID_KEY_SHIFT))
-		return DROP;
-	count(XMASQ_COUNTER_REJECT_SENT);
-	/* uplink_egress lets no other control message pass. */
-	store_cb(skb, cfg->magic[0], cfg->magic[1], cfg->magic[2], cfg->magic[3]);
-	return bpf_redirect(skb->ifindex, 0);
+	return answer(skb, cfg, p, XMASQ_CTL_REJECT, XMASQ_COUNTER_REJECT_SENT);
 }
 
 /* The slot is good, but who says that the connection is still allowed? Returns enum xmasq_reason. */
@@ -259,42 +361,104 @@ static __always_inline void acknowledge(struct __sk_buff *skb, const struct xmas
 	if (!f || !(cfg->flags & XMASQ_CFG_ADMIT))
 		return;
 	/* What the pod has sent fast since must count as the answer: if it is lost, the peer shall notice. */
-	if (f->tx_packets != s->acked_tx) {
-		s->acked_tx = f->tx_packets;
+	if (f->masq_packets != s->acked_tx) {
+		s->acked_tx = f->masq_packets;
 		return;
 	}
-	store_cb(skb, ~cfg->magic[0], cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	store_cb(skb, KIND_ACK(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	if (bpf_clone_redirect(skb, skb->ifindex, 0) == 0)
 		count(XMASQ_COUNTER_ACK_SENT);
 	store_cb(skb, 0, 0, 0, 0);
 }
 
-static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
+/* A probe of a peer's: it shall know that masqueraded packets arrive. */
+static __always_inline int probed(struct __sk_buff *skb, const struct xmasq_config *cfg, struct packet *p, __u64 now)
 {
-	const struct xmasq_config *cfg = get_config();
+	__u32 *id = bpf_map_lookup_elem(&peer_by_addr, &p->saddr);
+
+	if (!id || !peer_interpreted(cfg, *id, now))
+		return PASS;
+	/* One of 256 keys: see unknown(). */
+	if (is_nodes_own(skb, p))
+		return pass_own(*id);
+	if (!may_reject(*id, now) || !(cfg->flags & XMASQ_CFG_ADMIT))
+		return DROP;
+	return answer(skb, cfg, p, XMASQ_CTL_PROBED, XMASQ_COUNTER_PROBE_RECEIVED);
+}
+
+/* Writes Ethernet and IP header of a packet that `slot` restores; the transport header is done. */
+static __always_inline bool write_restored(struct __sk_buff *skb, const bool v6, const struct packet *p,
+					   const struct xmasq_slot *slot)
+{
+	struct ethhdr *eth = packet_start(skb);
+	__be32 was[2], is[2];
+
+	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
+		return false; /* not reached: parse() has read it */
+	__builtin_memcpy(eth->h_dest, slot->dmac, 6);
+	__builtin_memcpy(eth->h_source, slot->smac, 6);
+	if (v6) {
+		struct ipv6hdr *ip = (void *)(eth + 1);
+
+		was[0] = *(__be32 *)ip;
+		was[1] = *((__be32 *)ip + 1);
+		is[0] = ip6_first_word(slot->tos | (p->tos & TOS_ECN), 0);
+		*(__be32 *)ip = is[0];
+		ip->hop_limit = slot->ttl;
+		is[1] = *((__be32 *)ip + 1);
+		addr_get6(&ip->saddr, &slot->saddr);
+		addr_get6(&ip->daddr, &slot->daddr);
+		settle_sum6(skb, p->proto, slot->csum_diff, was, is);
+	} else {
+		struct iphdr *ip = (void *)(eth + 1);
+		__be32 saddr = slot->saddr.word[3], daddr = slot->daddr.word[3];
+		__u16 new_id = p->id & ID_FLAG ? fresh_id() : 0;
+		__u16 frag = p->id & ID_FLAG ? 0 : IP_DF;
+		__u32 sum;
+
+		ip->tos = slot->tos | (p->tos & TOS_ECN);
+		ip->id = bpf_htons(new_id);
+		ip->frag_off = bpf_htons(frag);
+		ip->ttl = slot->ttl;
+		ip->saddr = saddr;
+		ip->daddr = daddr;
+		sum = bpf_htons(0x4500 | slot->tos | (p->tos & TOS_ECN)) + bpf_htons(p->tot_len) + bpf_htons(new_id) +
+		      bpf_htons(frag) + bpf_htons((__u16)slot->ttl << 8 | p->proto) + (saddr & 0xffff) + (saddr >> 16) +
+		      (daddr & 0xffff) + (daddr >> 16);
+		ip->check = ~fold(sum);
+	}
+	return true;
+}
+
+/* Not verdicts: what else the packet may be. It is looked at by the caller, because the stack is too full here. */
+#define RECEIVE_ENCAP (-2)
+#define RECEIVE_DIRECT (-3)
+
+static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+{
 	struct xmasq_slot_key sk = {};
-	struct xmasq_slot *s, copy;
+	struct xmasq_slot *s, *copy;
+	struct xmasq_scratch *tmp;
 	struct packet p;
-	struct ethhdr *eth;
-	struct iphdr *ip;
-	__u32 *id, gen, sum;
+	__u32 *id, gen, zero = 0;
 	__u64 now;
-	__u16 new_id, frag;
 	int verdict;
 
-	if (!cfg || skb->pkt_type != PACKET_HOST || !parse(skb, &p, cfg->tunnel_port, true))
+	if (skb->pkt_type != PACKET_HOST || !parse(skb, v6, &p, cfg->tunnel_port, true))
 		return PASS;
-	if (p.daddr != cfg->uplink_addr4)
-		return PASS;
-	if (p.reason == XMASQ_REASON_RESERVED_PORT && p.proto == IPPROTO_UDP && p.dport == cfg->tunnel_port &&
-	    skb->len >= sizeof(struct ctl_packet)) {
+	if (!addr_equal(&p.daddr, uplink_addr(cfg, !v6)))
+		return cfg->flags & XMASQ_CFG_DIRECT ? RECEIVE_DIRECT : PASS;
+	if (p.reason == XMASQ_REASON_RESERVED_PORT && p.proto == IPPROTO_UDP && p.dport == cfg->tunnel_port) {
 		__u8 tag = 0;
 
-		bpf_skb_load_bytes(skb, offsetof(struct ctl_packet, ctl), &tag, 1);
-		return tag == XMASQ_CTL_TAG ? control(skb, p.saddr) : PASS;
+		if (skb->len >= (__u32)CTL_LEN(v6))
+			bpf_skb_load_bytes(skb, CTL_OFF(v6), &tag, 1);
+		if (tag == XMASQ_CTL_TAG)
+			return control(skb, &p.saddr);
+		return cfg->flags & XMASQ_CFG_ENCAP ? RECEIVE_ENCAP : PASS;
 	}
 	if (p.reason == XMASQ_REASON_ICMP_TYPE)
-		return icmp_error(skb, cfg);
+		return v6 ? icmp6_error(skb, cfg) : icmp_error(skb, cfg);
 	/* Receive offload may merge packets of equal IDs to more segments than a sender may: the ID is the first one's. */
 	if ((p.reason && p.reason != XMASQ_REASON_GSO_SEGMENTS) || !p.df || !(p.id & ID_MARKER))
 		return PASS;
@@ -304,6 +468,8 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	sk.dport = p.dport;
 	sk.proto = p.proto;
 	now = bpf_ktime_get_coarse_ns();
+	if ((__u8)(p.id >> ID_KEY_SHIFT) == XMASQ_PROBE_KEY)
+		return probed(skb, cfg, &p, now);
 	s = bpf_map_lookup_elem(&slots, &sk);
 	if (!s) {
 		id = bpf_map_lookup_elem(&peer_by_addr, &p.saddr);
@@ -312,19 +478,23 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, *id);
 	}
 
+	tmp = bpf_map_lookup_elem(&scratch, &zero);
+	if (!tmp)
+		return PASS;
+	copy = &tmp->copy;
 	gen = s->gen;
 	barrier();
-	copy = *s;
+	*copy = *s;
 	barrier();
 	/* gen is odd while the slot changes, and other when the element has become another slot's since the lookup. */
-	if ((gen & 1) || s->gen != gen || copy.key != (__u8)(p.id >> ID_KEY_SHIFT) ||
-	    (copy.state != XMASQ_SLOT_ACTIVE &&
-	     (copy.state != XMASQ_SLOT_CLOSING || now - copy.freed_at > XMASQ_CLOSING_NS)) ||
-	    !endpoint_valid(copy.endpoint, copy.endpoint_epoch) || !peer_valid(copy.peer, copy.peer_epoch)) {
-		if (!peer_interpreted(cfg, copy.peer, now))
+	if ((gen & 1) || s->gen != gen || copy->key != (__u8)(p.id >> ID_KEY_SHIFT) ||
+	    (copy->state != XMASQ_SLOT_ACTIVE &&
+	     (copy->state != XMASQ_SLOT_CLOSING || now - copy->freed_at > XMASQ_CLOSING_NS)) ||
+	    !endpoint_valid(copy->endpoint, copy->endpoint_epoch) || !peer_valid(copy->peer, copy->peer_epoch)) {
+		if (!peer_interpreted(cfg, copy->peer, now))
 			return PASS;
-		verdict = unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy.peer);
-		if (verdict == PASS && !(copy.flags & XMASQ_SLOT_SHARED) && slot_try_lock(s)) {
+		verdict = unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy->peer);
+		if (verdict == PASS && !(copy->flags & XMASQ_SLOT_SHARED) && slot_try_lock(s)) {
 			s->flags |= XMASQ_SLOT_SHARED;
 			slot_unlock(s);
 		}
@@ -334,63 +504,76 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb)
 	 * The peer has lost uplink_egress and a connection of the nodes has the flow's ports: its IDs run through all keys, and
 	 * one of them is ours. While the pods' own packets come slow, the socket tells.
 	 */
-	if ((copy.flags & XMASQ_SLOT_SHARED) && now - copy.last_rx > XMASQ_RECHECK_NS && is_nodes_own(skb, &p))
-		return pass_own(copy.peer);
-	if (!(copy.flags & XMASQ_SLOT_COMPLETE))
-		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, copy.peer);
-	if (copy.state == XMASQ_SLOT_ACTIVE) {
-		if (now >= copy.recheck_at || now - copy.last_rx > XMASQ_VERIFY_NS ||
-		    !(copy.flags & XMASQ_SLOT_PEER_FAST)) {
+	if ((copy->flags & XMASQ_SLOT_SHARED) && now - copy->last_rx > XMASQ_RECHECK_NS && is_nodes_own(skb, &p))
+		return pass_own(copy->peer);
+	if (!(copy->flags & XMASQ_SLOT_COMPLETE))
+		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, copy->peer);
+	if (copy->state == XMASQ_SLOT_ACTIVE) {
+		if (now >= copy->recheck_at || now - copy->last_rx > XMASQ_VERIFY_NS ||
+		    !(copy->flags & XMASQ_SLOT_PEER_FAST)) {
 			if (recheck_slot(skb, cfg, &sk, s))
-				return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy.peer);
+				return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy->peer);
 		}
-		if (now >= copy.ack_at)
+		if (now >= copy->ack_at)
 			acknowledge(skb, cfg, &sk, s, now);
 	}
 	s->last_rx = now;
 	__sync_fetch_and_add(&s->rx_packets, p.segments);
-	__sync_fetch_and_add(&s->rx_bytes, p.tot_len + (p.segments - 1) * 40);
-	peer_lives(copy.peer, now, true);
+	__sync_fetch_and_add(&s->rx_bytes, p.tot_len + (p.segments - 1) * (L4_OFF(v6) - ETH_HLEN + 20));
+	peer_lives(copy->peer, now, true);
 
 	if (p.tcp_flags & TCP_RST) {
 		struct xmasq_flow_key key;
 
-		flow_key_of(&sk, &copy, &key);
+		flow_key_of(&sk, copy, &key);
 		end_flow(&key, XMASQ_SLOT_TOMBSTONE, now);
 		count(XMASQ_COUNTER_FLOW_CLOSED);
-		ct_reset(skb, cfg, &key, copy.peer);
+		ct_reset(skb, cfg, &key, copy->peer);
 	}
 
-	if (!fix_checksum(skb, p.proto, copy.csum_diff))
+	if (!fix_checksum(skb, v6, p.proto, copy->csum_diff))
 		return DROP;
-	if (copy.sport != p.sport && !change_port(skb, p.proto, 0, p.sport, copy.sport))
+	if (copy->sport != p.sport && !change_port(skb, v6, p.proto, 0, p.sport, copy->sport))
 		return DROP;
-	eth = packet_start(skb);
-	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) > packet_end(skb))
-		return DROP; /* not reached: parse() has read it */
-	__builtin_memcpy(eth->h_dest, copy.dmac, 6);
-	__builtin_memcpy(eth->h_source, copy.smac, 6);
-	new_id = p.id & ID_FLAG ? fresh_id() : 0;
-	frag = p.id & ID_FLAG ? 0 : IP_DF;
-	ip->tos = copy.tos | (p.tos & TOS_ECN);
-	ip->id = bpf_htons(new_id);
-	ip->frag_off = bpf_htons(frag);
-	ip->ttl = copy.ttl;
-	ip->saddr = copy.saddr;
-	ip->daddr = copy.daddr;
-	sum = bpf_htons(0x4500 | copy.tos | (p.tos & TOS_ECN)) + bpf_htons(p.tot_len) + bpf_htons(new_id) +
-	      bpf_htons(frag) + bpf_htons((__u16)copy.ttl << 8 | p.proto) + (copy.saddr & 0xffff) + (copy.saddr >> 16) +
-	      (copy.daddr & 0xffff) + (copy.daddr >> 16);
-	ip->check = ~fold(sum);
-	bpf_skb_change_type(skb, PACKET_HOST);
-	skb->mark = 0;
+	if (!write_restored(skb, v6, &p, copy))
+		return DROP;
 	count(XMASQ_COUNTER_RESTORED);
-	return bpf_redirect_peer(copy.ifindex, 0);
+	return deliver(skb, copy->ifindex);
+}
+
+/* One frame on the stack for each family: together they would be too large. */
+static __noinline int uplink_ingress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? uplink_ingress_main(skb, false, cfg) : PASS;
+}
+
+static __noinline int uplink_ingress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? uplink_ingress_main(skb, true, cfg) : PASS;
 }
 
 SEC("tc")
 int uplink_ingress(struct __sk_buff *skb)
 {
-	return uplink_ingress_main(skb);
+	const struct xmasq_config *cfg = get_config();
+
+	int verdict = PASS;
+	__u32 ifindex;
+
+	if (!cfg)
+		return PASS;
+	ifindex = restored_for(skb, cfg);
+	if (ifindex)
+		return deliver(skb, ifindex);
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		verdict = uplink_ingress4(skb, cfg);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		verdict = uplink_ingress6(skb, cfg);
+	switch (verdict) {
+	case RECEIVE_ENCAP:
+		return receive_encap(skb, cfg);
+	case RECEIVE_DIRECT:
+		return receive_direct(skb, cfg);
+	}
+	return verdict;
 }

@@ -18,6 +18,7 @@
 #include "pod_ingress.h"
 #include "uplink_ingress.h"
 #include "uplink_egress.h"
+#include "uplink_xdp.h"
 
 char LICENSE[] SEC("license")
 = "Dual BSD/GPL";

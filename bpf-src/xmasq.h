@@ -11,10 +11,10 @@
 #include <linux/types.h>
 
 /* Bumped whenever a key or value below changes its meaning without changing its size. */
-#define XMASQ_LAYOUT_VERSION 2
+#define XMASQ_LAYOUT_VERSION 3
 
 /* Version of the key exchange and of the marker format; peers with another one are not peers. */
-#define XMASQ_PROTOCOL_VERSION 1
+#define XMASQ_PROTOCOL_VERSION 2
 
 #define XMASQ_MAX_ENDPOINTS 1024
 #define XMASQ_MAX_PEERS 8192
@@ -42,9 +42,15 @@
 #define XMASQ_REFUSAL_TRIES 4         /* lookups before the pauses start: a handshake takes a few packets */
 #define XMASQ_REJECT_MIN_NS XMASQ_SEC /* a rejected key is not learned again for so long, doubling */
 #define XMASQ_REJECT_MAX_NS (60 * XMASQ_SEC)
-#define XMASQ_REJECTS_PER_SEC 100        /* rejections sent to one peer */
-#define XMASQ_ACK_NS (150 * XMASQ_MS)    /* a flow that only receives tells its peer so often that it does */
-#define XMASQ_HEADER_CHANGE_NS XMASQ_SEC /* TTL or DSCP changed for so long: exchange keys anew */
+#define XMASQ_REJECTS_PER_SEC 100         /* rejections sent to one peer */
+#define XMASQ_ACK_NS (150 * XMASQ_MS)     /* a flow that only receives tells its peer so often that it does */
+#define XMASQ_HEADER_CHANGE_NS XMASQ_SEC  /* TTL or DSCP changed for so long: exchange keys anew */
+#define XMASQ_PROVEN_NS (60 * XMASQ_SEC)  /* path: an answered probe, or a masqueraded packet, proves it for so long */
+#define XMASQ_REPROBE_NS (20 * XMASQ_SEC) /* ... and while flows use it, it is probed again so often */
+#define XMASQ_PROBE_MIN_NS (100 * XMASQ_MS) /* unanswered probes: first and longest pause */
+#define XMASQ_PROBE_MAX_NS (8 * XMASQ_SEC)
+#define XMASQ_REKEY_NS (30 * XMASQ_SEC)    /* a flow that found no slot is admitted anew after so long */
+#define XMASQ_MODE_HOLD_NS (5 * XMASQ_SEC) /* path: shortest time between two changes to masquerade */
 
 /* struct xmasq_config.flags */
 enum xmasq_config_flag {
@@ -52,6 +58,18 @@ enum xmasq_config_flag {
 	XMASQ_CFG_SEND = 2,  /* send on the fast path */
 	XMASQ_CFG_CT_LOOKUP =
 		4, /* the kernel's conntrack lookup takes a zone (found by a probe): TCP and UDP need no approval */
+	XMASQ_CFG_MASQUERADE = 8, /* packets to peers that can restore them may be masqueraded ... */
+	XMASQ_CFG_PROBE = 16,     /* ... once the underlay has proved to carry such packets */
+	XMASQ_CFG_ENCAP = 32,     /* what is not masqueraded may be sent in a copy of the tunnel's header */
+	XMASQ_CFG_DIRECT = 64, /* some peers are reached without a tunnel: pod packets cross the uplink as they are */
+};
+
+/*
+ * An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291 2.5.5.2); all zero = none. One form for both, so that maps and
+ * most code need not know the family.
+ */
+struct xmasq_addr {
+	__be32 word[4];
 };
 
 /* What the sidecar tells the programs about this node: the single element of `config`. Written by the sidecar only. */
@@ -59,16 +77,20 @@ struct xmasq_config {
 	__u32 layout_version; /* XMASQ_LAYOUT_VERSION */
 	__u32 flags;          /* enum xmasq_config_flag */
 	__u32 magic[4];       /* random per boot: marks our own packets in skb->cb on their way to uplink_egress */
-	__u32 uplink_ifindex;
-	__be32 uplink_addr4;  /* the node's transport address */
 	__u64 state_since;    /* when the flow and slot maps were created */
-	__u32 hz;             /* jiffies per second, measured */
-	__u16 ct_zone;        /* Antrea's main zone, 65520 for IPv4 */
+	struct xmasq_addr uplink_addr4; /* the node's transport addresses, by family, and the devices that have them */
+	struct xmasq_addr uplink_addr6;
+	__u32 uplink_ifindex4;
+	__u32 uplink_ifindex6;
+	__u32 hz;       /* jiffies per second, measured */
+	__u16 ct_zone4; /* Antrea's main zones: 65520 for IPv4, 65510 for IPv6 */
+	__u16 ct_zone6;
 	__be16 tunnel_port;   /* UDP port of the overlay; carries the control messages, too */
 	__u8 excluded_local;  /* enum xmasq_reason: why nothing between pods of this node is accelerated; 0 = it is */
 	__u8 excluded_remote; /* the same for traffic with other nodes */
 	__u8 paused;          /* enum xmasq_reason: why no new flow is admitted; present ones go on */
-	__u8 pad[5];
+	__u8 pad;
+	__u16 xdp_vlan; /* the uplink is a VLAN, by this number, of the device that uplink_xdp is on; 0 = it is that device */
 };
 
 enum xmasq_endpoint_flag {
@@ -77,11 +99,12 @@ enum xmasq_endpoint_flag {
 
 /* One local pod interface: an element of `endpoints`, index = endpoint id (0 is never used). Written by the sidecar only. */
 struct xmasq_endpoint {
+	struct xmasq_addr addr4; /* the pod's addresses, one of each family at most */
+	struct xmasq_addr addr6;
 	__u32 ifindex; /* of the host-side veth */
-	__be32 addr4;
-	__u32 flags; /* enum xmasq_endpoint_flag */
-	__u32 epoch; /* changing it invalidates every flow of the endpoint */
-	__u8 mac[6]; /* of the pod's own interface */
+	__u32 flags;   /* enum xmasq_endpoint_flag */
+	__u32 epoch;   /* changing it invalidates every flow of the endpoint */
+	__u8 mac[6];   /* of the pod's own interface */
 	__u8 excluded; /* enum xmasq_reason: why the pod is never accelerated (its packets cannot forge keys either); 0 = it is */
 	__u8 pad;
 };
@@ -89,14 +112,15 @@ struct xmasq_endpoint {
 enum xmasq_peer_flag {
 	XMASQ_PEER_PRESENT = 1,
 	XMASQ_PEER_CAPABLE = 2, /* declares XMASQ_PROTOCOL_VERSION */
+	XMASQ_PEER_DIRECT = 4,  /* Antrea routes to it without a tunnel */
 };
 
 /* Another node: an element of `peers`, index = peer id (0 is never used). Written by the sidecar only. */
 struct xmasq_peer {
-	__be32 addr4; /* transport address */
-	__u32 flags;  /* enum xmasq_peer_flag */
-	__u32 epoch;  /* changing it invalidates every flow with the peer */
-	__u32 pad;
+	struct xmasq_addr addr4; /* transport addresses */
+	struct xmasq_addr addr6;
+	__u32 flags; /* enum xmasq_peer_flag */
+	__u32 epoch; /* changing it invalidates every flow with the peer */
 };
 
 /* What the programs know of a peer: an element of `peer_state`, same index. Written by the programs only. */
@@ -107,9 +131,28 @@ struct xmasq_peer_state {
 	__u64 reject_count;   /* rejections sent in it */
 };
 
-/* Key of the maps that are looked up by an address. */
-struct xmasq_addr4 {
-	__be32 addr;
+/* Does the underlay carry masqueraded packets of all kinds? A firewall may judge each by its own rules. */
+enum xmasq_path_class {
+	XMASQ_PATH_TCP = 0,
+	XMASQ_PATH_UDP = 1,
+	XMASQ_PATH_OTHER = 2,
+	XMASQ_PATH_CLASSES = 3, /* not a class: the number of them */
+};
+
+/*
+ * What the programs know of the way to a peer, for one family and class of packets: an element of `paths`, index = (peer id
+ * * 2 + (1 for IPv6)) * XMASQ_PATH_CLASSES + enum xmasq_path_class. Written by the programs only.
+ */
+struct xmasq_path {
+	__u64 proven_at; /* last answered probe, or masqueraded packet from the peer after a probe of ours was answered */
+	__u64 probe_at;   /* no probe before */
+	__u64 probe_wait; /* pause after the next probe, doubling while they are not answered */
+	__u64 hole_at;    /* masqueraded packets were lost: not proven since then */
+	__u64 probes;     /* sent */
+	__u64 answers;    /* received */
+	__u64 changed_at; /* last change between masquerade and encap or slow */
+	__u32 changes;
+	__u32 masquerade; /* 1: flows to the peer are masqueraded; 0: they are not (yet) */
 };
 
 enum xmasq_dest_kind {
@@ -118,9 +161,9 @@ enum xmasq_dest_kind {
 };
 
 /* Longest-prefix-match key of `destinations`: which node a pod address belongs to. */
-struct xmasq_prefix4 {
-	__u32 prefixlen; /* bits, 0..32 */
-	__be32 addr;
+struct xmasq_prefix {
+	__u32 prefixlen; /* bits, 0..128; of an IPv4 prefix 96 more than it says */
+	struct xmasq_addr addr;
 };
 
 struct xmasq_destination {
@@ -129,12 +172,12 @@ struct xmasq_destination {
 };
 
 /*
- * A flow as the local pod sends it. ICMP echo: sport = identifier, dport = ICMP type of what the pod sends (8 or 0), both
- * in network byte order. Protocols without ports: 0.
+ * A flow as the local pod sends it. ICMP echo: sport = identifier, dport = ICMP type of what the pod sends (8 or 0,
+ * ICMPv6 128 or 129), both in network byte order. Protocols without ports: 0.
  */
 struct xmasq_flow_key {
-	__be32 saddr;
-	__be32 daddr;
+	struct xmasq_addr saddr;
+	struct xmasq_addr daddr;
 	__be16 sport;
 	__be16 dport;
 	__u32 ifindex; /* of the veth the flow was learned on: no other veth can hit the entry */
@@ -144,8 +187,8 @@ struct xmasq_flow_key {
 
 /* Addresses and ports of a packet. */
 struct xmasq_tuple {
-	__be32 saddr;
-	__be32 daddr;
+	struct xmasq_addr saddr;
+	struct xmasq_addr daddr;
 	__be16 sport; /* ICMP echo and protocols without ports: as in struct xmasq_flow_key */
 	__be16 dport;
 };
@@ -158,7 +201,22 @@ enum xmasq_flow_flag {
 	XMASQ_FLOW_APPROVED = 16,     /* admitted by an approval, not by the kernel's lookup */
 	XMASQ_FLOW_SERVICE = 32,      /* AntreaProxy translates the connection: out differs from the key */
 	XMASQ_FLOW_UNLEARNED = 64,    /* same-node Service flows: how the slow path delivers them is not known yet */
+	XMASQ_FLOW_KEYED = 128,       /* has a slot: keys are exchanged, and it may be masqueraded */
+	XMASQ_FLOW_DIRECT = 256,      /* Antrea routes to the peer without a tunnel */
+	XMASQ_FLOW_RX_LEARNED = 512,  /* rx_dmac, rx_smac, rx_ttl: how the slow path delivers is known */
 };
+
+/* How a packet was carried. */
+enum xmasq_mode {
+	XMASQ_MODE_SLOW = 0,
+	XMASQ_MODE_LOCAL = 1,
+	XMASQ_MODE_MASQUERADE = 2,
+	XMASQ_MODE_ENCAP = 3,
+	XMASQ_MODE_DIRECT = 4,
+};
+
+/* The longest header of a tunnel: IPv6, UDP, Geneve without options or VXLAN, and the inner Ethernet header. */
+#define XMASQ_MAX_ENCAP 70
 
 /*
  * A flow admitted on this node: value of `flows`. The element may be freed and used again while a program still reads it:
@@ -169,6 +227,7 @@ struct xmasq_flow {
 	__u32 flags;        /* enum xmasq_flow_flag */
 	__u64 tx_packets;   /* sent on the fast path; segments of a GSO packet count one by one */
 	__u64 tx_bytes;     /* likewise, IP total length of each segment */
+	__u64 masq_packets; /* those of tx_packets that were masqueraded */
 	__u64 slow_packets; /* sent on the slow path since admission */
 	__u64 admitted_at;
 	__u64 last_tx;          /* last packet of the pod, on either path */
@@ -177,20 +236,24 @@ struct xmasq_flow {
 	__u64 recheck_at;       /* next look at conntrack */
 	__u64 fast_since;       /* first packet sent with peer_key */
 	__u64 unanswered_since; /* sending fast, and nothing heard since then */
-	__u64 unanswered_tx;    /* tx_packets at that time */
+	__u64 unanswered_tx;    /* masq_packets at that time */
 	__u64 hole_until;       /* black hole: slow until then; same-node flows whose other pod is gone: likewise */
 	__u64 reject_until;     /* reject_key is not learned until then */
 	__u64 deviating_since;  /* packets differ from ttl and dscp since then */
-	__u32 csum_diff;        /* pod addresses -> node addresses, for the transport checksum */
-	__u32 ip_sum;           /* sum of the constant 16-bit words of the masqueraded IP header */
-	__u32 endpoint;         /* id */
+	__u64 rx_packets; /* received on the fast path without a slot: encapsulated or direct; as rx_bytes, by segment */
+	__u64 rx_bytes;
+	__u64 last_rx;       /* the last of them */
+	__u64 rx_recheck_at; /* next look at conntrack for them */
+	__u32 csum_diff;     /* pod addresses -> node addresses, for the transport checksum */
+	__u32 ip_sum;        /* sum of the constant 16-bit words of the masqueraded IP header */
+	__u32 endpoint;      /* id */
 	__u32 endpoint_epoch;
 	__u32 peer; /* id; same-node flows: endpoint id of the other pod */
 	__u32 peer_epoch;
-	__u32 slot_gen;    /* generation of our slot for the flow's ports */
-	__u32 out_ifindex; /* uplink; same-node flows: veth of the other pod */
-	__be32 node_saddr; /* addresses on the underlay */
-	__be32 node_daddr;
+	__u32 slot_gen;               /* generation of our slot for the flow's ports */
+	__u32 out_ifindex;            /* uplink; same-node flows: veth of the other pod */
+	struct xmasq_addr node_saddr; /* addresses on the underlay: the nodes', but of direct flows the pods' */
+	struct xmasq_addr node_daddr;
 	struct xmasq_tuple out; /* what the packet is for the other pod: the key, or AntreaProxy's translation of it */
 	__u8 smac[6]; /* Ethernet addresses on the underlay; same-node Service flows: as the slow path delivers */
 	__u8 dmac[6];
@@ -205,15 +268,24 @@ struct xmasq_flow {
 	__u8 reject_level; /* doublings of the pause */
 	__u8 hole_level;
 	__u8 proto;
-	__u8 out_ttl; /* same-node Service flows: as the slow path delivers it */
-	__u8 pad[2];
-	__u32 mtu; /* of out_ifindex */
+	__u8 out_ttl; /* as the slow path sends it: inside the tunnel, or direct; same-node Service flows: as it delivers it */
+	__u8 mode;                   /* enum xmasq_mode: of the last packet */
+	__u8 encap_len;              /* bytes of encap, 0: none known */
+	__u8 encap[XMASQ_MAX_ENCAP]; /* outer IP, UDP, tunnel and inner Ethernet header as the slow path writes them */
+	__u8 rx_dmac[6];             /* packets from the peer's pod as the slow path delivers them */
+	__u8 rx_smac[6];
+	__u8 rx_ttl;      /* ... and by how much it lowers their TTL on this node */
+	__u8 rx_wire_ttl; /* TTL of the last one on the wire */
+	__u8 unkeyed;     /* enum xmasq_reason: why the flow has no slot, 0 if it has one */
+	__u8 pad;
+	__u32 tx_gen; /* equal to gen once encap, encap_len and out_ttl are this flow's; 0 while they change */
+	__u32 mtu;    /* of out_ifindex */
 	__u32 gen2;
 };
 
 /* What a masqueraded packet is looked up by: value of `slots`. Ports as in xmasq_flow_key, but as the peer's pod sends. */
 struct xmasq_slot_key {
-	__be32 peer; /* the peer's transport address */
+	struct xmasq_addr peer; /* the peer's transport address */
 	__be16 sport;
 	__be16 dport;
 	__u8 proto;
@@ -244,13 +316,13 @@ struct xmasq_slot {
 	__u64 last_rx;    /* last restored packet, or acknowledgement from the peer that ours arrive */
 	__u64 recheck_at;
 	__u64 freed_at;
-	__u64 ack_at;   /* next acknowledgement, see XMASQ_ACK_NS */
-	__u64 acked_tx; /* the flow's tx_packets at the last one */
-	__be32 saddr;   /* what the local pod takes the peer's pod for: its address, or a Service's */
-	__be32 daddr;   /* the local pod */
-	__be32 pod;     /* the peer's pod */
-	__u32 ifindex;  /* host-side veth of the local pod */
-	__u32 endpoint; /* id */
+	__u64 ack_at;            /* next acknowledgement, see XMASQ_ACK_NS */
+	__u64 acked_tx;          /* the flow's masq_packets at the last one */
+	struct xmasq_addr saddr; /* what the local pod takes the peer's pod for: its address, or a Service's */
+	struct xmasq_addr daddr; /* the local pod */
+	struct xmasq_addr pod;   /* the peer's pod */
+	__u32 ifindex;           /* host-side veth of the local pod */
+	__u32 endpoint;          /* id */
 	__u32 endpoint_epoch;
 	__u32 peer; /* id */
 	__u32 peer_epoch;
@@ -284,9 +356,9 @@ struct xmasq_refusal {
 enum xmasq_reason {
 	XMASQ_REASON_NONE = 0,
 	/* the packet */
-	XMASQ_REASON_VLAN,      /* VLAN-tagged frame */
-	XMASQ_REASON_MALFORMED, /* lengths or reserved bits that a kernel's stack would not write */
-	XMASQ_REASON_IP_OPTIONS,
+	XMASQ_REASON_VLAN,       /* VLAN-tagged frame */
+	XMASQ_REASON_MALFORMED,  /* lengths or reserved bits that a kernel's stack would not write */
+	XMASQ_REASON_IP_OPTIONS, /* IPv4 options, or an IPv6 extension header other than a fragment's */
 	XMASQ_REASON_FRAGMENT,
 	XMASQ_REASON_TTL,          /* TTL <= 1 */
 	XMASQ_REASON_TRACEFLOW,    /* DSCP of Antrea's Traceflow (low bits 11) */
@@ -300,6 +372,7 @@ enum xmasq_reason {
 	XMASQ_REASON_TOO_BIG,        /* larger than the uplink's MTU */
 	XMASQ_REASON_GSO_SEGMENTS,   /* more than 64 segments */
 	XMASQ_REASON_HEADER_CHANGED, /* TTL or DSCP is not the one exchanged */
+	XMASQ_REASON_TUNNEL_CHECKSUM, /* segments in a tunnel with UDP checksums: only the tunnel's device can write them */
 	/* the sender and the destination */
 	XMASQ_REASON_UNKNOWN_ENDPOINT,
 	XMASQ_REASON_SPOOF,   /* source MAC or address is not the pod's */
@@ -342,6 +415,8 @@ enum xmasq_reason {
 	XMASQ_REASON_KEY_REJECTED,
 	XMASQ_REASON_PEER_SILENT,  /* no sign of life of the peer's data plane for 5 s */
 	XMASQ_REASON_BLACK_HOLE,   /* sent fast and heard nothing */
+	XMASQ_REASON_UNPROVEN,     /* the underlay has not proved to carry masqueraded packets */
+	XMASQ_REASON_MODE,         /* the configured mode is another one */
 	XMASQ_REASON_NO_NEIGHBOUR, /* no route or no resolved next hop to the peer */
 	XMASQ_REASON_CLOSED,       /* SYN, FIN or RST ended the flow */
 	XMASQ_REASON_STALE,        /* endpoint, peer or slot changed since the flow was learned */
@@ -378,6 +453,16 @@ enum xmasq_counter {
 	XMASQ_COUNTER_CT_KILLED,   /* conntrack entries expired after a RST, or at a SYN: see docs/design.md 6 */
 	XMASQ_COUNTER_SYN_DROPPED, /* SYN that the slow path passed as a part of a connection ended by a RST */
 	XMASQ_COUNTER_BLACK_HOLE,
+	XMASQ_COUNTER_FAST_ENCAP,   /* pod packets sent in a tunnel header of our own (buffers) */
+	XMASQ_COUNTER_FAST_DIRECT,  /* pod packets sent to the uplink as they are */
+	XMASQ_COUNTER_RESTORED_XDP, /* those of the restored that were it before the stack made buffers of them */
+	XMASQ_COUNTER_DECAPSULATED, /* tunnel packets taken to the pod past the tunnel device */
+	XMASQ_COUNTER_DIRECT_RX,    /* packets of remote pods taken from the uplink to the pod */
+	XMASQ_COUNTER_TX_LEARNED,   /* flows whose header on the slow path was learned */
+	XMASQ_COUNTER_PROBE_SENT,
+	XMASQ_COUNTER_PROBE_RECEIVED,     /* ... from peers, and answered */
+	XMASQ_COUNTER_PROBE_ANSWERED,     /* answers to ours */
+	XMASQ_COUNTER_PATH_CHANGED,       /* paths that began or ceased to carry masqueraded packets */
 	XMASQ_COUNTER_ICMP_ERROR,         /* errors about masqueraded packets, handed to the pod */
 	XMASQ_COUNTER_ICMP_ERROR_IGNORED, /* ... dropped: no fast flow has sent that packet */
 	XMASQ_COUNTER_EVENT_LOST,         /* the ring buffer was full */
@@ -394,6 +479,7 @@ enum xmasq_event_type {
 	XMASQ_EVENT_REJECTED = 6,       /* the peer does not know our key */
 	XMASQ_EVENT_UNKNOWN_PASSED = 7, /* a node's own packet looked masqueraded */
 	XMASQ_EVENT_OWN_LOST = 8,       /* another program broke our packets on the way to the uplink */
+	XMASQ_EVENT_PATH_CHANGED = 9,   /* a path to the peer began (reason 0) or ceased to carry masqueraded packets */
 };
 
 struct xmasq_event {
@@ -413,7 +499,11 @@ struct xmasq_event {
 enum xmasq_ctl_type {
 	XMASQ_CTL_REJECT = 1, /* your key is unknown here */
 	XMASQ_CTL_ACK = 2,    /* your packets arrive here */
+	XMASQ_CTL_PROBED = 3, /* your probe has arrived */
 };
+
+/* Key of masqueraded packets that are probes, and never given to a slot: answered by XMASQ_CTL_PROBED, delivered to nobody. */
+#define XMASQ_PROBE_KEY 0xff
 
 struct xmasq_ctl {
 	__u8 tag;     /* XMASQ_CTL_TAG */

@@ -9,7 +9,7 @@
  * --check          writes nothing, fails where a file is not up to date
  *
  * Integers of up to 32 bits become number, of 64 bits bigint; __be16, __be32 and __be64 are converted, so their values
- * are in host order; byte arrays and struct in6_addr become Uint8Array; of a union the first member counts; members
+ * are in host order; byte arrays and struct in6_addr become Uint8Array; struct xmasq_addr becomes text; of a union the first member counts; members
  * named pad or reserved are written as zero.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -10,6 +10,8 @@ function tsType(type: FieldType): string {
       return type.bytes === 8 ? 'bigint' : 'number';
     case 'bytes':
       return 'Uint8Array';
+    case 'address':
+      return 'string';
     case 'array':
       return `readonly ${tsType(type.element)}[]`.replace(/^readonly readonly (.*)\[\]$/, 'readonly (readonly $1)[]');
     case 'struct':
@@ -40,6 +42,8 @@ function write(type: FieldType, label: string, value: string, at: string, depth:
       return `to.write${accessor(type)}(${checked(type, label, value)}, ${at});`;
     case 'bytes':
       return `checkLength('${label}', ${value}, ${type.length}); to.set(${value}, ${at});`;
+    case 'address':
+      return `writeAddress(to, ${at}, '${label}', ${value});`;
     case 'struct':
       return `write${pascalCase(type.name)}(to, ${at}, ${value});`;
     case 'array': {
@@ -57,6 +61,8 @@ function read(type: FieldType, at: string, depth: number): string {
       return `from.read${accessor(type)}(${at})`;
     case 'bytes':
       return `Uint8Array.from(from.subarray(${at}, ${at} + ${type.length}))`;
+    case 'address':
+      return `readAddress(from, ${at})`;
     case 'struct':
       return `read${pascalCase(type.name)}(from, ${at})`;
     case 'array': {
@@ -76,6 +82,8 @@ function cType(type: FieldType): string {
       return `${type.length} bytes`;
     case 'array':
       return `${type.length} of ${cType(type.element)}`;
+    case 'address':
+      return 'IPv4 or IPv6 address as text, empty: none';
     case 'struct':
       return `struct ${type.name}`;
   }
@@ -130,6 +138,7 @@ ${values
 function elementCodec(element: Element, where: string): string {
   if (element === undefined) return 'undefined';
   if (element.kind === 'struct') return `${camelCase(element.name)}Codec`;
+  if (element.kind === 'address') return 'addressCodec';
   if (element.kind === 'bytes') return `bytesCodec(${element.length})`;
   if (element.kind === 'int' && !element.signed && !element.bigEndian) return `u${element.bytes * 8}Codec`;
   throw new Error(`${where} is ${cType(element)}: put it into a named struct`);
@@ -175,9 +184,13 @@ ${maps.map(emitMap).join('\n')}
     ...['bytesCodec', 'checkBigInteger', 'checkInteger', 'checkLength', 'makeCodec'],
     ...['u16Codec', 'u32Codec', 'u64Codec', 'u8Codec'],
   ].filter((name) => new RegExp(`\\b${name}\\b`).test(body));
+  const addresses = ['addressCodec', 'readAddress', 'writeAddress'].filter((name) =>
+    new RegExp(`\\b${name}\\b`).test(body),
+  );
+  const addressImport = addresses.length === 0 ? '' : `import { ${addresses.join(', ')} } from '../bpf/address.ts';\n`;
   const hash = createHash('sha256').update(JSON.stringify(model)).digest('hex').slice(0, 16);
   return `// Generated from the BTF of the BPF objects by scripts/gen-layouts.ts. Do not edit.
-import { ${[...runtime, 'type Codec'].join(', ')} } from '../bpf/codec.ts';
+${addressImport}import { ${[...runtime, 'type Codec'].join(', ')} } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
 export const LAYOUT_HASH = '${hash}';

@@ -4,6 +4,8 @@ import { ANONYMOUS, type Btf, type BtfType } from './btf.ts';
 export type FieldType =
   | { kind: 'int'; bytes: 1 | 2 | 4 | 8; signed: boolean; bigEndian: boolean; bool: boolean }
   | { kind: 'bytes'; length: number }
+  /** struct xmasq_addr: text in TypeScript. */
+  | { kind: 'address' }
   | { kind: 'array'; element: FieldType; length: number; stride: number }
   | { kind: 'struct'; name: string };
 
@@ -53,6 +55,9 @@ class Unsupported extends Error {}
 
 /** Members of these names are padding: written as zero, not part of the interface. */
 const PADDING = /^_*(pad|padding|reserved|rsvd)\d*$/;
+/** The struct that holds an address of either family. */
+const ADDRESS = 'xmasq_addr';
+const ADDRESS_BYTES = 16;
 const BIG_ENDIAN: ReadonlySet<string> = new Set(['__be16', '__be32', '__be64']);
 
 class Builder {
@@ -89,6 +94,7 @@ class Builder {
       case 'STRUCT':
         // IPv6 addresses are bytes in network order for everyone.
         if (type.name === 'in6_addr') return { kind: 'bytes', length: 16 };
+        if (type.name === ADDRESS) return { kind: 'address' };
         if (type.name === ANONYMOUS) throw new Unsupported(`${where}: give the struct a name`);
         this.struct(type);
         return { kind: 'struct', name: type.name };
@@ -121,6 +127,8 @@ class Builder {
         return type.bytes;
       case 'bytes':
         return type.length;
+      case 'address':
+        return ADDRESS_BYTES;
       case 'array':
         return type.length * type.stride;
       case 'struct':
@@ -188,6 +196,7 @@ export function readModel(btf: Btf, wanted: readonly RegExp[], skipped: (message
   });
   const matches = ({ name }: BtfType): boolean => wanted.some((pattern) => pattern.test(name));
   for (const type of btf.all().filter((candidate) => candidate.kind === 'STRUCT' && matches(candidate))) {
+    if (type.name === ADDRESS) continue;
     try {
       builder.struct(type);
     } catch (error) {

@@ -12,11 +12,14 @@ import type { Events } from '../dataplane/events.ts';
 import { countFlows, listFlows, type FlowNames } from '../dataplane/flows.ts';
 import { EVERYTHING, flowsOfEndpoint, flowsWithPeer, flush, type FlushSelection } from '../dataplane/flush.ts';
 import type { Janitor } from '../dataplane/janitor.ts';
-import { ConfigFlag, DestKind, PROTOCOL_VERSION } from '../dataplane/layout.ts';
-import type { Peers } from '../dataplane/peers.ts';
+import { ConfigFlag, PROTOCOL_VERSION } from '../dataplane/layout.ts';
+import { pathsOf } from '../dataplane/paths.ts';
+import { peerOfPod, type Peers } from '../dataplane/peers.ts';
 import type { Clock } from '../dataplane/ports.ts';
+import type { Routing } from '../dataplane/routing.ts';
 import type { KernelTables } from '../dataplane/tables.ts';
 import { ACTIVE_FLAGS, type Uplink } from '../dataplane/uplink.ts';
+import type { UplinkXdp } from '../dataplane/uplink-xdp.ts';
 import {
   NotFoundError,
   type AdminBackend,
@@ -32,7 +35,6 @@ import {
   type VersionInfo,
 } from '../grpc/backend.ts';
 import type { FollowedKind } from '../kubernetes/index.ts';
-import { formatIpv4 } from '../netlink/ip.ts';
 import type { Exclusions } from '../exclusion/exclusions.ts';
 import { healthOf, type Health } from './health.ts';
 import { versionInfo } from './version.ts';
@@ -49,6 +51,8 @@ export interface AgentParts {
   readonly endpoints: Endpoints;
   readonly peers: Peers;
   readonly uplink: Uplink;
+  readonly uplinkXdp: UplinkXdp;
+  readonly routing: Routing;
   readonly drain: Drain;
   readonly janitor: Janitor;
   readonly approvals: Approvals;
@@ -117,7 +121,6 @@ export class Backend implements AdminBackend {
       now,
     } = this.#parts;
     const { total } = await countFlows(tables);
-    const device = uplink.current;
     return {
       version: versionInfo().version,
       nodeName: config.nodeName,
@@ -126,7 +129,7 @@ export class Backend implements AdminBackend {
       admission: configMap.has(ConfigFlag.CT_LOOKUP) ? 'conntrack' : 'approvals',
       attach: attacher.mode,
       kernelRelease: release(),
-      ...(device === undefined ? {} : { uplink: { ...device, address: formatIpv4(device.address) } }),
+      uplinks: uplink.devices,
       degradations: degradations.list(),
       exclusions: exclusions.state.all,
       sources: sources.map((source) => source()),
@@ -142,8 +145,11 @@ export class Backend implements AdminBackend {
   }
 
   async peers(): Promise<readonly PeerInfo[]> {
-    const { byPeer } = await countFlows(this.#parts.tables);
-    return this.#parts.peers.list(byPeer);
+    const { tables, configMap, peers, now } = this.#parts;
+    const { byPeer } = await countFlows(tables);
+    const config = configMap.get();
+    const time = now();
+    return peers.list(byPeer, (id, node) => pathsOf(tables, config, id, node, time));
   }
 
   async endpoints(): Promise<readonly EndpointInfo[]> {
@@ -200,7 +206,7 @@ export class Backend implements AdminBackend {
         return EVERYTHING;
       case 'pod': {
         const found = endpoints.find(target.pod);
-        if (found !== undefined) return flowsOfEndpoint(found.id, found.ifindex, found.address);
+        if (found !== undefined) return flowsOfEndpoint(found.id, found.ifindex, found.addresses);
         if (endpoints.knows(target.pod)) return undefined;
         throw new NotFoundError(`no pod ${target.pod.namespace}/${target.pod.name} on this node`);
       }
@@ -208,8 +214,7 @@ export class Backend implements AdminBackend {
         const id = peers.idOf(target.peer);
         if (id === undefined) throw new NotFoundError(`no peer ${target.peer}`);
         return flowsWithPeer(id, (addr) => {
-          const destination = tables.destinations.get({ prefixlen: 32, addr });
-          return destination?.kind === DestKind.PEER && destination.peer === id;
+          return peerOfPod(tables, addr) === id;
         });
       }
     }

@@ -10,8 +10,9 @@ import { Drain } from '../dataplane/drain.ts';
 import { Notes } from '../dataplane/notes.ts';
 import { PinLayout } from '../dataplane/pins.ts';
 import { monotonic } from '../dataplane/ports.ts';
-import type { ProgramName } from '../dataplane/programs.ts';
+import type { TcProgramName } from '../dataplane/programs.ts';
 import { ACTIVE_FLAGS } from '../dataplane/uplink.ts';
+import { removeXdp } from '../dataplane/uplink-xdp.ts';
 import { maps } from '../gen/layouts.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
 import { lockDirectory } from './lock.ts';
@@ -38,7 +39,7 @@ export interface CleanupResult {
 }
 
 /** uplink_ingress first, so that nothing is restored any more; uplink_egress last, so that nothing looks masqueraded. */
-const ORDER: readonly ProgramName[] = ['uplink_ingress', 'pod_ingress', 'pod_egress', 'uplink_egress'];
+const ORDER: readonly TcProgramName[] = ['uplink_ingress', 'pod_ingress', 'pod_egress', 'uplink_egress'];
 
 /** The config map, if it has this build's layout. */
 function openConfigMap(pins: PinLayout): { map: ArrayMap<ReturnType<typeof maps.config.value.decode>> } | undefined {
@@ -64,7 +65,10 @@ async function requireDrained(pins: PinLayout, notes: Notes, options: CleanupOpt
   using map = opened.map;
   const configMap = new ConfigMap(map, monotonic);
   const drain = new Drain(configMap, notes, monotonic);
-  const neverActive = !configMap.has(ACTIVE_FLAGS) && !drain.active && configMap.get().uplinkIfindex === 0;
+  const neverActive =
+    !configMap.has(ACTIVE_FLAGS) &&
+    !drain.active &&
+    configMap.get().uplinkIfindex4 + configMap.get().uplinkIfindex6 === 0;
   if (options.force || neverActive) {
     configMap.setFlags(0, ACTIVE_FLAGS);
     return;
@@ -131,7 +135,8 @@ async function removeAll(pins: PinLayout, options: CleanupOptions): Promise<Clea
 async function removeLocked(pins: PinLayout, options: CleanupOptions): Promise<CleanupResult> {
   const notes = new Notes(pins.notes);
   await requireDrained(pins, notes, options);
-  const attachments = detachAll([new TcxAttacher(pins), new ClsactAttacher(notes)]);
+  // Before uplink_ingress, without which what XDP has restored would be the node's.
+  const attachments = removeXdp(pins) + detachAll([new TcxAttacher(pins), new ClsactAttacher(notes)]);
   let removed = 0;
   for (const directory of [pins.links, pins.programs, pins.maps]) removed += pins.removeAll(directory);
   notes.clear();

@@ -102,7 +102,7 @@ export class FlowExportFollower {
     const { config, approvals, endpoints, tables, now } = this.#parts;
     const { address, records } = config.flowExport;
     const tls = await this.#certificates();
-    const deviceOf = (pod: number): number | undefined => endpoints.addresses.get(pod);
+    const deviceOf = (pod: string): number | undefined => endpoints.addresses.get(pod);
     try {
       return await FlowExport.start({
         ...splitHostPort(address),
@@ -130,7 +130,7 @@ export class FlowExportFollower {
     return IssuedCertificates.open({ directory: certificates, onProblem });
   }
 
-  async #accounting(deviceOf: (address: number) => number | undefined): Promise<Pick<FlowExportOptions, 'accounting'>> {
+  async #accounting(deviceOf: (address: string) => number | undefined): Promise<Pick<FlowExportOptions, 'accounting'>> {
     const { config, tables } = this.#parts;
     const { address, serverName, files, interval } = config.flowAccounting;
     if (!config.featureGates.FlowAccounting || address === undefined || files === undefined) return {};

@@ -5,6 +5,7 @@ import { StaticCluster } from '../state/static-cluster.ts';
 import type { AgentParts } from './backend.ts';
 import type { Closers } from './closers.ts';
 import type { UplinkFollower } from './follow-links.ts';
+import { encapMode } from '../kubernetes/index.ts';
 import { KubernetesFollower } from './kubernetes.ts';
 
 const PUBLISH_MS = 1000;
@@ -16,16 +17,18 @@ export async function followCluster(
   log: Log,
   closers: Closers,
 ): Promise<void> {
-  const { config, peers, degradations } = parts;
+  const { config, peers, routing, degradations } = parts;
   const { file, kubernetes } = config.clusterState;
   let known = false;
   const consumer: ClusterConsumer = {
     state(state, diff) {
+      // First what decides how peers are reached: entered otherwise, they would lose their flows a moment later.
+      if (state.trafficEncapMode !== undefined) routing.setMode(state.trafficEncapMode);
+      uplink.setAddresses(state.own.addresses);
       // The first state is compared with what an earlier start left; after that, work depends on what has changed only.
       if (known) peers.apply(diff, state.own.name);
       else peers.update(state);
       known = true;
-      uplink.setAddress(state.own.address);
     },
     problem: (problem) => degradations.put('cluster-state', problem),
   };
@@ -41,7 +44,11 @@ export async function followCluster(
       kubernetes,
       configMap,
       consumer,
-      configured: (modes) => uplink.configured(modes.trafficEncryptionMode === 'wireguard'),
+      configured: (modes) => {
+        uplink.configured(modes.trafficEncryptionMode === 'wireguard');
+        const mode = encapMode(modes);
+        if (mode !== undefined) routing.setMode(mode);
+      },
       exclusions,
       degradations,
       log,

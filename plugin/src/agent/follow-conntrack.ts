@@ -1,4 +1,4 @@
-/** Follows the ends of connections in Antrea's zone. */
+/** Follows the ends of connections in Antrea's zones. */
 import { monotonic, type Log } from '../dataplane/ports.ts';
 import { Throttle } from '../dataplane/throttle.ts';
 import type { Ctnetlink } from '../netlink/ctnetlink.ts';
@@ -22,7 +22,7 @@ export function followConntrack(
   const begin = (): void => {
     if (stopped) return;
     watch = conntrack.watchDestroy({
-      zone: config.conntrack.zone,
+      zones: [config.conntrack.zone, config.conntrack.zone6],
       onDestroy: (entry) => approvals.destroyed(entry),
       onOverrun: () => approvals.distrust(),
       onError: (error, ended) => {

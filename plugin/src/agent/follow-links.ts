@@ -3,6 +3,8 @@ import type { Notes } from '../dataplane/notes.ts';
 import { monotonic, type Log } from '../dataplane/ports.ts';
 import { Throttle } from '../dataplane/throttle.ts';
 import { findUplink } from '../dataplane/uplink.ts';
+import { xdpPlace } from '../dataplane/uplink-xdp.ts';
+import { familyOf } from '../netlink/ip.ts';
 import * as rtnetlink from '../netlink/rtnetlink.ts';
 import type { Watch } from '../netlink/subscription.ts';
 import type { AgentParts } from './backend.ts';
@@ -12,19 +14,19 @@ import { WireGuardDevice } from './device-exclusions.ts';
 /** A watch of the kernel that ended is begun anew after this. */
 const REWATCH_MS = 1000;
 
-/** Follows the uplink; knows nothing of it before the first address. */
+/** Follows the uplinks; knows nothing of them before the first address. */
 export interface UplinkFollower {
-  /** Looks for the uplink again. */
+  /** Looks for the uplinks again. */
   refresh(): void;
-  /** The node's transport address is this. */
-  setAddress(address: string): void;
+  /** The node's transport addresses are these, one of each family at most. */
+  setAddresses(addresses: readonly string[]): void;
   /** The configuration of antrea-agent was read. @param wireGuard it asks for WireGuard */
   configured(wireGuard: boolean): void;
 }
 
 /** Devices and addresses: pods' interfaces come and go, the uplink may change. */
 export function followLinks(
-  { endpoints, uplink, config, exclusions }: AgentParts,
+  { endpoints, uplink, uplinkXdp, routing, config, exclusions }: AgentParts,
   notes: Notes,
   log: Log,
   closers: Closers,
@@ -33,15 +35,21 @@ export function followLinks(
     readsConfiguration: config.clusterState.kubernetes !== undefined,
   });
   const lookAtDevices = (links: readonly rtnetlink.Link[] = rtnetlink.links()): void => wireGuard.look(links);
-  let address: string | undefined;
+  let addresses: readonly string[] = [];
+  const isUplink = (ifindex: number): boolean => uplink.devices.some((device) => device.ifindex === ifindex);
   let stopped = false;
   let watch: Watch | undefined;
   const throttle = new Throttle(monotonic);
   const refresh = (): void => {
     const links = rtnetlink.links();
     lookAtDevices(links);
-    if (address === undefined) return;
-    uplink.update(findUplink(address, config.uplink.device, links, rtnetlink.addresses()));
+    if (addresses.length === 0) return;
+    const present = rtnetlink.addresses();
+    uplink.update(
+      addresses.map((address) => findUplink(familyOf(address) ?? 4, address, config.uplink.devices, links, present)),
+    );
+    uplinkXdp.update(config.uplink.xdp === 'off' ? [] : uplink.devices.map(({ ifindex }) => xdpPlace(ifindex, links)));
+    routing.setSubnets(uplink.devices);
   };
   const begin = (): void => {
     if (stopped) return;
@@ -49,15 +57,15 @@ export function followLinks(
       onLink: (link) => {
         endpoints.linkAppeared(link.name);
         if (link.name.startsWith('antrea-')) lookAtDevices();
-        if (link.ifindex === uplink.current?.ifindex || link.name === config.uplink.device) refresh();
+        if (isUplink(link.ifindex) || config.uplink.devices.includes(link.name)) refresh();
       },
       onLinkDeleted: (link) => {
         endpoints.linkDeleted(link.ifindex);
         if (link.name.startsWith('antrea-')) lookAtDevices();
-        if (link.ifindex === uplink.current?.ifindex) refresh();
+        if (isUplink(link.ifindex)) refresh();
       },
       onAddress: (entry) => {
-        if (entry.ifindex === uplink.current?.ifindex || entry.address === address) refresh();
+        if (isUplink(entry.ifindex) || addresses.includes(entry.address)) refresh();
       },
       onOverrun: () => {
         endpoints.verify();
@@ -78,10 +86,10 @@ export function followLinks(
   });
   return {
     refresh,
-    setAddress(next) {
+    setAddresses(next) {
       // Told with every change of any node.
-      if (next === address) return;
-      address = next;
+      if (next.join() === addresses.join()) return;
+      addresses = next;
       refresh();
     },
     configured: (inUse) => wireGuard.configured(inUse),

@@ -1,10 +1,12 @@
 /** All Prometheus metrics of the sidecar; docs/admin.md explains them. */
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import { readCounters, readReasons } from '../dataplane/counters.ts';
-import { reasonNames } from '../dataplane/layout.ts';
+import { reasonNames, type DataPlaneConfig } from '../dataplane/layout.ts';
+import { modesOf, type PathTables } from '../dataplane/paths.ts';
+import type { Peers } from '../dataplane/peers.ts';
 import type { NodeState } from '../grpc/backend.ts';
 import type { AgentParts } from './backend.ts';
-import { counters, gauge, gauges, samples, total } from './metric-kinds.ts';
+import { counters, gauge, gauges, samples, total, type Sample } from './metric-kinds.ts';
 import { addSourceMetrics } from './source-metrics.ts';
 
 const STATES: readonly NodeState[] = ['starting', 'ready', 'degraded', 'draining', 'drained'];
@@ -74,7 +76,7 @@ function addDataPlaneMetrics(registry: Registry, { tables, janitor, approvals, e
 
 function addNodeMetrics(
   registry: Registry,
-  { endpoints, peers, degradations, exclusions }: AgentParts,
+  { tables, configMap, endpoints, peers, degradations, exclusions, now }: AgentParts,
   state: () => NodeState,
 ): void {
   gauge(registry, { name: 'xmasq_endpoints', help: 'Pods with attached programs' }, () => endpoints.count);
@@ -83,6 +85,15 @@ function addNodeMetrics(
     registry,
     { name: 'xmasq_peers_alive', help: 'Other nodes whose data plane has shown life lately' },
     () => peers.alive,
+  );
+  gauges(
+    registry,
+    {
+      name: 'xmasq_peer_paths',
+      help: 'Ways to other nodes by how a packet goes now: for each, one of each class and family of its pods',
+      labels: ['family', 'class', 'mode'],
+    },
+    () => countPaths(tables, configMap.get(), peers, now()),
   );
   gauge(
     registry,
@@ -107,6 +118,17 @@ function addNodeMetrics(
     },
     () => countReasons(exclusions.state.all),
   );
+}
+
+function countPaths(tables: PathTables, config: DataPlaneConfig, peers: Peers, now: bigint): Sample[] {
+  const counts = new Map<string, number>();
+  for (const [id, node] of peers.byId()) {
+    for (const { family, pathClass, mode } of modesOf(tables, config, id, node, now)) {
+      const key = `ipv${family} ${pathClass} ${mode}`;
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+  }
+  return Array.from(counts, ([key, count]) => [key.split(' '), count]);
 }
 
 function countReasons(list: readonly { readonly reason: number }[]): ReturnType<typeof samples> {

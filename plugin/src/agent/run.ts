@@ -10,16 +10,19 @@ import { Drain } from '../dataplane/drain.ts';
 import { Endpoints } from '../dataplane/endpoints.ts';
 import { Events } from '../dataplane/events.ts';
 import { Janitor } from '../dataplane/janitor.ts';
-import { ConfigFlag, MAX_ENDPOINTS, Reason } from '../dataplane/layout.ts';
+import { ConfigFlag, MAX_ENDPOINTS, PeerFlag, Reason } from '../dataplane/layout.ts';
 import { loadDataPlane, reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
 import { NodeExclusion } from '../dataplane/node-exclusion.ts';
 import { Notes } from '../dataplane/notes.ts';
-import { Peers } from '../dataplane/peers.ts';
+import { peerOfPod, Peers } from '../dataplane/peers.ts';
 import { PinLayout } from '../dataplane/pins.ts';
 import { monotonic, SECOND, type Log } from '../dataplane/ports.ts';
 import { probeKernel, type KernelProbe } from '../dataplane/probe.ts';
-import type { Program, ProgramName } from '../dataplane/programs.ts';
-import { ACTIVE_FLAGS, Uplink } from '../dataplane/uplink.ts';
+import type { TcProgram } from '../dataplane/programs.ts';
+import { Routing } from '../dataplane/routing.ts';
+import { setTransmitMode } from '../dataplane/transmit-mode.ts';
+import { ACTIVE_FLAGS, Uplink, type UplinkProgram } from '../dataplane/uplink.ts';
+import { UplinkXdp } from '../dataplane/uplink-xdp.ts';
 import { Exclusions } from '../exclusion/exclusions.ts';
 import { Closers } from './closers.ts';
 import { flowExportFollower } from './flow-export.ts';
@@ -122,8 +125,14 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   const notes = new Notes(pins.notes);
   const degradations = new Degradations(log);
   const configMap = new ConfigMap(tables.config, monotonic);
-  configMap.update({ hz: probe.hz, ctZone: config.conntrack.zone, tunnelPort: config.tunnel.port });
+  configMap.update({
+    hz: probe.hz,
+    ctZone4: config.conntrack.zone,
+    ctZone6: config.conntrack.zone6,
+    tunnelPort: config.tunnel.port,
+  });
   configMap.setFlags(probe.conntrackZone ? ConfigFlag.CT_LOOKUP : 0, probe.conntrackZone ? 0 : ConfigFlag.CT_LOOKUP);
+  setTransmitMode(configMap, config.transmitMode);
   const drain = new Drain(configMap, notes, monotonic);
   if (drain.active) configMap.setFlags(0, ACTIVE_FLAGS);
 
@@ -139,7 +148,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     now: monotonic,
   });
   const peers = new Peers({ tables, notes, degradations, log, now: monotonic });
-  const reload = (name: ProgramName): Program => {
+  const reload = (name: UplinkProgram): TcProgram => {
     const { program, fd } = reloadProgram(load, name);
     closers.add(() => fd.close());
     return program;
@@ -155,12 +164,23 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     startHold: config.startHold,
     draining: () => drain.active,
   });
+  const uplinkXdp = new UplinkXdp({
+    program: programs.uplink_xdp,
+    pins: load.pins,
+    config: configMap,
+    degradations,
+    log,
+  });
   const conntrack = new Ctnetlink();
   closers.add(() => conntrack.close());
   const approvals = new Approvals({
     tables,
     conntrack,
-    zone: config.conntrack.zone,
+    zones: { 4: config.conntrack.zone, 6: config.conntrack.zone6 },
+    isRouted: (address) => {
+      const peer = peerOfPod(tables, address);
+      return peer !== undefined && (tables.peers.get(peer).flags & PeerFlag.DIRECT) !== 0;
+    },
     timeout: conntrackTimeout,
     leaseNs: BigInt(Math.round(config.approvals.lease * 1000)) * (SECOND / 1000n),
     deviceOf: (address) => endpoints.addresses.get(address),
@@ -170,7 +190,11 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   });
   const janitor = new Janitor(tables, monotonic, config.maps.flows);
   const events = new Events(
-    { wantApproval: ({ flow }) => approvals.want(flow), reset: ({ flow }) => approvals.reset(flow) },
+    {
+      wantApproval: ({ flow }) => approvals.want(flow),
+      reset: ({ flow }) => approvals.reset(flow),
+      peerName: (id) => peers.nameOf(id),
+    },
     log,
     monotonic,
   );
@@ -192,6 +216,8 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     endpoints,
     peers,
     uplink,
+    uplinkXdp,
+    routing: new Routing(configMap, peers, log),
     drain,
     janitor,
     approvals,

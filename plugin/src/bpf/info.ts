@@ -62,6 +62,8 @@ export interface LinkInfo {
   readonly attachType: number | undefined;
 }
 
+/** BPF_LINK_TYPE_XDP. */
+export const LINK_TYPE_XDP = 6;
 /** BPF_LINK_TYPE_TCX. */
 export const LINK_TYPE_TCX = 11;
 
@@ -127,7 +129,7 @@ export function linkInfo(fd: number): LinkInfo {
     type,
     linkId: info.readUInt32LE(4),
     progId: info.readUInt32LE(8),
-    ifindex: tcx ? info.readUInt32LE(16) : undefined,
+    ifindex: tcx || type === LINK_TYPE_XDP ? info.readUInt32LE(16) : undefined,
     attachType: tcx ? info.readUInt32LE(20) : undefined,
   };
 }

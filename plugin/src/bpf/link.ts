@@ -1,4 +1,4 @@
-/** TCX: tc programs attached by links (Linux 6.6 and later). */
+/** Programs attached by links: tc programs by TCX (Linux 6.6 and later), XDP programs (5.9 and later). */
 import { check, Errno, BpfError, isEINVAL } from './errors.ts';
 import { openPinned, OwnedFd } from './fd.ts';
 import { linkInfo, type LinkInfo } from './info.ts';
@@ -83,6 +83,25 @@ export function attachTcx({ progFd, ifindex, direction, first }: TcxOptions): Li
   attr.writeUInt32LE(TCX_ATTACH_TYPE[direction], 8);
   attr.writeUInt32LE(first === true ? BPF_F_BEFORE : 0, 12);
   const operation = `attach TCX ${direction} to device ${ifindex}`;
+  return new Link(new OwnedFd(bpfSyscall(operation, BpfCommand.LINK_CREATE, attr), `link ${operation}`));
+}
+
+/** enum bpf_attach_type: BPF_XDP. */
+const XDP_ATTACH_TYPE = 37;
+/** XDP_FLAGS_DRV_MODE: in the driver, before the kernel makes a buffer; or not at all. */
+const XDP_FLAGS_DRV_MODE = 1 << 2;
+
+/**
+ * Attaches an XDP program to a device by a link, in native mode.
+ * @throws BpfError EOPNOTSUPP where the driver cannot, EBUSY where there is one already, ENODEV for an unknown device
+ */
+export function attachXdp(progFd: number, ifindex: number): Link {
+  const attr = Buffer.alloc(LINK_CREATE_BYTES);
+  attr.writeUInt32LE(progFd, 0);
+  attr.writeUInt32LE(ifindex, 4);
+  attr.writeUInt32LE(XDP_ATTACH_TYPE, 8);
+  attr.writeUInt32LE(XDP_FLAGS_DRV_MODE, 12);
+  const operation = `attach XDP to device ${ifindex}`;
   return new Link(new OwnedFd(bpfSyscall(operation, BpfCommand.LINK_CREATE, attr), `link ${operation}`));
 }
 

@@ -1,4 +1,5 @@
 /** How values look in tables. */
+import { joinHostPort } from '../util/host-port.ts';
 
 const UNITS = ['', 'k', 'M', 'G', 'T', 'P', 'E'];
 
@@ -62,6 +63,5 @@ export function protocolNumber(text: string): number | undefined {
 
 /** `10.1.2.3:80`, `[fd00::1]:80`; without ports the address alone. */
 export function addressAndPort(ip: string, port: number): string {
-  if (port === 0) return ip;
-  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+  return port === 0 ? ip : joinHostPort(ip, port);
 }

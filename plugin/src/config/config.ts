@@ -5,6 +5,8 @@
 import type { FeatureGates } from './feature-gates.ts';
 
 export type TunnelType = 'vxlan' | 'geneve';
+/** auto: masqueraded where the underlay carries that, else in the tunnel's header. */
+export type TransmitChoice = 'auto' | 'masquerade' | 'encap';
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
 export interface KubernetesConfig {
@@ -27,8 +29,10 @@ export interface Config {
   /** docs/feature-gates.md. */
   readonly featureGates: FeatureGates;
   readonly uplink: {
-    /** Device that carries the node's transport address; undefined: found by that address. */
-    readonly device: string | undefined;
+    /** Devices that carry the node's transport addresses; empty: found by these. */
+    readonly devices: readonly string[];
+    /** Restore masqueraded packets in XDP, in the driver: for devices that receive whole checksums, which veth does not. */
+    readonly xdp: 'off' | 'native';
   };
   /** Directory on a bpf file system where programs, links and maps are pinned. */
   readonly bpffs: string;
@@ -52,9 +56,13 @@ export interface Config {
     readonly port: number;
   };
   readonly conntrack: {
-    /** Antrea's main zone. */
+    /** Antrea's main zone for IPv4. */
     readonly zone: number;
+    /** The one for IPv6. */
+    readonly zone6: number;
   };
+  /** How pod packets are carried to other nodes, where Antrea does not route them. */
+  readonly transmitMode: TransmitChoice;
   /** Most entries of each map. With pinned maps of another size the sidecar refuses to start. */
   readonly maps: {
     readonly flows: number;

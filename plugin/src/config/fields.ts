@@ -75,6 +75,12 @@ export function deviceName(): z.ZodString {
   );
 }
 
+/** The name of a network interface, or a list of one or two. */
+export function deviceNames(): z.ZodUnion<readonly [z.ZodString, z.ZodArray<z.ZodString>]> {
+  const error = 'expected the name of a network interface, 1 to 15 characters, or a list of two';
+  return z.union([deviceName(), z.array(deviceName(), { error }).min(1, { error }).max(2, { error })], { error });
+}
+
 /** `address:port` of the loopback device. */
 export function loopbackAddress(): z.ZodString {
   return text('a loopback address and a port, as 127.0.0.1:14740 or [::1]:14740', (value) => {

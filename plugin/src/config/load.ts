@@ -46,7 +46,7 @@ export function parseConfig(file: string, text: string, environment: ConfigEnvir
         antreaNamespace: raw.clusterState.kubernetes.antreaNamespace,
       },
     },
-    uplink: { device: raw.uplink.device },
+    uplink: { devices: [raw.uplink.device ?? []].flat(), xdp: raw.uplink.xdp },
     ovsdb: { socket: raw.ovsdb.socket, bridge: raw.ovsdb.bridge },
     tunnel: { type: raw.tunnel.type, port: raw.tunnel.port ?? TUNNEL_PORTS[raw.tunnel.type] },
     flowExport: { ...raw.flowExport, files: raw.flowExport.files },

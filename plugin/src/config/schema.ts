@@ -3,6 +3,7 @@ import { GATE_NAMES, STAGE_TOGGLES } from './feature-gates.ts';
 import {
   absolutePath,
   deviceName,
+  deviceNames,
   kubernetesNamespace,
   listenAddress,
   loopbackAddress,
@@ -35,7 +36,10 @@ export const configSchema = mapping({
   featureGates: mapping(
     Object.fromEntries([...GATE_NAMES, ...Object.keys(STAGE_TOGGLES)].map((name) => [name, yesOrNo().optional()])),
   ).default({}),
-  uplink: mapping({ device: deviceName().optional() }).default({}),
+  uplink: mapping({
+    device: deviceNames().optional(),
+    xdp: oneOf(['off', 'native']).default('off'),
+  }).prefault({}),
   bpffs: absolutePath(MAX_PIN_DIRECTORY).default('/sys/fs/bpf/xmasq'),
   socket: absolutePath(MAX_SOCKET).default('/run/xmasq/xmasq.sock'),
   clusterState: mapping({
@@ -53,7 +57,11 @@ export const configSchema = mapping({
     type: oneOf(['vxlan', 'geneve']).default('geneve'),
     port: wholeNumber(1, 65535).optional(),
   }).prefault({}),
-  conntrack: mapping({ zone: wholeNumber(0, 65535).default(65520) }).prefault({}),
+  conntrack: mapping({
+    zone: wholeNumber(0, 65535).default(65520),
+    zone6: wholeNumber(0, 65535).default(65510),
+  }).prefault({}),
+  transmitMode: oneOf(['auto', 'masquerade', 'encap']).default('auto'),
   maps: mapping({
     flows: wholeNumber(1024, 1048576).default(65536),
     slots: wholeNumber(1024, 2097152).default(131072),

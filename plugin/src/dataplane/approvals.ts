@@ -3,13 +3,13 @@
  * with a short lease. Without the sidecar the leases end and the flows go slow.
  */
 import { isFull } from '../bpf/errors.ts';
-import { IpProtocol, type CtEntry } from '../netlink/ctnetlink.ts';
+import { IpProtocol, type CtEntry, type CtTuple } from '../netlink/ctnetlink.ts';
 import { isNetlinkError } from '../netlink/errors.ts';
 import type { ConntrackTimeouts } from '../netlink/sysctl.ts';
 import { errorMessage } from '../util/errors.ts';
 import { inBatches } from './batches.ts';
 import type { Degradations } from './degradations.ts';
-import { flowKeyOfTuple, flowKeyText, lastUse, oppositeKeyOf, slotKeyOf, tupleOf } from './flow-key.ts';
+import { flowKeyOfTuple, flowKeyText, isKeyed, lastUse, oppositeKeyOf, slotKeyOf, tupleOf } from './flow-key.ts';
 import { FlowFlag, Reason, type Flow, type FlowKey } from './layout.ts';
 import { MS, SECOND, type Clock, type Conntrack, type Log } from './ports.ts';
 import { admission } from './predicate.ts';
@@ -22,7 +22,10 @@ const MAX_WANTED = 4096;
 const MAX_LOOKS = 500;
 /** Pauses between two looks in milliseconds; the last one repeats. */
 const PAUSES_MS = [50, 100, 200, 400, 800, 1000] as const;
-/** A flow that conntrack does not allow for so long is forgotten until it asks again. */
+/**
+ * A flow that conntrack does not allow for so long is forgotten until it asks again, and so is an approval without a flow.
+ * The packets of a flow that is being retransmitted, or just slow, are further apart than a lease.
+ */
 const PATIENCE_NS = 30n * SECOND;
 
 /** Answers that will not become another one while the connection lives. */
@@ -48,6 +51,8 @@ export function timeoutName(protocol: number): keyof ConntrackTimeouts {
       return 'udpStream';
     case IpProtocol.icmp:
       return 'icmp';
+    case IpProtocol.icmpv6:
+      return 'icmpv6';
     case IpProtocol.sctp:
       return 'sctpEstablished';
     default:
@@ -71,16 +76,18 @@ interface Grant {
 }
 
 export interface ApprovalsOptions {
-  readonly tables: Pick<Tables, 'flows' | 'slots' | 'approvals' | 'refusals'>;
+  readonly tables: Pick<Tables, 'flows' | 'slots' | 'translated' | 'approvals' | 'refusals'>;
   readonly conntrack: Conntrack;
-  /** Antrea's zone. */
-  readonly zone: number;
+  /** Antrea's zones, by family. */
+  readonly zones: Readonly<Record<4 | 6, number>>;
+  /** Whether the pod with this address is on a node that Antrea routes to, without a tunnel. */
+  readonly isRouted: (address: string) => boolean;
   /** Reads a timeout of conntrack in seconds; may throw where the kernel lacks it. */
   readonly timeout: (name: keyof ConntrackTimeouts) => number;
   /** How long an approval holds. */
   readonly leaseNs: bigint;
-  /** Device of a local pod by its address (host order). */
-  readonly deviceOf: (address: number) => number | undefined;
+  /** Device of a local pod by its address. */
+  readonly deviceOf: (address: string) => number | undefined;
   readonly degradations: Degradations;
   readonly log: Log;
   readonly now: Clock;
@@ -177,7 +184,6 @@ export class Approvals {
   /** Conntrack's entry is gone: its flows on this node end, approved or not. */
   destroyed(entry: CtEntry): void {
     for (const tuple of [entry.origin, entry.reply]) {
-      if (tuple.family !== 4) return;
       const ifindex = this.#o.deviceOf(tuple.src);
       if (ifindex === undefined) continue;
       const key = flowKeyOfTuple(tuple, ifindex);
@@ -196,11 +202,12 @@ export class Approvals {
    * policy. The entry is removed.
    */
   reset(key: FlowKey): void {
-    const { conntrack, zone, log } = this.#o;
+    const { conntrack, log } = this.#o;
     const tuple = tupleOf(key);
+    const zone = this.#zoneOf(tuple);
     try {
       const entry = conntrack.get(tuple, zone);
-      if (entry !== undefined && admission(entry) === Reason.NONE) conntrack.delete(tuple, zone, entry.id);
+      if (this.#admission(key, entry) === Reason.NONE) conntrack.delete(tuple, zone, entry?.id);
     } catch (error) {
       log.warn({ err: error, flow: flowKeyText(key) }, 'conntrack entry of a reset connection could not be removed');
     }
@@ -212,13 +219,25 @@ export class Approvals {
     for (const grant of this.#grants.values()) grant.checkedAt = 0n;
   }
 
+  #zoneOf({ family }: CtTuple): number {
+    return this.#o.zones[family];
+  }
+
   #entry(key: FlowKey): CtEntry | undefined {
-    return this.#o.conntrack.get(tupleOf(key), this.#o.zone);
+    const tuple = tupleOf(key);
+    return this.#o.conntrack.get(tuple, this.#zoneOf(tuple));
+  }
+
+  /** @returns why the entry does not allow the flow, or Reason.NONE */
+  #admission(key: FlowKey, entry: CtEntry | undefined): number {
+    // The local pod answers where the connection began with the other one.
+    const routed = entry?.origin.dst === key.saddr && this.#o.isRouted(key.daddr);
+    return admission(entry, routed);
   }
 
   /** @returns why conntrack does not allow the flow, or Reason.NONE */
   #ask(key: FlowKey): number {
-    return admission(this.#entry(key));
+    return this.#admission(key, this.#entry(key));
   }
 
   #look(text: string, wanted: Wanted, now: bigint): void {
@@ -272,13 +291,12 @@ export class Approvals {
     const { tables, now, leaseNs } = this.#o;
     const time = now();
     const flow = tables.flows.get(grant.key);
-    if (flow === undefined) {
-      // The flow has not come (back): the lease ends by itself.
-      if (time - grant.presentAt > leaseNs) this.#forget(text, grant.key);
+    if (flow !== undefined) grant.presentAt = time;
+    else if (time - grant.presentAt > PATIENCE_NS) {
+      this.#forget(text, grant.key);
       return;
     }
-    grant.presentAt = time;
-    const used = this.#usedSince(grant, flow);
+    const used = flow !== undefined && this.#usedSince(grant, flow);
     // Conntrack tells of every end by an event; an idle flow is asked after only as often as its lease needs.
     if (!used && time - grant.checkedAt < leaseNs / 2n) return;
     let entry: CtEntry | undefined;
@@ -289,8 +307,9 @@ export class Approvals {
       return;
     }
     this.#o.degradations.clear('approvals-conntrack');
-    if (entry === undefined || admission(entry) !== Reason.NONE) {
-      this.#revoke(text, grant.key, flow);
+    if (entry === undefined || this.#admission(grant.key, entry) !== Reason.NONE) {
+      if (flow === undefined) this.#forget(text, grant.key);
+      else this.#revoke(text, grant.key, flow);
       return;
     }
     grant.checkedAt = time;
@@ -302,13 +321,17 @@ export class Approvals {
   #usedSince(grant: Grant, flow: Flow): boolean {
     const { flows, slots } = this.#o.tables;
     const lastRx =
-      (flow.flags & FlowFlag.LOCAL) !== 0 ? flows.get(oppositeKeyOf(flow))?.lastTx : slots.get(slotKeyOf(flow))?.lastRx;
+      (flow.flags & FlowFlag.LOCAL) !== 0
+        ? flows.get(oppositeKeyOf(flow))?.lastTx
+        : isKeyed(flow)
+          ? slots.get(slotKeyOf(flow))?.lastRx
+          : undefined;
     return lastUse(flow, lastRx) > grant.checkedAt;
   }
 
   /** Sets conntrack's timeout to what the kernel would have set, had it seen the packets; never shortens it. */
   #extend(key: FlowKey, entry: CtEntry, timeouts: Map<string, number>): void {
-    const { conntrack, zone, timeout } = this.#o;
+    const { conntrack, timeout } = this.#o;
     const name = timeoutName(key.proto);
     let target = timeouts.get(name);
     if (target === undefined) {
@@ -322,7 +345,8 @@ export class Approvals {
     }
     if (target <= 0 || entry.timeoutSeconds === undefined || entry.timeoutSeconds >= target) return;
     try {
-      if (conntrack.setTimeout(tupleOf(key), zone, target)) this.#counts.extended++;
+      const tuple = tupleOf(key);
+      if (conntrack.setTimeout(tuple, this.#zoneOf(tuple), target)) this.#counts.extended++;
     } catch (error) {
       // An entry whose timeout somebody has fixed lives by that.
       if (!isNetlinkError(error, 'EPERM')) this.#trouble(error);

@@ -10,11 +10,11 @@ import { unpin } from '../bpf/pins.ts';
 import { filters } from '../netlink/rtnetlink.ts';
 import type { Notes } from './notes.ts';
 import type { PinLayout } from './pins.ts';
-import { HOOKS, isProgramName, type Program, type ProgramName } from './programs.ts';
+import { HOOKS, isTcProgramName, type TcProgram, type TcProgramName } from './programs.ts';
 
 /** A program at a device. */
 export interface Attachment {
-  readonly program: ProgramName;
+  readonly program: TcProgramName;
   readonly ifindex: number;
 }
 
@@ -25,27 +25,27 @@ export interface Attacher {
    * Attaches the program, or puts it in place of the one that this name has there already.
    * @throws BpfError ENODEV where the device is gone
    */
-  attach(program: Program, ifindex: number): void;
+  attach(program: TcProgram, ifindex: number): void;
   /** @returns false where it was not attached */
-  detach(name: ProgramName, ifindex: number): boolean;
+  detach(name: TcProgramName, ifindex: number): boolean;
   /** What was attached and not detached since, devices that are gone included. */
   list(): Attachment[];
   /** Is a program of this name attached there, whichever build's? */
-  has(name: ProgramName, ifindex: number): boolean;
+  has(name: TcProgramName, ifindex: number): boolean;
   /** Is this very program attached, and before all others of its hook? */
-  position(program: Program, ifindex: number): 'first' | 'later' | 'absent';
+  position(program: TcProgram, ifindex: number): 'first' | 'later' | 'absent';
   /**
    * Puts an attached program before all others.
    * @param reload loads and pins the program once more: the kernel takes no program twice at one hook
    * @returns the program that is attached now
    */
-  moveFirst(program: Program, ifindex: number, reload: () => Program): Program;
+  moveFirst(program: TcProgram, ifindex: number, reload: () => TcProgram): TcProgram;
 }
 
 function parseName(name: string): Attachment | undefined {
   const match = /^([a-z_]+)-(\d+)$/.exec(name);
   const program = match?.[1];
-  if (program === undefined || !isProgramName(program)) return undefined;
+  if (program === undefined || !isTcProgramName(program)) return undefined;
   return { program, ifindex: Number(match?.[2]) };
 }
 
@@ -58,7 +58,7 @@ export class TcxAttacher implements Attacher {
     this.#pins = pins;
   }
 
-  attach(program: Program, ifindex: number): void {
+  attach(program: TcProgram, ifindex: number): void {
     const path = this.#pins.link(program.name, ifindex);
     if (this.#adopt(program, ifindex, path)) return;
     unpin(path);
@@ -67,7 +67,7 @@ export class TcxAttacher implements Attacher {
     link.pin(path);
   }
 
-  detach(name: ProgramName, ifindex: number): boolean {
+  detach(name: TcProgramName, ifindex: number): boolean {
     return removePinnedLink(this.#pins.link(name, ifindex));
   }
 
@@ -75,7 +75,7 @@ export class TcxAttacher implements Attacher {
     return this.#pins.list(this.#pins.links).flatMap((name) => parseName(name) ?? []);
   }
 
-  has(name: ProgramName, ifindex: number): boolean {
+  has(name: TcProgramName, ifindex: number): boolean {
     try {
       using link = Link.openPinned(this.#pins.link(name, ifindex));
       return link.info().ifindex === ifindex;
@@ -85,7 +85,7 @@ export class TcxAttacher implements Attacher {
     }
   }
 
-  position(program: Program, ifindex: number): 'first' | 'later' | 'absent' {
+  position(program: TcProgram, ifindex: number): 'first' | 'later' | 'absent' {
     let order: number[];
     try {
       order = queryTcx(ifindex, HOOKS[program.name].direction).progIds;
@@ -97,7 +97,7 @@ export class TcxAttacher implements Attacher {
     return index === 0 ? 'first' : index > 0 ? 'later' : 'absent';
   }
 
-  moveFirst(program: Program, ifindex: number, reload: () => Program): Program {
+  moveFirst(program: TcProgram, ifindex: number, reload: () => TcProgram): TcProgram {
     const path = this.#pins.link(program.name, ifindex);
     const temporary = `${path}-new`;
     unpin(temporary);
@@ -112,7 +112,7 @@ export class TcxAttacher implements Attacher {
   }
 
   /** Takes the pinned link over if it still is at this device. */
-  #adopt(program: Program, ifindex: number, path: string): boolean {
+  #adopt(program: TcProgram, ifindex: number, path: string): boolean {
     let link: Link;
     try {
       link = Link.openPinned(path);
@@ -143,14 +143,14 @@ export class ClsactAttacher implements Attacher {
     this.#notes = notes;
   }
 
-  attach(program: Program, ifindex: number): void {
+  attach(program: TcProgram, ifindex: number): void {
     if (ensureClsact(ifindex).created) this.#notes.set(`qdisc-${ifindex}`, 'ours');
     const filter = this.#filter(program.name, ifindex);
     if (queryClsact(filter) !== program.id) attachClsact({ ...filter, progFd: program.fd });
     this.#notes.set(`filter-${program.name}-${ifindex}`, 'attached');
   }
 
-  detach(name: ProgramName, ifindex: number): boolean {
+  detach(name: TcProgramName, ifindex: number): boolean {
     const detached = detachClsact(this.#filter(name, ifindex));
     this.#notes.delete(`filter-${name}-${ifindex}`);
     const others = this.list().some((attachment) => attachment.ifindex === ifindex);
@@ -162,17 +162,17 @@ export class ClsactAttacher implements Attacher {
     return this.#notes.names('filter-').flatMap((name) => parseName(name.slice('filter-'.length)) ?? []);
   }
 
-  has(name: ProgramName, ifindex: number): boolean {
+  has(name: TcProgramName, ifindex: number): boolean {
     return queryClsact(this.#filter(name, ifindex)) !== undefined;
   }
 
-  position(program: Program, ifindex: number): 'first' | 'later' | 'absent' {
+  position(program: TcProgram, ifindex: number): 'first' | 'later' | 'absent' {
     const order = filters(ifindex, HOOKS[program.name].direction).filter((filter) => filter.handle !== 0);
     const index = order.findIndex((filter) => filter.bpfId === program.id);
     return index === 0 ? 'first' : index > 0 ? 'later' : 'absent';
   }
 
-  moveFirst(program: Program, ifindex: number): Program {
+  moveFirst(program: TcProgram, ifindex: number): TcProgram {
     // Of one priority, the filter that was added last runs first.
     const filter = this.#filter(program.name, ifindex);
     detachClsact(filter);
@@ -189,7 +189,7 @@ export class ClsactAttacher implements Attacher {
     this.#notes.delete(note);
   }
 
-  #filter(name: ProgramName, ifindex: number): Parameters<typeof detachClsact>[0] {
+  #filter(name: TcProgramName, ifindex: number): Parameters<typeof detachClsact>[0] {
     return { ifindex, direction: HOOKS[name].direction, handle: HANDLE, priority: PRIORITY };
   }
 }

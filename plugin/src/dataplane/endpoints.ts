@@ -4,8 +4,9 @@
  */
 import type { EndpointInfo, Pod, PodEventSink, PodName } from '../grpc/backend.ts';
 import type { PodExclusion } from '../exclusion/exclusions.ts';
-import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
+import { addressOfFamily } from '../netlink/ip.ts';
 import type { Link } from '../netlink/rtnetlink.ts';
+import { NO_ADDRESS } from '../bpf/address.ts';
 import { errorMessage } from '../util/errors.ts';
 import { isDeviceGone, type Attacher } from './attach.ts';
 import type { Degradations } from './degradations.ts';
@@ -13,7 +14,7 @@ import { IdPool } from './ids.ts';
 import { EndpointFlag, MAX_ENDPOINTS, reasonNames, type Endpoint } from './layout.ts';
 import type { Notes } from './notes.ts';
 import { SECOND, type Clock, type Log } from './ports.ts';
-import type { Program } from './programs.ts';
+import type { TcProgram } from './programs.ts';
 import type { Tables } from './tables.ts';
 
 /** What has to do with devices, to be tried without any. */
@@ -25,7 +26,7 @@ export interface LinkSource {
 export interface EndpointsOptions {
   readonly tables: Pick<Tables, 'endpoints' | 'endpointByIfindex' | 'endpointByAddr'>;
   readonly attacher: Attacher;
-  readonly programs: { readonly pod_egress: Program; readonly pod_ingress: Program };
+  readonly programs: { readonly pod_egress: TcProgram; readonly pod_ingress: TcProgram };
   readonly links: LinkSource;
   readonly notes: Notes;
   readonly degradations: Degradations;
@@ -36,11 +37,13 @@ export interface EndpointsOptions {
 /** Events of a pod and of its interface come by two ways: what is over within this time is no trouble. */
 const PATIENCE_NS = 3n * SECOND;
 
+/** The pod's addresses as its entry has them: the first of each family, '' for a family that it lacks. */
+type PodAddresses = Pick<Endpoint, 'addr4' | 'addr6'>;
+
 /** A pod that has, or should have, a number. */
 interface Wanted {
   readonly pod: Pod;
-  /** Host-order IPv4; undefined if it has none. */
-  readonly address: number | undefined;
+  readonly addresses: PodAddresses;
   /** Later events win where two pods claim one address or device. */
   readonly sequence: number;
   /** Why it has no number; '' if it has one, or has not been tried. */
@@ -56,13 +59,24 @@ interface Active {
   readonly id: number;
   readonly pod: Pod;
   readonly ifindex: number;
-  /** Host-order IPv4. */
-  readonly address: number;
+  readonly addresses: PodAddresses;
 }
 
-function podAddress(pod: Pod): number | undefined {
-  const text = pod.ips.find((ip) => !ip.includes(':'));
-  return text === undefined ? undefined : parseIpv4(text);
+function podAddresses({ ips }: Pod): PodAddresses {
+  return { addr4: addressOfFamily(ips, 4) ?? NO_ADDRESS, addr6: addressOfFamily(ips, 6) ?? NO_ADDRESS };
+}
+
+function listOf({ addr4, addr6 }: PodAddresses): string[] {
+  return [addr4, addr6].filter((address) => address !== NO_ADDRESS);
+}
+
+function sameAddresses(a: PodAddresses, b: PodAddresses): boolean {
+  return a.addr4 === b.addr4 && a.addr6 === b.addr6;
+}
+
+/** Do they claim the same address? */
+function overlap(a: PodAddresses, b: PodAddresses): boolean {
+  return listOf(a).some((address) => address === b.addr4 || address === b.addr6);
 }
 
 function macBytes(mac: string): Uint8Array {
@@ -86,7 +100,12 @@ function parseNote(text: string | undefined): Pod | undefined {
 }
 
 function samePod(a: Pod, b: Pod): boolean {
-  return a.containerId === b.containerId && a.ifName === b.ifName && a.mac === b.mac && podAddress(a) === podAddress(b);
+  return (
+    a.containerId === b.containerId &&
+    a.ifName === b.ifName &&
+    a.mac === b.mac &&
+    sameAddresses(podAddresses(a), podAddresses(b))
+  );
 }
 
 const name = (pod: PodName): string => `${pod.namespace}/${pod.name}`;
@@ -96,7 +115,7 @@ export class Endpoints implements PodEventSink {
   readonly #o: EndpointsOptions;
   readonly #wanted = new Map<string, Wanted>();
   readonly #active = new Map<string, Active>();
-  readonly #ifindexByAddress = new Map<number, number>();
+  readonly #ifindexByAddress = new Map<string, number>();
   readonly #ids: IdPool;
   #sequence = 0;
   #exclusions: ReadonlyMap<string, PodExclusion> = new Map();
@@ -201,9 +220,12 @@ export class Endpoints implements PodEventSink {
   }
 
   /** The pod with that name and its number; undefined if it has none. */
-  find(pod: PodName): { readonly id: number; readonly ifindex: number; readonly address: number } | undefined {
+  find(
+    pod: PodName,
+  ): { readonly id: number; readonly ifindex: number; readonly addresses: readonly string[] } | undefined {
     for (const active of this.#active.values()) {
-      if (active.pod.namespace === pod.namespace && active.pod.name === pod.name) return active;
+      if (active.pod.namespace !== pod.namespace || active.pod.name !== pod.name) continue;
+      return { id: active.id, ifindex: active.ifindex, addresses: listOf(active.addresses) };
     }
     return undefined;
   }
@@ -216,8 +238,8 @@ export class Endpoints implements PodEventSink {
     return false;
   }
 
-  /** Devices of all pods with a number, by their address (host order). */
-  get addresses(): ReadonlyMap<number, number> {
+  /** Devices of all pods with a number, by their address. */
+  get addresses(): ReadonlyMap<string, number> {
     return this.#ifindexByAddress;
   }
 
@@ -277,7 +299,7 @@ export class Endpoints implements PodEventSink {
 
   #add(active: Active): void {
     this.#active.set(active.pod.containerId, active);
-    this.#ifindexByAddress.set(active.address, active.ifindex);
+    for (const address of listOf(active.addresses)) this.#ifindexByAddress.set(address, active.ifindex);
   }
 
   #want(pod: Pod): void {
@@ -290,7 +312,7 @@ export class Endpoints implements PodEventSink {
     const sequence = ++this.#sequence;
     this.#wanted.set(pod.containerId, {
       pod,
-      address: podAddress(pod),
+      addresses: podAddresses(pod),
       sequence,
       problem: '',
       since,
@@ -310,7 +332,7 @@ export class Endpoints implements PodEventSink {
     const good =
       pod !== undefined &&
       devices.get(entry.ifindex) === pod.ifName &&
-      podAddress(pod) === entry.addr4 &&
+      sameAddresses(podAddresses(pod), entry) &&
       pod.mac === macText(entry.mac) &&
       !this.#active.has(pod.containerId);
     if (good) {
@@ -318,7 +340,7 @@ export class Endpoints implements PodEventSink {
         // Where the program is another now, this puts it in the old one's place.
         attacher.attach(programs.pod_egress, entry.ifindex);
         attacher.attach(programs.pod_ingress, entry.ifindex);
-        this.#add({ id, pod, ifindex: entry.ifindex, address: entry.addr4 });
+        this.#add({ id, pod, ifindex: entry.ifindex, addresses: podAddresses(pod) });
         this.#want(pod);
         return true;
       } catch (error) {
@@ -336,14 +358,15 @@ export class Endpoints implements PodEventSink {
     const { endpointByAddr, endpointByIfindex } = this.#o.tables;
     const byId = new Map([...this.#active.values()].map((active) => [active.id, active]));
     for (const [address, id] of [...endpointByAddr.entries()]) {
-      if (byId.get(id)?.address !== address) endpointByAddr.delete(address);
+      const active = byId.get(id);
+      if (active === undefined || !listOf(active.addresses).includes(address)) endpointByAddr.delete(address);
     }
     for (const [ifindex, id] of [...endpointByIfindex.entries()]) {
       if (byId.get(id)?.ifindex !== ifindex) endpointByIfindex.delete(ifindex);
     }
-    for (const { id, address, ifindex } of byId.values()) {
+    for (const { id, addresses, ifindex } of byId.values()) {
       endpointByIfindex.set(ifindex, id);
-      endpointByAddr.set(address, id);
+      for (const address of listOf(addresses)) endpointByAddr.set(address, id);
     }
   }
 
@@ -356,13 +379,15 @@ export class Endpoints implements PodEventSink {
 
   #deactivate(active: Active, why: string): void {
     const { tables, attacher, notes, log } = this.#o;
-    const { id, pod, ifindex, address } = active;
+    const { id, pod, ifindex, addresses } = active;
     // First what makes the programs stop, then the ways to it, the hooks last.
     this.#invalidate(id);
-    if (tables.endpointByAddr.get(address) === id) tables.endpointByAddr.delete(address);
+    for (const address of listOf(addresses)) {
+      if (tables.endpointByAddr.get(address) === id) tables.endpointByAddr.delete(address);
+      if (this.#ifindexByAddress.get(address) === ifindex) this.#ifindexByAddress.delete(address);
+    }
     if (tables.endpointByIfindex.get(ifindex) === id) tables.endpointByIfindex.delete(ifindex);
     this.#active.delete(pod.containerId);
-    if (this.#ifindexByAddress.get(address) === ifindex) this.#ifindexByAddress.delete(address);
     notes.delete(`endpoint-${id}`);
     for (const program of ['pod_egress', 'pod_ingress'] as const) {
       try {
@@ -396,10 +421,12 @@ export class Endpoints implements PodEventSink {
   /** @returns why it could not be done; '': it is */
   #activate(wanted: Wanted): string {
     const { tables, attacher, programs, links, notes, log } = this.#o;
-    const { pod, address } = wanted;
-    if (address === undefined) return 'it has no IPv4 address; only IPv4 is accelerated';
+    const { pod, addresses } = wanted;
+    const list = listOf(addresses);
+    if (list.length === 0) return 'it has no IP address';
     const rival = [...this.#wanted.values()].find(
-      (other) => other.sequence > wanted.sequence && (other.pod.ifName === pod.ifName || other.address === address),
+      (other) =>
+        other.sequence > wanted.sequence && (other.pod.ifName === pod.ifName || overlap(other.addresses, addresses)),
     );
     if (rival !== undefined) return `${name(rival.pod)} claims its address or interface`;
     const link = links.byName(pod.ifName);
@@ -408,7 +435,7 @@ export class Endpoints implements PodEventSink {
       return `interface ${pod.ifName} does not exist`;
     }
     for (const other of [...this.#active.values()]) {
-      if (other.address === address || other.ifindex === link.ifindex) {
+      if (overlap(other.addresses, addresses) || other.ifindex === link.ifindex) {
         this.#deactivate(other, `${name(pod)} claims its address or interface`);
       }
     }
@@ -417,7 +444,8 @@ export class Endpoints implements PodEventSink {
     try {
       const epoch = (tables.endpoints.get(id).epoch + 1) >>> 0;
       const excluded = this.#reasonOf(pod);
-      const entry = { ifindex: link.ifindex, addr4: address, mac: macBytes(pod.mac), flags: 0, epoch, excluded };
+      const mac = macBytes(pod.mac);
+      const entry = { ifindex: link.ifindex, ...addresses, mac, flags: 0, epoch, excluded };
       tables.endpoints.set(id, entry);
       // Not present until every packet of the pod passes the hooks: otherwise it could forge a key.
       attacher.attach(programs.pod_egress, link.ifindex);
@@ -425,18 +453,14 @@ export class Endpoints implements PodEventSink {
       notes.set(`endpoint-${id}`, JSON.stringify(pod));
       tables.endpoints.set(id, { ...entry, flags: EndpointFlag.PRESENT });
       tables.endpointByIfindex.set(link.ifindex, id);
-      tables.endpointByAddr.set(address, id);
+      for (const address of list) tables.endpointByAddr.set(address, id);
     } catch (error) {
-      this.#undo(id, pod, link.ifindex, address);
+      this.#deactivate({ id, pod, ifindex: link.ifindex, addresses }, '');
       throw error;
     }
-    this.#add({ id, pod, ifindex: link.ifindex, address });
-    log.info({ pod: name(pod), device: pod.ifName, address: formatIpv4(address), id }, 'pod is an endpoint');
+    this.#add({ id, pod, ifindex: link.ifindex, addresses });
+    log.info({ pod: name(pod), device: pod.ifName, addresses: list, id }, 'pod is an endpoint');
     return '';
-  }
-
-  #undo(id: number, pod: Pod, ifindex: number, address: number): void {
-    this.#deactivate({ id, pod, ifindex, address }, '');
   }
 
   #report({ pod, problem, since, waiting }: Wanted): void {

@@ -1,13 +1,15 @@
 import { RingBuffer } from '../bpf/ringbuf.ts';
-import { formatIpv4 } from '../netlink/ip.ts';
 import { eventCodec } from '../gen/layouts.ts';
-import { EventType, eventTypeNames, reasonNames, type Event } from './layout.ts';
+import { EventType, eventTypeNames, Reason, reasonNames, type Event } from './layout.ts';
+import { joinHostPort } from '../util/host-port.ts';
 import { SECOND, type Clock, type Log } from './ports.ts';
 
 /** What has to react to events of the programs. */
 export interface EventSink {
   wantApproval(event: Event): void;
   reset(event: Event): void;
+  /** Name of the peer with that number; undefined: none has it. */
+  peerName(id: number): string | undefined;
 }
 
 /** Lines of one kind of event per second; the rest is counted. */
@@ -58,15 +60,20 @@ export class Events {
     const count = line?.second === second ? line.count + 1 : 1;
     this.#lines.set(event.type, { second, count });
     if (count > LINES_PER_SECOND) return;
-    const { flow, reason, peer } = event;
+    const { flow, reason } = event;
     const fields = {
       event: eventTypeNames[event.type] ?? event.type,
       reason: reasonNames[reason],
-      flow: `${flow.proto} ${formatIpv4(flow.saddr)}:${flow.sport} > ${formatIpv4(flow.daddr)}:${flow.dport}`,
-      peer,
+      flow: `${flow.proto} ${joinHostPort(flow.saddr, flow.sport)} > ${joinHostPort(flow.daddr, flow.dport)}`,
+      peer: event.peer === 0 ? undefined : (this.#sink.peerName(event.peer) ?? event.peer),
       ...(count === LINES_PER_SECOND ? { note: 'more of these in this second are not logged' } : {}),
     };
-    if (WARNINGS.has(event.type)) this.#log.warn(fields, 'data plane');
+    if (event.type === EventType.PATH_CHANGED) {
+      const masqueraded = reason === Reason.NONE;
+      const what = `packets to the peer are ${masqueraded ? 'masqueraded' : 'not masqueraded any more'}`;
+      if (masqueraded) this.#log.info(fields, what);
+      else this.#log.warn(fields, what);
+    } else if (WARNINGS.has(event.type)) this.#log.warn(fields, 'data plane');
     else this.#log.debug(fields, 'data plane');
   }
 }

@@ -1,10 +1,8 @@
 /** The flows of this node as people see them: admitted ones, and refused ones with the reason. */
-import type { FlowInfo, Pod, PodName } from '../grpc/backend.ts';
-import { formatIpv4 } from '../netlink/ip.ts';
-import { IpProtocol } from '../netlink/ctnetlink.ts';
+import type { FlowInfo, Pod, PodName, TransmitMode } from '../grpc/backend.ts';
 import { inBatches } from './batches.ts';
-import { lastUse, oppositeKeyOf, slotKeyOf } from './flow-key.ts';
-import { FlowFlag, Reason, SlotState, type Flow, type FlowKey, type Refusal } from './layout.ts';
+import { isIcmp, isKeyed, lastUse, later, oppositeKeyOf, slotKeyOf } from './flow-key.ts';
+import { FlowFlag, Mode, Reason, SlotState, type Flow, type FlowKey, type Refusal } from './layout.ts';
 import type { Clock } from './ports.ts';
 import type { Tables } from './tables.ts';
 
@@ -13,7 +11,7 @@ export interface FlowNames {
   readonly nodeName: string;
   readonly podsByIfindex: ReadonlyMap<number, Pod>;
   /** Address -> device, for pods of this node. */
-  readonly addresses: ReadonlyMap<number, number>;
+  readonly addresses: ReadonlyMap<string, number>;
   readonly peers: ReadonlyMap<number, { readonly name: string }>;
   /** What flow records say of a flow; absent: there are none. */
   readonly words?: (key: FlowKey) => FlowWords | undefined;
@@ -25,11 +23,22 @@ export type FlowWords = Pick<FlowInfo, 'sourcePod' | 'destinationPod' | 'service
 /** A flow is fast when it has all three. */
 const READY = FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED | FlowFlag.PEER_COMPLETE;
 
-/** Why an admitted flow is slow now; Reason.NONE: it is fast. */
-export function slowReason(flow: Flow, now: bigint): number {
+/** Why an admitted flow is not masqueraded, or not handed to the other pod of this node; Reason.NONE: it is. */
+function heldBack(flow: Flow, now: bigint): number {
   if (flow.blocked !== Reason.NONE) return flow.blocked;
   if ((flow.flags & (READY | FlowFlag.UNLEARNED)) === READY) return Reason.NONE;
+  if (flow.unkeyed !== Reason.NONE) return flow.unkeyed;
   return now < flow.rejectUntil ? Reason.KEY_REJECTED : Reason.KEY_EXCHANGE;
+}
+
+/** How the flow's packets go now, and why they are not masqueraded. Flows that Antrea routes have no reason while they are fast. */
+export function transmission(flow: Flow, now: bigint): { readonly mode: TransmitMode; readonly reason: number } {
+  const reason = heldBack(flow, now);
+  if (reason === Reason.NONE) return { mode: (flow.flags & FlowFlag.LOCAL) === 0 ? 'masquerade' : 'local', reason };
+  // Else the last packet shows it.
+  if (flow.mode === Mode.ENCAP) return { mode: 'encap', reason };
+  if (flow.mode === Mode.DIRECT) return { mode: 'direct', reason: Reason.NONE };
+  return { mode: 'slow', reason };
 }
 
 function ms(from: bigint, now: bigint): number {
@@ -43,10 +52,10 @@ function podName(pod: Pod | undefined): PodName | undefined {
 function addressing(
   key: FlowKey,
 ): Pick<FlowInfo, 'sourceIp' | 'destinationIp' | 'sourcePort' | 'destinationPort' | 'protocol' | 'icmp'> {
-  const icmp = key.proto === IpProtocol.icmp;
+  const icmp = isIcmp(key.proto);
   return {
-    sourceIp: formatIpv4(key.saddr),
-    destinationIp: formatIpv4(key.daddr),
+    sourceIp: key.saddr,
+    destinationIp: key.daddr,
     sourcePort: icmp ? 0 : key.sport,
     destinationPort: icmp ? 0 : key.dport,
     protocol: key.proto,
@@ -56,7 +65,7 @@ function addressing(
 
 /** Where AntreaProxy's translation leads. */
 function endpointOf(key: FlowKey, { out }: Flow): Pick<FlowInfo, 'endpoint'> {
-  return out.daddr === key.daddr ? {} : { endpoint: { ip: formatIpv4(out.daddr), port: out.dport } };
+  return out.daddr === key.daddr ? {} : { endpoint: { ip: out.daddr, port: out.dport } };
 }
 
 /** @param key of the pods, whatever the sender takes the other one for */
@@ -76,11 +85,14 @@ function received(
     const other = tables.flows.get(oppositeKeyOf(flow));
     return { packets: other?.txPackets ?? 0n, bytes: other?.txBytes ?? 0n, last: other?.lastTx ?? 0n };
   }
-  const slot = tables.slots.get(slotKeyOf(flow));
-  if (slot === undefined || slot.gen !== flow.slotGen || slot.state !== SlotState.ACTIVE) {
-    return { packets: 0n, bytes: 0n, last: 0n };
-  }
-  return { packets: slot.rxPackets, bytes: slot.rxBytes, last: slot.lastRx };
+  const plain = { packets: flow.rxPackets, bytes: flow.rxBytes, last: flow.lastRx };
+  const slot = isKeyed(flow) ? tables.slots.get(slotKeyOf(flow)) : undefined;
+  if (slot === undefined || slot.gen !== flow.slotGen || slot.state !== SlotState.ACTIVE) return plain;
+  return {
+    packets: plain.packets + slot.rxPackets,
+    bytes: plain.bytes + slot.rxBytes,
+    last: later(plain.last, slot.lastRx),
+  };
 }
 
 /** An entry of `flows` for people. */
@@ -93,20 +105,21 @@ export function describeFlow(
 ): FlowInfo {
   const sameNode = (flow.flags & FlowFlag.LOCAL) !== 0;
   const has = (flag: number): boolean => (flow.flags & flag) !== 0;
-  const reason = slowReason(flow, now);
+  const { mode, reason } = transmission(flow, now);
   const rx = received(tables, flow);
-  const lastRx = rx.last > flow.lastRxSlow ? rx.last : flow.lastRxSlow;
+  const lastRx = later(rx.last, flow.lastRxSlow);
   return {
     ...addressing(key),
     ...endpointOf(key, flow),
     ...words(key.daddr === flow.out.daddr ? key : { ...key, ...flow.out }, names),
     peer: sameNode ? names.nodeName : (names.peers.get(flow.peer)?.name ?? ''),
     sameNode,
-    path: reason === Reason.NONE ? 'fast' : 'slow',
+    path: mode === 'slow' ? 'slow' : 'fast',
+    mode,
     reason,
     admitted: true,
     approved: has(FlowFlag.APPROVED),
-    blocked: flow.blocked !== Reason.NONE,
+    blocked: mode === 'slow' && flow.blocked !== Reason.NONE,
     keys: {
       announced: !sameNode && has(FlowFlag.ANNOUNCED),
       received: !sameNode && has(FlowFlag.HAVE_KEY),
@@ -132,6 +145,7 @@ export function describeRefusal(key: FlowKey, refusal: Refusal, names: FlowNames
     peer: sameNode ? names.nodeName : '',
     sameNode,
     path: 'slow',
+    mode: 'slow',
     reason: refusal.reason,
     admitted: false,
     approved: false,

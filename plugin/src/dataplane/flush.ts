@@ -17,17 +17,17 @@ export interface FlushSelection {
 /** All of them. */
 export const EVERYTHING: FlushSelection = { flow: () => true, slot: () => true, refusal: () => true };
 
-/** Flows of the local pod with this number, device and address (host order). */
-export function flowsOfEndpoint(id: number, ifindex: number, address: number): FlushSelection {
+/** Flows of the local pod with this number, device and addresses. */
+export function flowsOfEndpoint(id: number, ifindex: number, addresses: readonly string[]): FlushSelection {
   return {
-    flow: (_key, flow) => flow.endpoint === id || flow.out.daddr === address,
+    flow: (_key, flow) => flow.endpoint === id || addresses.includes(flow.out.daddr),
     slot: (slot) => slot.endpoint === id,
-    refusal: (key) => key.ifindex === ifindex || key.daddr === address,
+    refusal: (key) => key.ifindex === ifindex || addresses.includes(key.daddr),
   };
 }
 
-/** Flows with the peer of this number. @param isPeerAddress whether a pod address (host order) is that peer's */
-export function flowsWithPeer(id: number, isPeerAddress: (pod: number) => boolean): FlushSelection {
+/** Flows with the peer of this number. @param isPeerAddress whether a pod address is that peer's */
+export function flowsWithPeer(id: number, isPeerAddress: (pod: string) => boolean): FlushSelection {
   return {
     flow: (_key, flow) => (flow.flags & FlowFlag.LOCAL) === 0 && flow.peer === id,
     slot: (slot) => slot.peer === id,
@@ -40,7 +40,7 @@ export function flowsWithPeer(id: number, isPeerAddress: (pod: number) => boolea
  * memory could give the same one to other pods.
  */
 export async function flush(
-  tables: Pick<Tables, 'flows' | 'slots' | 'refusals'>,
+  tables: Pick<Tables, 'flows' | 'slots' | 'translated' | 'refusals'>,
   selection: FlushSelection,
   clock: Clock,
 ): Promise<FlushResult> {

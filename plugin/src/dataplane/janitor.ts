@@ -1,7 +1,7 @@
 /** Clears away what the programs leave behind, a little at a time, and counts how full the maps are. */
 import type { MapFill } from '../grpc/backend.ts';
 import { IpProtocol } from '../netlink/ctnetlink.ts';
-import { flowKeyOfSlot, flowKeyText, lastUse, slotKeyOf } from './flow-key.ts';
+import { flowKeyOfSlot, flowKeyText, isKeyed, lastUse, slotKeyOf } from './flow-key.ts';
 import {
   EndpointFlag,
   FlowFlag,
@@ -84,7 +84,7 @@ class Sweep<K, V> {
   }
 }
 
-type JanitorTables = Pick<Tables, 'flows' | 'slots' | 'approvals' | 'refusals' | 'endpoints' | 'peers'>;
+type JanitorTables = Pick<Tables, 'flows' | 'slots' | 'translated' | 'approvals' | 'refusals' | 'endpoints' | 'peers'>;
 
 /** What the janitor has removed since the start. */
 export interface JanitorCounts {
@@ -166,11 +166,13 @@ export class Janitor {
     return entry.epoch === epoch && (entry.flags & EndpointFlag.PRESENT) !== 0;
   }
 
-  #peerValid(id: number, epoch: number): boolean {
+  #peerValid(flow: Flow): boolean {
     const { peers } = this.#tables;
-    if (id >= peers.length) return false;
-    const entry = peers.get(id);
-    return entry.epoch === epoch && (entry.flags & PeerFlag.CAPABLE) !== 0;
+    if (flow.peer >= peers.length) return false;
+    const { epoch, flags } = peers.get(flow.peer);
+    // Flows without keys need nothing of the peer's data plane.
+    const needed = isKeyed(flow) ? PeerFlag.CAPABLE : PeerFlag.PRESENT;
+    return epoch === flow.peerEpoch && (flags & needed) !== 0;
   }
 
   #flow(key: FlowKey, flow: Flow, now: bigint): void {
@@ -178,21 +180,22 @@ export class Janitor {
     // A same-node flow whose other pod is gone is kept by the programs for a while, lest it be admitted as a new pod's.
     const valid =
       this.#endpointValid(flow.endpoint, flow.endpointEpoch) &&
-      (local ? flow.holeUntil === 0n || now <= flow.holeUntil : this.#peerValid(flow.peer, flow.peerEpoch));
+      (local ? flow.holeUntil === 0n || now <= flow.holeUntil : this.#peerValid(flow));
     if (!valid) {
       if (endFlow(this.#tables, key, flow, now).flow) this.#counts.staleFlows++;
       return;
     }
-    if (!this.#idle(key, flow, local, now)) return;
+    if (!this.#idle(key, flow, now)) return;
     // The entry was read with many others: look once more.
     const current = this.#tables.flows.get(key);
-    if (current?.gen !== flow.gen || !this.#idle(key, current, local, now)) return;
+    if (current?.gen !== flow.gen || !this.#idle(key, current, now)) return;
     if (endFlow(this.#tables, key, current, now).flow) this.#counts.idleFlows++;
   }
 
-  #idle(key: FlowKey, flow: Flow, local: boolean, now: bigint): boolean {
-    const slot = local ? undefined : this.#tables.slots.get(slotKeyOf(flow));
-    const far = key.proto === IpProtocol.tcp && (flow.txBytes >= FAR_BYTES || (slot?.rxBytes ?? 0n) >= FAR_BYTES);
+  #idle(key: FlowKey, flow: Flow, now: bigint): boolean {
+    const slot = isKeyed(flow) ? this.#tables.slots.get(slotKeyOf(flow)) : undefined;
+    const rxBytes = flow.rxBytes + (slot?.rxBytes ?? 0n);
+    const far = key.proto === IpProtocol.tcp && (flow.txBytes >= FAR_BYTES || rxBytes >= FAR_BYTES);
     const kept = far && this.#sweeps.flows.count < this.#flowCapacity * KEPT_FILL;
     return now - lastUse(flow, slot?.lastRx) > (kept ? KEPT_NS : IDLE_NS);
   }

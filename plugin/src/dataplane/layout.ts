@@ -2,8 +2,6 @@
  * The types shared with the programs (generated from bpf-src/xmasq.h) and the constants of that header that BTF does not
  * carry; a test compares these with the header.
  */
-import { makeCodec, type Codec } from '../bpf/codec.ts';
-
 export {
   ConfigFlag,
   Counter,
@@ -13,6 +11,9 @@ export {
   EventType,
   eventTypeNames,
   FlowFlag,
+  Mode,
+  modeNames,
+  PathClass,
   PeerFlag,
   Reason,
   reasonNames,
@@ -26,16 +27,17 @@ export {
   type FlowKey,
   type Peer,
   type PeerState,
-  type Prefix4,
+  type Path,
+  type Prefix,
   type Refusal,
   type Slot,
   type SlotKey,
 } from '../gen/layouts.ts';
 
 /** XMASQ_LAYOUT_VERSION. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 /** XMASQ_PROTOCOL_VERSION. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 /** XMASQ_MAX_ENDPOINTS: ids are 1 to this, exclusive. */
 export const MAX_ENDPOINTS = 1024;
 /** XMASQ_MAX_PEERS: ids are 1 to this, exclusive. */
@@ -44,13 +46,7 @@ export const MAX_PEERS = 8192;
 export const SEND_LIFE_NS = 5_000_000_000n;
 /** XMASQ_INTERPRET_NS: without a sign of life for so long, a peer's packets are plain packets. */
 export const INTERPRET_NS = 30_000_000_000n;
+/** XMASQ_PROVEN_NS: so long after the last proof masqueraded packets are held to arrive. */
+export const PROVEN_NS = 60_000_000_000n;
 /** XMASQ_TOMBSTONE_NS: a freed slot is not given to other pods for so long. */
 export const TOMBSTONE_NS = 120_000_000_000n;
-
-/** An IPv4 address, network byte order in the kernel, host-order number here. */
-export const addr4Codec: Codec<number> = makeCodec(
-  'addr4',
-  4,
-  (to, at, value) => to.writeUInt32BE(value, at),
-  (from, at) => from.readUInt32BE(at),
-);

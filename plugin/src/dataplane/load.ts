@@ -25,11 +25,14 @@ export class IncompatibleStateError extends Error {
   }
 }
 
+/** Every program by its name. */
+export type LoadedPrograms = { readonly [Name in ProgramName]: Program<Name> };
+
 /** What is loaded. Its descriptors belong to it. */
 export interface LoadedDataPlane {
   readonly pins: PinLayout;
   readonly tables: KernelTables;
-  readonly programs: Readonly<Record<ProgramName, Program>>;
+  readonly programs: LoadedPrograms;
   /** The maps were there already, contents included. */
   readonly adopted: boolean;
   /** Programs that are not those pinned before: links have to be updated. */
@@ -89,6 +92,12 @@ function replacePin(object: BpfObject, name: ProgramName, path: string): void {
   renameSync(temporary, path);
 }
 
+function setSizes(object: BpfObject, sizes: LoadOptions['sizes']): void {
+  for (const name of SIZED_MAPS) object.setMaxEntries(name, sizes[name]);
+  // Finds entries of flows.
+  object.setMaxEntries('translated', sizes.flows);
+}
+
 /** The pinned program if it is the same as the new one, else the new one, pinned now. */
 function adoptProgram(
   object: BpfObject,
@@ -118,7 +127,8 @@ export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedD
   pins.prepare();
   checkVersion(pins);
   using object = BpfObject.open(objectPath);
-  for (const name of SIZED_MAPS) object.setMaxEntries(name, sizes[name]);
+  // Others are optional.
+  setSizes(object, sizes);
   const pinned = object.mapNames().filter((name) => !name.includes('.'));
   for (const name of pinned) object.setPinPath(name, pins.map(name));
   try {
@@ -139,18 +149,18 @@ export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedD
   };
   try {
     const replaced: ProgramName[] = [];
-    const programs = {} as Record<ProgramName, Program>;
+    const programs = new Map<ProgramName, Program>();
     for (const name of PROGRAM_NAMES) {
       const program = adoptProgram(object, name, pins, mapIds);
       descriptors.push(program.fd);
       if (program.replaced && adopted) replaced.push(name);
-      programs[name] = { name, fd: program.fd.fd, id: programInfo(program.fd.fd).id };
+      programs.set(name, { name, fd: program.fd.fd, id: programInfo(program.fd.fd).id });
     }
     const tables = openTables((map) => ({ path: pins.map(map) }));
     return {
       pins,
       tables,
-      programs,
+      programs: Object.fromEntries(programs) as LoadedPrograms,
       adopted,
       replaced,
       eventsPath: pins.map('events'),
@@ -169,10 +179,13 @@ export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedD
  * Loads one program a second time over the pinned maps, and pins that in place of the first: two attachments at one hook
  * need two programs. See Uplink.
  */
-export function reloadProgram(options: LoadOptions, name: ProgramName): { program: Program; fd: OwnedFd } {
+export function reloadProgram<Name extends ProgramName>(
+  options: LoadOptions,
+  name: Name,
+): { program: Program<Name>; fd: OwnedFd } {
   const { pins, objectPath, sizes } = options;
   using object = BpfObject.open(objectPath);
-  for (const map of SIZED_MAPS) object.setMaxEntries(map, sizes[map]);
+  setSizes(object, sizes);
   for (const map of object.mapNames()) if (!map.includes('.')) object.setPinPath(map, pins.map(map));
   for (const program of object.programNames()) object.setAutoload(program, program === name);
   object.load();

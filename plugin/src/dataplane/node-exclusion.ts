@@ -8,7 +8,7 @@ import type { Tables } from './tables.ts';
 
 export interface NodeExclusionOptions {
   readonly config: ConfigMap;
-  readonly tables: Pick<Tables, 'flows' | 'slots' | 'refusals'>;
+  readonly tables: Pick<Tables, 'flows' | 'slots' | 'translated' | 'refusals'>;
   readonly log: Log;
   readonly now: Clock;
 }

@@ -1,7 +1,9 @@
 /** The other nodes: their numbers, what they declare, and which pod addresses are theirs. */
+import ipaddr from 'ipaddr.js';
+import { NO_ADDRESS } from '../bpf/address.ts';
 import { isFull } from '../bpf/errors.ts';
-import type { PeerInfo } from '../grpc/backend.ts';
-import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
+import type { PathInfo, PeerInfo } from '../grpc/backend.ts';
+import { addressOfFamily, canonicalAddress, parseCidr } from '../netlink/ip.ts';
 import type { Capability, ClusterDiff, ClusterNode, ClusterState } from '../state/cluster.ts';
 import type { Degradations } from './degradations.ts';
 import { IdPool } from './ids.ts';
@@ -12,14 +14,17 @@ import {
   PROTOCOL_VERSION,
   SEND_LIFE_NS,
   type Destination,
-  type Prefix4,
+  type Path,
+  type Peer,
+  type Prefix,
 } from './layout.ts';
 import type { Notes } from './notes.ts';
+import { pathIndexes } from './paths.ts';
 import type { Clock, Log } from './ports.ts';
 import type { Tables } from './tables.ts';
 
 export interface PeersOptions {
-  readonly tables: Pick<Tables, 'peers' | 'peerByAddr' | 'peerState' | 'destinations'>;
+  readonly tables: Pick<Tables, 'peers' | 'peerByAddr' | 'peerState' | 'paths' | 'destinations'>;
   readonly notes: Notes;
   readonly degradations: Degradations;
   readonly log: Log;
@@ -29,12 +34,10 @@ export interface PeersOptions {
 interface Known {
   readonly id: number;
   readonly node: ClusterNode;
-  /** Host-order IPv4. */
-  readonly address: number;
 }
 
-/** An entry of the longest-prefix-match table by its text "10.1.0.0/16". */
-type Prefixes = Map<string, { readonly prefix: Prefix4; readonly destination: Destination }>;
+/** An entry of the longest-prefix-match table by its text. */
+type Prefixes = Map<string, { readonly prefix: Prefix; readonly destination: Destination }>;
 
 function isCapable(node: ClusterNode): boolean {
   return node.capability?.protocol === PROTOCOL_VERSION;
@@ -42,24 +45,36 @@ function isCapable(node: ClusterNode): boolean {
 
 /** Everything about a peer whose change makes the flows with it invalid. */
 function identity(node: ClusterNode): string {
-  const { address, podCIDRs, capability } = node;
-  return JSON.stringify([address, podCIDRs, capability?.protocol, capability?.incarnation]);
+  const { addresses, podCIDRs, capability } = node;
+  return JSON.stringify([addresses, podCIDRs, capability?.protocol, capability?.incarnation]);
 }
+
+/** A prefix of `destinations` has this many bits more than an IPv4 one says: see struct xmasq_prefix. */
+const MAPPED_BITS = 96;
 
 /**
- * Splits "10.1.2.0/24".
+ * The key of "10.1.2.0/24" or "fd00:1::/64"; host bits are dropped.
  * @throws RangeError for anything else
  */
-export function parsePrefix(cidr: string): Prefix4 {
-  const match = /^([\d.]+)\/(\d{1,2})$/.exec(cidr);
-  const prefixlen = Number(match?.[2]);
-  if (match?.[1] === undefined || !(prefixlen <= 32)) throw new RangeError(`"${cidr}" is not an IPv4 prefix`);
-  const mask = prefixlen === 0 ? 0 : (0xffffffff << (32 - prefixlen)) >>> 0;
-  return { prefixlen, addr: (parseIpv4(match[1]) & mask) >>> 0 };
+export function parsePrefix(cidr: string): Prefix {
+  const parsed = parseCidr(cidr);
+  if (parsed === undefined) throw new RangeError(`"${cidr}" is not an IP prefix`);
+  const { family, address, bits } = parsed;
+  return { prefixlen: family === 4 ? bits + MAPPED_BITS : bits, addr: address };
 }
 
-function prefixText({ prefixlen, addr }: Prefix4): string {
-  return `${formatIpv4(addr)}/${prefixlen}`;
+/** The address after that one: 10.1.2.1 after 10.1.2.0. */
+function nextAddress(text: string): string {
+  const bytes = ipaddr.parse(text).toByteArray();
+  for (let at = bytes.length - 1; at >= 0; at--) {
+    bytes[at] = ((bytes[at] ?? 0) + 1) & 0xff;
+    if (bytes[at] !== 0) break;
+  }
+  return canonicalAddress(ipaddr.fromByteArray(bytes).toString());
+}
+
+function prefixText({ prefixlen, addr }: Prefix): string {
+  return `${addr}/${prefixlen}`;
 }
 
 /**
@@ -70,28 +85,73 @@ export function wantedPrefixes(
   peers: readonly { readonly id: number; readonly podCIDRs: readonly string[] }[],
 ): Prefixes {
   const wanted: Prefixes = new Map();
-  const put = (prefix: Prefix4, destination: Destination): void => {
+  const put = (prefix: Prefix, destination: Destination): void => {
     wanted.set(prefixText(prefix), { prefix, destination });
   };
   for (const { id, podCIDRs } of peers) {
     for (const prefix of podCIDRs.map(parsePrefix)) {
       put(prefix, { kind: DestKind.PEER, peer: id });
-      if (prefix.prefixlen < 32) put({ prefixlen: 32, addr: prefix.addr + 1 }, { kind: DestKind.NONE, peer: 0 });
+      // ::ffff:a.b.c.d, too, has its host bits at the end.
+      if (prefix.prefixlen < 128) {
+        put({ prefixlen: 128, addr: nextAddress(prefix.addr) }, { kind: DestKind.NONE, peer: 0 });
+      }
     }
   }
   return wanted;
 }
 
+/** Number of the peer whose pod has this address; undefined: none. */
+export function peerOfPod({ destinations }: Pick<Tables, 'destinations'>, address: string): number | undefined {
+  const destination = destinations.get({ prefixlen: 128, addr: address });
+  return destination?.kind === DestKind.PEER ? destination.peer : undefined;
+}
+
 function parseNote(text: string | undefined): ClusterNode | undefined {
   if (text === undefined) return undefined;
   try {
-    const { name, address, podCIDRs, capability } = JSON.parse(text) as Partial<ClusterNode>;
-    if (!name || !address || !Array.isArray(podCIDRs)) return undefined;
-    return { name, address, podCIDRs, ...(capability === undefined ? {} : { capability }) };
+    const { name, addresses, podCIDRs, capability } = JSON.parse(text) as Partial<ClusterNode>;
+    if (!name || !Array.isArray(addresses) || !Array.isArray(podCIDRs)) return undefined;
+    return {
+      name,
+      addresses: texts(addresses),
+      podCIDRs: texts(podCIDRs),
+      ...(capability === undefined ? {} : { capability }),
+    };
   } catch {
     return undefined;
   }
 }
+
+function texts(list: readonly unknown[]): string[] {
+  return list.filter((one) => typeof one === 'string');
+}
+
+/** The peer's addresses as its entry in `peers` has them. */
+function entryAddresses({ addresses }: ClusterNode): Pick<Peer, 'addr4' | 'addr6'> {
+  return {
+    addr4: addressOfFamily(addresses, 4) ?? NO_ADDRESS,
+    addr6: addressOfFamily(addresses, 6) ?? NO_ADDRESS,
+  };
+}
+
+/** Is this entry that node's? */
+function hasAddressesOf(entry: Peer, node: ClusterNode): boolean {
+  const { addr4, addr6 } = entryAddresses(node);
+  return entry.addr4 === addr4 && entry.addr6 === addr6;
+}
+
+/** Nothing is known of a way. */
+const UNKNOWN_PATH: Path = {
+  provenAt: 0n,
+  probeAt: 0n,
+  probeWait: 0n,
+  holeAt: 0n,
+  probes: 0n,
+  answers: 0n,
+  changedAt: 0n,
+  changes: 0,
+  masquerade: 0,
+};
 
 /** Brings the programs' knowledge of peers in line with the cluster state. */
 export class Peers {
@@ -100,10 +160,15 @@ export class Peers {
   readonly #known = new Map<string, Known>();
   readonly #ids: IdPool;
   readonly #prefixes: Prefixes = new Map();
+  /** Names. */
+  readonly #byId = new Map<number, string>();
   /** Nodes that found no number. */
   readonly #waiting = new Map<string, ClusterNode>();
   /** Prefixes that found no room. */
   readonly #refused: Prefixes = new Map();
+  /** Peers whose addresses found no room. */
+  readonly #unfindable = new Set<string>();
+  #isDirect: (node: ClusterNode) => boolean = () => false;
 
   /** Takes over what an earlier start left: numbers, epochs and signs of life stay. */
   constructor(options: PeersOptions) {
@@ -116,9 +181,8 @@ export class Peers {
       const node = parseNote(notes.get(name));
       const entry = tables.peers.get(id);
       epochs.set(id, entry.epoch);
-      const good =
-        node !== undefined && (entry.flags & PeerFlag.PRESENT) !== 0 && formatIpv4(entry.addr4) === node.address;
-      if (good && !this.#known.has(node.name)) this.#known.set(node.name, { id, node, address: entry.addr4 });
+      const good = node !== undefined && (entry.flags & PeerFlag.PRESENT) !== 0 && hasAddressesOf(entry, node);
+      if (good && !this.#known.has(node.name)) this.#keep({ id, node });
       else notes.delete(name);
     }
     const used = [...this.#known.values()].map(({ id }) => id);
@@ -179,18 +243,33 @@ export class Peers {
     return this.#known.get(nodeName)?.id;
   }
 
-  /** Host-order address of a node; undefined if it is none of the peers. */
-  addressOf(nodeName: string): number | undefined {
-    return this.#known.get(nodeName)?.address;
+  /** Name of the peer with that number; undefined: none has it. */
+  nameOf(id: number): string | undefined {
+    return this.#byId.get(id);
   }
 
-  /** Node names and host-order addresses by number. */
-  byId(): Map<number, { readonly name: string; readonly address: number }> {
-    return new Map([...this.#known.values()].map(({ id, node, address }) => [id, { name: node.name, address }]));
+  /** Nodes by number. */
+  byId(): Map<number, ClusterNode> {
+    return new Map([...this.#known.values()].map(({ id, node }) => [id, node]));
   }
 
-  /** @param flows number of flows by peer id */
-  list(flows: ReadonlyMap<number, number>): PeerInfo[] {
+  /**
+   * Which peers Antrea reaches without a tunnel. Flows with those for which the answer is another one now end.
+   * @param isDirect asked again for each peer that changes
+   */
+  setRouting(isDirect: (node: ClusterNode) => boolean): void {
+    this.#isDirect = isDirect;
+    for (const peer of this.#known.values()) this.#publish(peer);
+  }
+
+  /**
+   * @param flows number of flows by peer id
+   * @param pathsOf how packets go to a peer; absent: not asked for
+   */
+  list(
+    flows: ReadonlyMap<number, number>,
+    pathsOf: (id: number, node: ClusterNode) => readonly PathInfo[] = () => [],
+  ): PeerInfo[] {
     const now = this.#o.now();
     const { peers, peerState } = this.#o.tables;
     return [...this.#known.values()]
@@ -200,17 +279,23 @@ export class Peers {
         const capability: Capability | undefined = node.capability;
         return {
           nodeName: node.name,
-          address: node.address,
+          addresses: node.addresses,
           podCIDRs: node.podCIDRs,
           capable: isCapable(node),
           ...(capability === undefined ? {} : { capability }),
           alive: this.#isAlive(id, now),
           ...(lastLife === 0n ? {} : { lastLifeMs: Math.max(0, Number((now - lastLife) / 1_000_000n)) }),
           flows: flows.get(id) ?? 0,
+          paths: pathsOf(id, node),
           id,
           epoch: peers.get(id).epoch,
         };
       });
+  }
+
+  #keep(peer: Known): void {
+    this.#known.set(peer.node.name, peer);
+    this.#byId.set(peer.id, peer.node.name);
   }
 
   #isAlive(id: number, now: bigint): boolean {
@@ -222,7 +307,7 @@ export class Peers {
   #dropStale(known: ReadonlyMap<number, Known>): void {
     const { peers, peerByAddr } = this.#o.tables;
     for (const [address, id] of [...peerByAddr.entries()]) {
-      if (known.get(id)?.address === address) continue;
+      if (known.get(id)?.node.addresses.includes(address) === true) continue;
       peerByAddr.delete(address);
       const entry = peers.get(id);
       if (!known.has(id) && entry.flags !== 0) peers.set(id, { ...entry, flags: 0, epoch: (entry.epoch + 1) >>> 0 });
@@ -230,17 +315,19 @@ export class Peers {
   }
 
   /** No flow with this peer is valid any more, and none is admitted until #publish. */
-  #invalidate({ id, address }: Known): void {
+  #invalidate({ id, node }: Known): void {
     const { peers, peerByAddr } = this.#o.tables;
     const entry = peers.get(id);
     if (entry.flags !== 0) peers.set(id, { ...entry, flags: 0, epoch: (entry.epoch + 1) >>> 0 });
-    if (peerByAddr.get(address) === id) peerByAddr.delete(address);
+    for (const address of node.addresses) if (peerByAddr.get(address) === id) peerByAddr.delete(address);
   }
 
   #remove(peer: Known): void {
     this.#invalidate(peer);
     this.#o.notes.delete(`peer-${peer.id}`);
     this.#known.delete(peer.node.name);
+    this.#byId.delete(peer.id);
+    this.#unfindable.delete(peer.node.name);
     this.#ids.release(peer.id);
     this.#o.log.info({ peer: peer.node.name, id: peer.id }, 'peer is gone');
   }
@@ -250,27 +337,50 @@ export class Peers {
     const before = this.#known.get(node.name);
     const id = before?.id ?? this.#ids.take();
     if (id === undefined) return undefined;
-    const peer = { id, node, address: parseIpv4(node.address) };
-    this.#known.set(node.name, peer);
+    const peer = { id, node };
+    this.#keep(peer);
     // Signs of life of whoever had the number before are not this one's.
     if (before === undefined) {
       this.#o.tables.peerState.set(id, { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n });
-      this.#o.log.info({ peer: node.name, address: node.address, id, capable: isCapable(node) }, 'peer');
+      this.#o.log.info({ peer: node.name, addresses: node.addresses, id, capable: isCapable(node) }, 'peer');
     }
+    // Nor is what was found out about the way to another address.
+    if (before === undefined || String(before.node.addresses) !== String(node.addresses)) this.#forgetPaths(id);
     return peer;
   }
 
-  #publish({ id, node, address }: Known): void {
+  #forgetPaths(id: number): void {
+    for (const index of pathIndexes(id)) this.#o.tables.paths.set(index, UNKNOWN_PATH);
+  }
+
+  #publish({ id, node }: Known): void {
     const { tables, notes } = this.#o;
     const entry = tables.peers.get(id);
-    const flags = PeerFlag.PRESENT | (isCapable(node) ? PeerFlag.CAPABLE : 0);
-    if (entry.addr4 !== address || entry.flags !== flags) {
-      tables.peers.set(id, { addr4: address, flags, epoch: (entry.epoch + 1) >>> 0 });
+    const findable = this.#publishAddresses(id, node);
+    const flags =
+      PeerFlag.PRESENT |
+      (isCapable(node) && findable ? PeerFlag.CAPABLE : 0) |
+      (this.#isDirect(node) ? PeerFlag.DIRECT : 0);
+    if (!hasAddressesOf(entry, node) || entry.flags !== flags) {
+      tables.peers.set(id, { ...entryAddresses(node), flags, epoch: (entry.epoch + 1) >>> 0 });
     }
     // The note last: a start that finds the old one makes the change again.
-    tables.peerByAddr.set(address, id);
-    const { name, podCIDRs, capability } = node;
-    notes.set(`peer-${id}`, JSON.stringify({ name, address: node.address, podCIDRs, capability }));
+    const { name, addresses, podCIDRs, capability } = node;
+    notes.set(`peer-${id}`, JSON.stringify({ name, addresses, podCIDRs, capability }));
+  }
+
+  /** @returns false where there is no room for one: packets from the peer would not be known as such */
+  #publishAddresses(id: number, node: ClusterNode): boolean {
+    const { peerByAddr } = this.#o.tables;
+    try {
+      for (const address of node.addresses) peerByAddr.set(address, id);
+      this.#unfindable.delete(node.name);
+      return true;
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      this.#unfindable.add(node.name);
+      return false;
+    }
   }
 
   /** A node goes, or becomes `after`: nothing of what it no longer is may be found any more. */
@@ -343,6 +453,16 @@ export class Peers {
             what: `${this.#waiting.size} nodes are not peers: there is room for ${MAX_PEERS - 1}`,
             where: 'cluster state',
             action: 'nothing can be done in this version; traffic with them stays on the slow path',
+          },
+    );
+    degradations.put(
+      'peer-addresses-full',
+      this.#unfindable.size === 0
+        ? undefined
+        : {
+            what: `transport addresses of ${this.#unfindable.size} nodes found no room in the table of peers`,
+            where: 'cluster state',
+            action: 'nothing can be done in this version; nothing is masqueraded to these nodes',
           },
     );
     degradations.put(

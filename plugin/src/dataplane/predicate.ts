@@ -11,6 +11,7 @@ export const CtMark = {
   /** Where the connection came from; 0 = committed, but not allowed (yet). */
   sourceMask: 0x0f,
   sourceTunnel: 0x01,
+  sourceGateway: 0x02,
   sourcePod: 0x03,
   service: 0x10,
   snat: 0x20,
@@ -49,9 +50,10 @@ function established(entry: ConntrackFacts): boolean {
 /**
  * May the flow of this entry be accelerated?
  * @param entry undefined: the zone has none
+ * @param routed the local pod answers a pod of a node that Antrea routes to: such packets come by the gateway
  * @returns Reason.NONE if so, else why not
  */
-export function admission(entry: ConntrackFacts | undefined): number {
+export function admission(entry: ConntrackFacts | undefined, routed = false): number {
   if (entry === undefined) return Reason.CT_MISSING;
   const { status, mark } = entry;
   const source = mark & CtMark.sourceMask;
@@ -63,7 +65,8 @@ export function admission(entry: ConntrackFacts | undefined): number {
   if ((mark & CtMark.hairpin) !== 0) return Reason.CT_HAIRPIN;
   if ((mark & CtMark.l7) !== 0) return Reason.CT_L7;
   if ((mark & CtMark.service) !== 0 || (status & CtStatus.dstNat) !== 0) return Reason.CT_SERVICE;
-  if (source !== CtMark.sourceTunnel && source !== CtMark.sourcePod) return Reason.CT_SOURCE;
+  const expected = source === CtMark.sourceTunnel || source === CtMark.sourcePod;
+  if (!expected && !(source === CtMark.sourceGateway && routed)) return Reason.CT_SOURCE;
   if (!established(entry)) return Reason.CT_STATE;
   return Reason.NONE;
 }

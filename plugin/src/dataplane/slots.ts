@@ -1,5 +1,5 @@
 /** Freeing restore slots from outside the programs. */
-import { slotKeyOf } from './flow-key.ts';
+import { isKeyed, slotKeyOf } from './flow-key.ts';
 import { FlowFlag, SlotState, type Flow, type FlowKey, type Slot, type SlotKey } from './layout.ts';
 import type { HashTable } from './ports.ts';
 import type { Tables } from './tables.ts';
@@ -36,17 +36,22 @@ export function tombstone(
   }
 }
 
+/** What an end of a flow changes. */
+export type EndFlowTables = Pick<Tables, 'flows' | 'slots' | 'translated'>;
+
 /**
  * Ends a flow as the programs do: its slot becomes a tombstone, its entry goes. In this order: as long as there is an
  * entry, no program claims the slot anew.
  */
 export function endFlow(
-  tables: Pick<Tables, 'flows' | 'slots'>,
+  tables: EndFlowTables,
   key: FlowKey,
   flow: Flow,
   now: bigint,
 ): { readonly flow: boolean; readonly slot: boolean } {
-  const local = (flow.flags & FlowFlag.LOCAL) !== 0;
-  const slot = !local && tombstone(tables.slots, slotKeyOf(flow), flow.slotGen, now);
+  const slot = isKeyed(flow) && tombstone(tables.slots, slotKeyOf(flow), flow.slotGen, now);
+  if ((flow.flags & (FlowFlag.SERVICE | FlowFlag.LOCAL)) === FlowFlag.SERVICE) {
+    tables.translated.delete({ ...flow.out, proto: flow.proto, ifindex: key.ifindex });
+  }
   return { flow: tables.flows.delete(key), slot };
 }

@@ -1,9 +1,9 @@
 /** The maps of the data plane, typed. */
+import { addressCodec } from '../bpf/address.ts';
 import { u32Codec } from '../bpf/codec.ts';
 import { ArrayMap, HashMap, type MapSource } from '../bpf/map.ts';
 import { PerCpuArray } from '../bpf/percpu.ts';
 import { maps } from '../gen/layouts.ts';
-import { addr4Codec } from './layout.ts';
 import type {
   Approval,
   DataPlaneConfig,
@@ -11,26 +11,29 @@ import type {
   Endpoint,
   Flow,
   FlowKey,
+  Path,
   Peer,
   PeerState,
-  Prefix4,
+  Prefix,
   Refusal,
   Slot,
   SlotKey,
 } from './layout.ts';
 import type { ArrayTable, CounterTable, HashTable } from './ports.ts';
 
-/** Every map that the sidecar reads or writes. Addresses are host-order numbers. */
+/** Every map that the sidecar reads or writes. Addresses are canonical text. */
 export interface Tables {
   readonly config: ArrayTable<DataPlaneConfig>;
   readonly endpoints: ArrayTable<Endpoint>;
   readonly endpointByIfindex: HashTable<number, number>;
-  readonly endpointByAddr: HashTable<number, number>;
+  readonly endpointByAddr: HashTable<string, number>;
   readonly peers: ArrayTable<Peer>;
-  readonly peerByAddr: HashTable<number, number>;
+  readonly peerByAddr: HashTable<string, number>;
   readonly peerState: ArrayTable<PeerState>;
-  readonly destinations: HashTable<Prefix4, Destination>;
+  readonly paths: ArrayTable<Path>;
+  readonly destinations: HashTable<Prefix, Destination>;
   readonly flows: HashTable<FlowKey, Flow>;
+  readonly translated: HashTable<FlowKey, FlowKey>;
   readonly slots: HashTable<SlotKey, Slot>;
   readonly approvals: HashTable<FlowKey, Approval>;
   readonly refusals: HashTable<FlowKey, Refusal>;
@@ -72,12 +75,14 @@ export function openTables(source: (map: string) => MapSource): KernelTables {
       config: keep(new ArrayMap(source('config'), maps.config.value)),
       endpoints: keep(new ArrayMap(source('endpoints'), maps.endpoints.value)),
       endpointByIfindex: keep(new HashMap(source('endpoint_by_ifindex'), u32Codec, u32Codec)),
-      endpointByAddr: keep(new HashMap(source('endpoint_by_addr'), addr4Codec, u32Codec)),
+      endpointByAddr: keep(new HashMap(source('endpoint_by_addr'), addressCodec, u32Codec)),
       peers: keep(new ArrayMap(source('peers'), maps.peers.value)),
-      peerByAddr: keep(new HashMap(source('peer_by_addr'), addr4Codec, u32Codec)),
+      peerByAddr: keep(new HashMap(source('peer_by_addr'), addressCodec, u32Codec)),
       peerState: keep(new ArrayMap(source('peer_state'), maps.peer_state.value)),
+      paths: keep(new ArrayMap(source('paths'), maps.paths.value)),
       destinations: keep(new HashMap(source('destinations'), maps.destinations.key, maps.destinations.value)),
       flows,
+      translated: keep(new HashMap(source('translated'), maps.translated.key, maps.translated.value)),
       slots,
       approvals,
       refusals,

@@ -1,62 +1,81 @@
-/** The device that carries the node's transport address: finding it, the two programs on it, and when fast traffic starts. */
+/**
+ * The devices that carry the node's transport addresses, one of each family at most: finding them, the two programs on each,
+ * and when fast traffic starts.
+ */
+import { NO_ADDRESS } from '../bpf/address.ts';
 import type { Link, LinkAddress } from '../netlink/rtnetlink.ts';
-import { formatIpv4, parseIpv4 } from '../netlink/ip.ts';
 import { errorMessage } from '../util/errors.ts';
 import { isDeviceGone, type Attacher } from './attach.ts';
 import type { ConfigMap } from './config-map.ts';
 import type { Degradations } from './degradations.ts';
-import { ConfigFlag } from './layout.ts';
+import { ConfigFlag, type DataPlaneConfig } from './layout.ts';
 import { SECOND, type Clock, type Log } from './ports.ts';
-import { HOOKS, type Program } from './programs.ts';
+import { HOOKS, type TcProgram } from './programs.ts';
 
 /** Both bits together: this node takes part. */
 export const ACTIVE_FLAGS = ConfigFlag.ADMIT | ConfigFlag.SEND;
 
-/** What was found, or why nothing was. */
+type Family = 4 | 6;
+const FAMILIES: readonly Family[] = [4, 6];
+
+/** What was found for a family, or why nothing was. */
 export type UplinkSearch =
-  { readonly found: UplinkDevice } | { readonly found?: undefined; readonly problem: string; readonly action: string };
+  | { readonly family: Family; readonly found: UplinkDevice }
+  | { readonly family: Family; readonly found?: undefined; readonly problem: string; readonly action: string };
 
 export interface UplinkDevice {
   readonly device: string;
   readonly ifindex: number;
-  /** Host-order IPv4. */
-  readonly address: number;
+  /** Canonical text. */
+  readonly address: string;
+  /** Bits of the subnet that the address is in. */
+  readonly prefixLength: number;
   /** Bytes. */
   readonly mtu: number;
 }
 
 /**
- * The device with the node's transport address.
- * @param address IPv4 text, from the cluster state
- * @param device configured name; undefined: whichever has the address
+ * The device with a transport address of the node.
+ * @param address canonical text of that family, from the cluster state
+ * @param devices configured names; empty: whichever has the address
  */
 export function findUplink(
+  family: Family,
   address: string,
-  device: string | undefined,
+  devices: readonly string[],
   links: readonly Link[],
   addresses: readonly LinkAddress[],
 ): UplinkSearch {
-  const holders = addresses.filter((entry) => entry.family === 4 && entry.address === address);
   const action = "correct uplink.device in the configuration or the node's address in the cluster state";
-  if (device !== undefined && !links.some((link) => link.name === device)) {
-    return { problem: `the uplink ${device} does not exist`, action };
+  const [only, ...others] = devices;
+  if (only !== undefined && others.length === 0 && !links.some((link) => link.name === only)) {
+    return { family, problem: `the uplink ${only} does not exist`, action };
   }
-  const matching = links.filter(
-    (link) =>
-      holders.some((holder) => holder.ifindex === link.ifindex) && (device === undefined || link.name === device),
-  );
-  const [link, second] = matching;
-  if (link === undefined) {
-    const where = device === undefined ? 'no device has' : `the uplink ${device} does not have`;
-    return { problem: `${where} the node's transport address ${address}`, action };
+  const matching = links
+    .filter((link) => devices.length === 0 || devices.includes(link.name))
+    .flatMap((link) => {
+      const holder = addresses.find((entry) => entry.ifindex === link.ifindex && entry.address === address);
+      return holder === undefined ? [] : [{ link, prefixLength: holder.prefixLength }];
+    });
+  const [match, second] = matching;
+  if (match === undefined) {
+    const where =
+      only === undefined
+        ? 'no device has'
+        : others.length === 0
+          ? `the uplink ${only} does not have`
+          : `none of the uplinks ${devices.join(', ')} has`;
+    return { family, problem: `${where} the node's transport address ${address}`, action };
   }
+  const { link, prefixLength } = match;
   if (second !== undefined) {
     return {
-      problem: `${link.name} and ${second.name} both have the node's transport address ${address}`,
+      family,
+      problem: `${link.name} and ${second.link.name} both have the node's transport address ${address}`,
       action: 'name the uplink: uplink.device in the configuration',
     };
   }
-  return { found: { device: link.name, ifindex: link.ifindex, address: parseIpv4(address), mtu: link.mtu } };
+  return { family, found: { device: link.name, ifindex: link.ifindex, address, prefixLength, mtu: link.mtu } };
 }
 
 export type UplinkProgram = 'uplink_ingress' | 'uplink_egress';
@@ -64,9 +83,9 @@ export type UplinkProgram = 'uplink_ingress' | 'uplink_egress';
 export interface UplinkOptions {
   readonly config: ConfigMap;
   readonly attacher: Attacher;
-  readonly programs: Readonly<Record<UplinkProgram, Program>>;
+  readonly programs: Readonly<Record<UplinkProgram, TcProgram>>;
   /** Loads a program once more; see Attacher.moveFirst. */
-  readonly reload: (name: UplinkProgram) => Program;
+  readonly reload: (name: UplinkProgram) => TcProgram;
   readonly degradations: Degradations;
   readonly log: Log;
   readonly now: Clock;
@@ -86,27 +105,58 @@ const UPLINK_PROGRAMS: readonly UplinkProgram[] = ['uplink_ingress', 'uplink_egr
 /** Longest pause between two attempts to be first again, in checks (one a second). */
 const MAX_REPOSITION_PAUSE = 60;
 
-/** Keeps the programs on the uplink and decides when this node takes part. */
+/** A program at a device, and the attempts to keep it first there. */
+interface Place {
+  program: TcProgram;
+  /** Checks until the next attempt. */
+  pause: number;
+  /** The pause after that one. */
+  nextPause: number;
+}
+
+type Found = ReadonlyMap<Family, UplinkDevice>;
+
+/** What the programs have to know. */
+function configOf(found: Found): Partial<DataPlaneConfig> {
+  return {
+    uplinkAddr4: found.get(4)?.address ?? NO_ADDRESS,
+    uplinkAddr6: found.get(6)?.address ?? NO_ADDRESS,
+    uplinkIfindex4: found.get(4)?.ifindex ?? 0,
+    uplinkIfindex6: found.get(6)?.ifindex ?? 0,
+  };
+}
+
+/** Is what they knew still so? What is new, or gone, changes nothing of the rest. */
+function unchanged(before: DataPlaneConfig, found: Found): boolean {
+  const known = (family: Family): readonly [string, number] =>
+    family === 4 ? [before.uplinkAddr4, before.uplinkIfindex4] : [before.uplinkAddr6, before.uplinkIfindex6];
+  return [...found].every(([family, { address, ifindex }]) => {
+    const [knownAddress, knownIfindex] = known(family);
+    return knownAddress === NO_ADDRESS || (knownAddress === address && knownIfindex === ifindex);
+  });
+}
+
+function text(found: Found): string {
+  return JSON.stringify([...found.values()].map(({ ifindex, address }) => [ifindex, address]));
+}
+
+/** Keeps the programs on the uplinks and decides when this node takes part. */
 export class Uplink {
   readonly #o: UplinkOptions;
-  readonly #programs: Record<UplinkProgram, Program>;
-  #current: UplinkDevice | undefined;
+  #found: Found = new Map();
   /** When the hold ends; undefined: there is none. */
   #holdUntil: bigint | undefined;
-  /** Checks until the next attempt to be first, and the pause after that one. */
-  readonly #places: Readonly<Record<UplinkProgram, { pause: number; nextPause: number }>> = {
-    uplink_ingress: { pause: 0, nextPause: 1 },
-    uplink_egress: { pause: 0, nextPause: 1 },
-  };
+  /** By device. */
+  readonly #places = new Map<number, Readonly<Record<UplinkProgram, Place>>>();
   #displaced = 0;
 
   constructor(options: UplinkOptions) {
     this.#o = options;
-    this.#programs = { ...options.programs };
   }
 
-  get current(): UplinkDevice | undefined {
-    return this.#current;
+  /** The devices that are in use, by family, IPv4 first; one that has both addresses twice. */
+  get devices(): readonly UplinkDevice[] {
+    return FAMILIES.flatMap((family) => this.#found.get(family) ?? []);
   }
 
   /** How often another program was found before one of ours. */
@@ -120,17 +170,27 @@ export class Uplink {
   }
 
   /**
-   * Brings the programs to where the uplink is now. Can be called at any time; what fails becomes a degradation.
+   * Brings the programs to where the uplinks are now. Can be called at any time; what fails becomes a degradation. Without an
+   * uplink of one family the node takes part with the other.
+   * @param searches one for each family of which the node has a transport address
    */
-  update(search: UplinkSearch): void {
+  update(searches: readonly UplinkSearch[]): void {
     const { degradations } = this.#o;
-    if (search.found === undefined) {
-      degradations.set('uplink', { what: search.problem, where: 'uplink', action: search.action });
+    const found = new Map<Family, UplinkDevice>();
+    for (const family of FAMILIES) {
+      const search = searches.find((one) => one.family === family);
+      if (search?.found !== undefined) found.set(family, search.found);
+      degradations.put(
+        `uplink-${family}`,
+        search === undefined || search.found !== undefined
+          ? undefined
+          : { what: search.problem, where: 'uplink', action: search.action },
+      );
+    }
+    if (found.size === 0) {
       this.#lose();
       return;
     }
-    degradations.clear('uplink');
-    const { found } = search;
     try {
       this.#bring(found);
       degradations.clear('uplink-attach');
@@ -139,7 +199,7 @@ export class Uplink {
       if (isDeviceGone(error)) return;
       degradations.set('uplink-attach', {
         what: `the programs cannot be attached to the uplink: ${errorMessage(error)}`,
-        where: found.device,
+        where: [...new Set([...found.values()].map(({ device }) => device))].join(', '),
         action: 'see the log; it is tried again by itself',
       });
     }
@@ -148,59 +208,79 @@ export class Uplink {
   /** Once a second: ends the hold, and watches the places of the programs in their chains. */
   tick(): void {
     const { config, now, log, draining } = this.#o;
-    for (const name of UPLINK_PROGRAMS) if (this.#current !== undefined) this.#checkPosition(name, this.#current);
+    for (const [ifindex, device] of new Map(this.devices.map((one) => [one.ifindex, one.device]))) {
+      for (const name of UPLINK_PROGRAMS) this.#checkPosition(name, ifindex, device);
+    }
     if (this.#holdUntil === undefined || now() < this.#holdUntil) return;
     this.#holdUntil = undefined;
     if (draining()) return;
     config.setFlags(ACTIVE_FLAGS);
-    log.info({ device: this.#current?.device }, 'this node takes part: flows are accelerated');
+    log.info({ devices: this.devices.map(({ device }) => device) }, 'this node takes part: flows are accelerated');
   }
 
   /** After a drain was taken back: take part as soon as the hold, if any, allows it. */
   resume(): void {
-    if (this.#current !== undefined && this.#holdUntil === undefined) this.#o.config.setFlags(ACTIVE_FLAGS);
+    if (this.#found.size > 0 && this.#holdUntil === undefined) this.#o.config.setFlags(ACTIVE_FLAGS);
   }
 
-  #bring(found: UplinkDevice): void {
+  #bring(found: Found): void {
     const { config, attacher, now, startHold, log, draining } = this.#o;
-    const before = config.get();
+    const ifindexes = [...new Set([...found.values()].map(({ ifindex }) => ifindex))];
     // Before attaching, which puts this build's programs in place of an earlier one's.
-    const complete = attacher.has('uplink_ingress', found.ifindex) && attacher.has('uplink_egress', found.ifindex);
-    const same = before.uplinkIfindex === found.ifindex && before.uplinkAddr4 === found.address;
-    const continues = same && complete && (config.has(ACTIVE_FLAGS) || this.#holdUntil !== undefined || draining());
+    const complete = ifindexes.every((ifindex) => UPLINK_PROGRAMS.every((name) => attacher.has(name, ifindex)));
+    const same = complete && unchanged(config.get(), found);
+    const continues = same && (config.has(ACTIVE_FLAGS) || this.#holdUntil !== undefined || draining());
     if (!continues) config.setFlags(0, ACTIVE_FLAGS);
-    for (const name of UPLINK_PROGRAMS) attacher.attach(this.#programs[name], found.ifindex);
-    config.update({ uplinkIfindex: found.ifindex, uplinkAddr4: found.address });
+    for (const name of UPLINK_PROGRAMS) {
+      for (const ifindex of ifindexes) attacher.attach(this.#place(ifindex)[name].program, ifindex);
+    }
+    config.update(configOf(found));
     for (const { program, ifindex } of attacher.list()) {
-      if (ifindex !== found.ifindex && program.startsWith('uplink_')) attacher.detach(program, ifindex);
+      if (!ifindexes.includes(ifindex) && program.startsWith('uplink_')) attacher.detach(program, ifindex);
     }
-    if (this.#current?.ifindex !== found.ifindex || this.#current.address !== found.address) {
-      log.info({ device: found.device, ifindex: found.ifindex, address: formatIpv4(found.address) }, 'uplink');
+    for (const ifindex of this.#places.keys()) if (!ifindexes.includes(ifindex)) this.#forget(ifindex);
+    if (text(found) !== text(this.#found)) {
+      for (const { device, ifindex, address } of found.values()) log.info({ device, ifindex, address }, 'uplink');
     }
-    this.#current = found;
+    this.#found = found;
     if (!continues) this.#holdUntil = now() + BigInt(Math.round(startHold * 1000)) * (SECOND / 1000n);
   }
 
+  #place(ifindex: number): Readonly<Record<UplinkProgram, Place>> {
+    const before = this.#places.get(ifindex);
+    if (before !== undefined) return before;
+    const { programs } = this.#o;
+    const place = (name: UplinkProgram): Place => ({ program: programs[name], pause: 0, nextPause: 1 });
+    const places = { uplink_ingress: place('uplink_ingress'), uplink_egress: place('uplink_egress') };
+    this.#places.set(ifindex, places);
+    return places;
+  }
+
+  #forget(ifindex: number): void {
+    this.#places.delete(ifindex);
+    for (const name of UPLINK_PROGRAMS) this.#o.degradations.clear(`${name}-position-${ifindex}`);
+  }
+
   #lose(): void {
-    if (this.#current !== undefined) this.#o.config.setFlags(0, ACTIVE_FLAGS);
-    this.#current = undefined;
+    if (this.#found.size > 0) this.#o.config.setFlags(0, ACTIVE_FLAGS);
+    this.#found = new Map();
     this.#holdUntil = undefined;
   }
 
   /** Other programs of a hook may end its chain, or change packets: ours must come first. */
-  #checkPosition(name: UplinkProgram, uplink: UplinkDevice): void {
+  #checkPosition(name: UplinkProgram, ifindex: number, device: string): void {
     const { attacher, degradations, reload, log } = this.#o;
-    const place = this.#places[name];
-    const position = attacher.position(this.#programs[name], uplink.ifindex);
+    const place = this.#place(ifindex)[name];
+    const position = attacher.position(place.program, ifindex);
     if (position === 'first') {
-      degradations.clear(`${name}-position`);
+      degradations.clear(`${name}-position-${ifindex}`);
       place.pause = 0;
       place.nextPause = 1;
       return;
     }
     if (position === 'absent') {
-      log.warn({ device: uplink.device, program: name }, 'a program was detached by somebody: attaching it again');
-      this.#bring(uplink);
+      log.warn({ device, program: name }, 'a program was detached by somebody: attaching it again');
+      this.#bring(this.#found);
       return;
     }
     if (place.pause > 0) {
@@ -208,15 +288,15 @@ export class Uplink {
       return;
     }
     this.#displaced++;
-    degradations.set(`${name}-position`, {
+    degradations.set(`${name}-position-${ifindex}`, {
       what: `another program runs before ${name}: ${DISPLACED[name]}`,
-      where: `${HOOKS[name].direction} of ${uplink.device}`,
+      where: `${HOOKS[name].direction} of ${device}`,
       action: "attach that program behind XMasq's; XMasq tries to be first again",
     });
     try {
-      this.#programs[name] = attacher.moveFirst(this.#programs[name], uplink.ifindex, () => reload(name));
+      place.program = attacher.moveFirst(place.program, ifindex, () => reload(name));
     } catch (error) {
-      log.warn({ err: error, device: uplink.device, program: name }, 'the program could not be put first');
+      log.warn({ err: error, device, program: name }, 'the program could not be put first');
     }
     // Two programs that both insist on being first must not fight at full speed.
     place.pause = place.nextPause;

@@ -5,8 +5,8 @@ import type { FlowRecord, RecordTuple } from './record.ts';
 import { beforeNat, isLive } from './store.ts';
 
 export interface AllowedFlowsOptions {
-  /** Device of a local pod by its address (host order). */
-  readonly deviceOf: (address: number) => number | undefined;
+  /** Device of a local pod by its address. */
+  readonly deviceOf: (address: string) => number | undefined;
   /** Whether the flow has an approval already. */
   readonly isApproved: (key: FlowKey) => boolean;
   /** Asks conntrack about the flow and approves it if it may be. */
@@ -33,8 +33,7 @@ function flowKey({
   destination,
   sourcePort,
   destinationPort,
-}: RecordTuple): Omit<FlowKey, 'ifindex'> | undefined {
-  if (typeof source !== 'number' || typeof destination !== 'number') return undefined;
+}: RecordTuple): Omit<FlowKey, 'ifindex'> {
   return { saddr: source, daddr: destination, sport: sourcePort, dport: destinationPort, proto: protocol };
 }
 
@@ -83,8 +82,8 @@ export class AllowedFlows {
   #propose(tuple: RecordTuple): void {
     const { deviceOf, isApproved, want } = this.#o;
     const ends = flowKey(tuple);
-    const ifindex = ends === undefined ? undefined : deviceOf(ends.saddr);
-    if (ends === undefined || ifindex === undefined) return;
+    const ifindex = deviceOf(ends.saddr);
+    if (ifindex === undefined) return;
     const key = { ...ends, ifindex };
     if (isApproved(key)) return;
     if (!this.#mayAsk()) {

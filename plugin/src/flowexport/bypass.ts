@@ -1,12 +1,13 @@
 /** What has passed conntrack by on the fast path: a connection's part in the counters of the programs. */
-import { oppositeKey, slotKeyOf } from '../dataplane/flow-key.ts';
+import { isIcmp, isKeyed, oppositeKey, slotKeyOf } from '../dataplane/flow-key.ts';
 import { FlowFlag, type FlowKey } from '../dataplane/layout.ts';
 import type { Tables } from '../dataplane/tables.ts';
-import { IpProtocol } from '../netlink/ctnetlink.ts';
 import type { RecordNames, RecordTuple } from './record.ts';
 
 /** One counter of the programs. */
 export interface BypassCounter {
+  /** Where it is; with a `slot` and a `flow` the sum of both counts. */
+  readonly of: 'flow' | 'slot';
   /** Another value means that the counter began at 0 again. */
   readonly era: string;
   /** Segments count one by one (conntrack counts a GSO packet once). */
@@ -17,8 +18,8 @@ export interface BypassCounter {
 
 /** Both directions of a connection, the one in which it was begun first; absent: nothing is known of it now. */
 export interface BypassSample {
-  readonly forward?: BypassCounter;
-  readonly reverse?: BypassCounter;
+  readonly forward?: readonly BypassCounter[];
+  readonly reverse?: readonly BypassCounter[];
 }
 
 /** Reads the counters of a connection; undefined where it is not in the maps. */
@@ -27,35 +28,38 @@ export type ReadBypass = (connection: RecordTuple & Pick<RecordNames, 'service'>
 type BypassTables = Pick<Tables, 'flows' | 'slots'>;
 
 /** Sent by the local pod. */
-function sent(tables: BypassTables, key: FlowKey): BypassCounter | undefined {
+function sent(tables: BypassTables, key: FlowKey): BypassCounter[] | undefined {
   const flow = tables.flows.get(key);
   if (flow === undefined) return undefined;
-  return { era: String(flow.admittedAt), packets: flow.txPackets, bytes: flow.txBytes };
+  return [{ of: 'flow', era: String(flow.admittedAt), packets: flow.txPackets, bytes: flow.txBytes }];
 }
 
 /** Received by the local pod that sends by this key. */
-function received(tables: BypassTables, key: FlowKey): BypassCounter | undefined {
+function received(tables: BypassTables, key: FlowKey): BypassCounter[] | undefined {
   const flow = tables.flows.get(key);
   if (flow === undefined || (flow.flags & FlowFlag.LOCAL) !== 0) return undefined;
-  const slot = tables.slots.get(slotKeyOf(flow));
-  if (slot === undefined || slot.gen !== flow.slotGen) return undefined;
+  const { admittedAt, rxPackets, rxBytes } = flow;
+  const plain: BypassCounter = { of: 'flow', era: String(admittedAt), packets: rxPackets, bytes: rxBytes };
+  const slot = isKeyed(flow) ? tables.slots.get(slotKeyOf(flow)) : undefined;
+  if (slot === undefined || slot.gen !== flow.slotGen) return [plain];
   // The program that gives a slot a new key begins to count anew, and nobody else does.
-  return { era: String(slot.key), packets: slot.rxPackets, bytes: slot.rxBytes };
+  return [plain, { of: 'slot', era: String(slot.key), packets: slot.rxPackets, bytes: slot.rxBytes }];
 }
 
 /**
- * Reads the maps `flows` and `slots`. What the local pod sends is counted in its flow, what it receives in its slot; between
+ * Reads the maps `flows` and `slots`. What the local pod sends is counted in its flow, what it receives in its slot if it was
+ * masqueraded and in the flow otherwise; between
  * two pods of this node each one's sending is the other's receiving. ICMP is left out: its records have no identifier.
- * @param deviceOf device of a local pod by its address (host order)
+ * @param deviceOf device of a local pod by its address
  */
-export function bypassReader(tables: BypassTables, deviceOf: (address: number) => number | undefined): ReadBypass {
+export function bypassReader(tables: BypassTables, deviceOf: (address: string) => number | undefined): ReadBypass {
   return ({ protocol, source, destination, sourcePort, destinationPort, service }) => {
-    if (typeof source !== 'number' || typeof destination !== 'number' || protocol === IpProtocol.icmp) return undefined;
+    if (isIcmp(protocol)) return undefined;
     const ends = { saddr: source, daddr: destination, sport: sourcePort, dport: destinationPort, proto: protocol };
     const sourceDevice = deviceOf(source);
     const destinationDevice = deviceOf(destination);
     // Where the connection began, it is one to the Service's address.
-    const sentTo = typeof service?.address === 'number' ? { daddr: service.address, dport: service.port } : {};
+    const sentTo = service?.address !== undefined ? { daddr: service.address, dport: service.port } : {};
     const there = sourceDevice === undefined ? undefined : { ...ends, ...sentTo, ifindex: sourceDevice };
     const back = destinationDevice === undefined ? undefined : oppositeKey({ ...ends, ifindex: 0 }, destinationDevice);
     const forward = there !== undefined ? sent(tables, there) : back && received(tables, back);
@@ -69,15 +73,16 @@ export function bypassReader(tables: BypassTables, deviceOf: (address: number) =
 class Total {
   packets = 0;
   bytes = 0;
-  #last: BypassCounter | undefined;
+  readonly #last = new Map<BypassCounter['of'], BypassCounter>();
 
-  add(counter: BypassCounter | undefined): void {
-    if (counter === undefined) return;
-    const same = this.#last?.era === counter.era && this.#last.packets <= counter.packets;
-    const last = same ? this.#last : undefined;
-    this.packets += Number(counter.packets - (last?.packets ?? 0n));
-    this.bytes += Number(counter.bytes - (last?.bytes ?? 0n));
-    this.#last = counter;
+  add(counters: readonly BypassCounter[]): void {
+    for (const counter of counters) {
+      const before = this.#last.get(counter.of);
+      const last = before?.era === counter.era && before.packets <= counter.packets ? before : undefined;
+      this.packets += Number(counter.packets - (last?.packets ?? 0n));
+      this.bytes += Number(counter.bytes - (last?.bytes ?? 0n));
+      this.#last.set(counter.of, counter);
+    }
   }
 }
 
@@ -94,8 +99,8 @@ export class BypassMeter {
 
   /** Takes the counters as they are now. What passed between the last call and the end of an era is not counted. */
   add(sample: BypassSample | undefined): void {
-    this.#forward.add(sample?.forward);
-    this.#reverse.add(sample?.reverse);
+    this.#forward.add(sample?.forward ?? []);
+    this.#reverse.add(sample?.reverse ?? []);
   }
 
   get forward(): Volume {

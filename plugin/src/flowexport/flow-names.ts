@@ -1,12 +1,12 @@
 /** Names of the sidecar's flows from the agent's records. */
-import { IpProtocol } from '../netlink/ctnetlink.ts';
+import { isIcmp } from '../dataplane/flow-key.ts';
 import type { RecordNames, RecordTuple } from './record.ts';
 import type { RecordStore } from './store.ts';
 
-/** A flow as a pod sends it; a key of the map `flows` will do. IPv4 addresses are host-order numbers. */
+/** A flow as a pod sends it; a key of the map `flows` will do. */
 export interface NamedFlow {
-  readonly saddr: number;
-  readonly daddr: number;
+  readonly saddr: string;
+  readonly daddr: string;
   readonly sport: number;
   readonly dport: number;
   readonly proto: number;
@@ -31,7 +31,7 @@ function turned(names: RecordNames): RecordNames {
 
 function tupleOfFlow({ saddr, daddr, sport, dport, proto }: NamedFlow): RecordTuple {
   // Records of ICMP have neither type nor identifier.
-  const icmp = proto === IpProtocol.icmp;
+  const icmp = isIcmp(proto);
   return {
     protocol: proto,
     source: saddr,

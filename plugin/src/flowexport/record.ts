@@ -1,7 +1,7 @@
 /** A record of antrea-agent's FlowExporter as the sidecar uses it. Field meanings: proto/antrea/flow/v1alpha1. */
 
-/** IPv4: host-order number. IPv6: 32 hexadecimal digits. */
-export type Address = number | string;
+/** Canonical text, of either family. */
+export type Address = string;
 
 /** Values of `FlowEndReason` that an agent sends. */
 export const EndReason = { UNSPECIFIED: 0, IDLE_TIMEOUT: 1, ACTIVE_TIMEOUT: 2, END_OF_FLOW: 3 } as const;

@@ -1,14 +1,19 @@
 // Generated from the BTF of the BPF objects by scripts/gen-layouts.ts. Do not edit.
+import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '1ae0c131536105ea';
+export const LAYOUT_HASH = 'ce37993b5fcdbb4f';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
   ADMIT: 1,
   SEND: 2,
   CT_LOOKUP: 4,
+  MASQUERADE: 8,
+  PROBE: 16,
+  ENCAP: 32,
+  DIRECT: 64,
 } as const;
 /** A value of enum xmasq_config_flag. */
 export type ConfigFlag = (typeof ConfigFlag)[keyof typeof ConfigFlag];
@@ -17,6 +22,10 @@ export const configFlagNames: Readonly<Record<number, string>> = {
   [1]: 'admit',
   [2]: 'send',
   [4]: 'ct_lookup',
+  [8]: 'masquerade',
+  [16]: 'probe',
+  [32]: 'encap',
+  [64]: 'direct',
 };
 
 /** enum xmasq_counter. */
@@ -49,10 +58,20 @@ export const Counter = {
   CT_KILLED: 25,
   SYN_DROPPED: 26,
   BLACK_HOLE: 27,
-  ICMP_ERROR: 28,
-  ICMP_ERROR_IGNORED: 29,
-  EVENT_LOST: 30,
-  COUNT: 31,
+  FAST_ENCAP: 28,
+  FAST_DIRECT: 29,
+  RESTORED_XDP: 30,
+  DECAPSULATED: 31,
+  DIRECT_RX: 32,
+  TX_LEARNED: 33,
+  PROBE_SENT: 34,
+  PROBE_RECEIVED: 35,
+  PROBE_ANSWERED: 36,
+  PATH_CHANGED: 37,
+  ICMP_ERROR: 38,
+  ICMP_ERROR_IGNORED: 39,
+  EVENT_LOST: 40,
+  COUNT: 41,
 } as const;
 /** A value of enum xmasq_counter. */
 export type Counter = (typeof Counter)[keyof typeof Counter];
@@ -86,9 +105,19 @@ export const counterNames: Readonly<Record<number, string>> = {
   [25]: 'ct_killed',
   [26]: 'syn_dropped',
   [27]: 'black_hole',
-  [28]: 'icmp_error',
-  [29]: 'icmp_error_ignored',
-  [30]: 'event_lost',
+  [28]: 'fast_encap',
+  [29]: 'fast_direct',
+  [30]: 'restored_xdp',
+  [31]: 'decapsulated',
+  [32]: 'direct_rx',
+  [33]: 'tx_learned',
+  [34]: 'probe_sent',
+  [35]: 'probe_received',
+  [36]: 'probe_answered',
+  [37]: 'path_changed',
+  [38]: 'icmp_error',
+  [39]: 'icmp_error_ignored',
+  [40]: 'event_lost',
 };
 
 /** enum xmasq_dest_kind. */
@@ -125,6 +154,7 @@ export const EventType = {
   REJECTED: 6,
   UNKNOWN_PASSED: 7,
   OWN_LOST: 8,
+  PATH_CHANGED: 9,
 } as const;
 /** A value of enum xmasq_event_type. */
 export type EventType = (typeof EventType)[keyof typeof EventType];
@@ -138,6 +168,7 @@ export const eventTypeNames: Readonly<Record<number, string>> = {
   [6]: 'rejected',
   [7]: 'unknown_passed',
   [8]: 'own_lost',
+  [9]: 'path_changed',
 };
 
 /** enum xmasq_flow_flag. */
@@ -149,6 +180,9 @@ export const FlowFlag = {
   APPROVED: 16,
   SERVICE: 32,
   UNLEARNED: 64,
+  KEYED: 128,
+  DIRECT: 256,
+  RX_LEARNED: 512,
 } as const;
 /** A value of enum xmasq_flow_flag. */
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
@@ -161,12 +195,52 @@ export const flowFlagNames: Readonly<Record<number, string>> = {
   [16]: 'approved',
   [32]: 'service',
   [64]: 'unlearned',
+  [128]: 'keyed',
+  [256]: 'direct',
+  [512]: 'rx_learned',
+};
+
+/** enum xmasq_mode. */
+export const Mode = {
+  SLOW: 0,
+  LOCAL: 1,
+  MASQUERADE: 2,
+  ENCAP: 3,
+  DIRECT: 4,
+} as const;
+/** A value of enum xmasq_mode. */
+export type Mode = (typeof Mode)[keyof typeof Mode];
+/** Value of enum xmasq_mode -> name, lower case; without the mark of the end. */
+export const modeNames: Readonly<Record<number, string>> = {
+  [0]: 'slow',
+  [1]: 'local',
+  [2]: 'masquerade',
+  [3]: 'encap',
+  [4]: 'direct',
+};
+
+/** enum xmasq_path_class. */
+export const PathClass = {
+  TCP: 0,
+  UDP: 1,
+  OTHER: 2,
+  CLASSES: 3,
+} as const;
+/** A value of enum xmasq_path_class. */
+export type PathClass = (typeof PathClass)[keyof typeof PathClass];
+/** Value of enum xmasq_path_class -> name, lower case; without the mark of the end. */
+export const pathClassNames: Readonly<Record<number, string>> = {
+  [0]: 'tcp',
+  [1]: 'udp',
+  [2]: 'other',
+  [3]: 'classes',
 };
 
 /** enum xmasq_peer_flag. */
 export const PeerFlag = {
   PRESENT: 1,
   CAPABLE: 2,
+  DIRECT: 4,
 } as const;
 /** A value of enum xmasq_peer_flag. */
 export type PeerFlag = (typeof PeerFlag)[keyof typeof PeerFlag];
@@ -174,6 +248,7 @@ export type PeerFlag = (typeof PeerFlag)[keyof typeof PeerFlag];
 export const peerFlagNames: Readonly<Record<number, string>> = {
   [1]: 'present',
   [2]: 'capable',
+  [4]: 'direct',
 };
 
 /** enum xmasq_reason. */
@@ -195,47 +270,50 @@ export const Reason = {
   TOO_BIG: 14,
   GSO_SEGMENTS: 15,
   HEADER_CHANGED: 16,
-  UNKNOWN_ENDPOINT: 17,
-  SPOOF: 18,
-  NOT_POD: 19,
-  PEER_NOT_CAPABLE: 20,
-  DRAINING: 21,
-  TRAFFIC_CONTROL: 22,
-  BANDWIDTH: 23,
-  PACKET_CAPTURE: 24,
-  ANTREA_IPAM: 25,
-  POD_VLAN: 26,
-  FEATURE_GATE: 27,
-  ENCAP_MODE: 28,
-  ENCRYPTION: 29,
-  TUNNEL_TYPE: 30,
-  BRIDGING: 31,
-  MULTICLUSTER: 32,
-  HW_OFFLOAD: 33,
-  FLOW_RESTORE: 34,
-  CT_MISSING: 35,
-  CT_UNCONFIRMED: 36,
-  CT_UNREPLIED: 37,
-  CT_STATE: 38,
-  CT_NOT_ALLOWED: 39,
-  CT_SOURCE: 40,
-  CT_SNAT: 41,
-  CT_HAIRPIN: 42,
-  CT_L7: 43,
-  CT_SERVICE: 44,
-  CT_STATUS: 45,
-  NO_APPROVAL: 46,
-  SLOT_TAKEN: 47,
-  SLOT_RECENT: 48,
-  MAP_FULL: 49,
-  KEY_EXCHANGE: 50,
-  KEY_REJECTED: 51,
-  PEER_SILENT: 52,
-  BLACK_HOLE: 53,
-  NO_NEIGHBOUR: 54,
-  CLOSED: 55,
-  STALE: 56,
-  COUNT: 57,
+  TUNNEL_CHECKSUM: 17,
+  UNKNOWN_ENDPOINT: 18,
+  SPOOF: 19,
+  NOT_POD: 20,
+  PEER_NOT_CAPABLE: 21,
+  DRAINING: 22,
+  TRAFFIC_CONTROL: 23,
+  BANDWIDTH: 24,
+  PACKET_CAPTURE: 25,
+  ANTREA_IPAM: 26,
+  POD_VLAN: 27,
+  FEATURE_GATE: 28,
+  ENCAP_MODE: 29,
+  ENCRYPTION: 30,
+  TUNNEL_TYPE: 31,
+  BRIDGING: 32,
+  MULTICLUSTER: 33,
+  HW_OFFLOAD: 34,
+  FLOW_RESTORE: 35,
+  CT_MISSING: 36,
+  CT_UNCONFIRMED: 37,
+  CT_UNREPLIED: 38,
+  CT_STATE: 39,
+  CT_NOT_ALLOWED: 40,
+  CT_SOURCE: 41,
+  CT_SNAT: 42,
+  CT_HAIRPIN: 43,
+  CT_L7: 44,
+  CT_SERVICE: 45,
+  CT_STATUS: 46,
+  NO_APPROVAL: 47,
+  SLOT_TAKEN: 48,
+  SLOT_RECENT: 49,
+  MAP_FULL: 50,
+  KEY_EXCHANGE: 51,
+  KEY_REJECTED: 52,
+  PEER_SILENT: 53,
+  BLACK_HOLE: 54,
+  UNPROVEN: 55,
+  MODE: 56,
+  NO_NEIGHBOUR: 57,
+  CLOSED: 58,
+  STALE: 59,
+  COUNT: 60,
 } as const;
 /** A value of enum xmasq_reason. */
 export type Reason = (typeof Reason)[keyof typeof Reason];
@@ -258,46 +336,49 @@ export const reasonNames: Readonly<Record<number, string>> = {
   [14]: 'too_big',
   [15]: 'gso_segments',
   [16]: 'header_changed',
-  [17]: 'unknown_endpoint',
-  [18]: 'spoof',
-  [19]: 'not_pod',
-  [20]: 'peer_not_capable',
-  [21]: 'draining',
-  [22]: 'traffic_control',
-  [23]: 'bandwidth',
-  [24]: 'packet_capture',
-  [25]: 'antrea_ipam',
-  [26]: 'pod_vlan',
-  [27]: 'feature_gate',
-  [28]: 'encap_mode',
-  [29]: 'encryption',
-  [30]: 'tunnel_type',
-  [31]: 'bridging',
-  [32]: 'multicluster',
-  [33]: 'hw_offload',
-  [34]: 'flow_restore',
-  [35]: 'ct_missing',
-  [36]: 'ct_unconfirmed',
-  [37]: 'ct_unreplied',
-  [38]: 'ct_state',
-  [39]: 'ct_not_allowed',
-  [40]: 'ct_source',
-  [41]: 'ct_snat',
-  [42]: 'ct_hairpin',
-  [43]: 'ct_l7',
-  [44]: 'ct_service',
-  [45]: 'ct_status',
-  [46]: 'no_approval',
-  [47]: 'slot_taken',
-  [48]: 'slot_recent',
-  [49]: 'map_full',
-  [50]: 'key_exchange',
-  [51]: 'key_rejected',
-  [52]: 'peer_silent',
-  [53]: 'black_hole',
-  [54]: 'no_neighbour',
-  [55]: 'closed',
-  [56]: 'stale',
+  [17]: 'tunnel_checksum',
+  [18]: 'unknown_endpoint',
+  [19]: 'spoof',
+  [20]: 'not_pod',
+  [21]: 'peer_not_capable',
+  [22]: 'draining',
+  [23]: 'traffic_control',
+  [24]: 'bandwidth',
+  [25]: 'packet_capture',
+  [26]: 'antrea_ipam',
+  [27]: 'pod_vlan',
+  [28]: 'feature_gate',
+  [29]: 'encap_mode',
+  [30]: 'encryption',
+  [31]: 'tunnel_type',
+  [32]: 'bridging',
+  [33]: 'multicluster',
+  [34]: 'hw_offload',
+  [35]: 'flow_restore',
+  [36]: 'ct_missing',
+  [37]: 'ct_unconfirmed',
+  [38]: 'ct_unreplied',
+  [39]: 'ct_state',
+  [40]: 'ct_not_allowed',
+  [41]: 'ct_source',
+  [42]: 'ct_snat',
+  [43]: 'ct_hairpin',
+  [44]: 'ct_l7',
+  [45]: 'ct_service',
+  [46]: 'ct_status',
+  [47]: 'no_approval',
+  [48]: 'slot_taken',
+  [49]: 'slot_recent',
+  [50]: 'map_full',
+  [51]: 'key_exchange',
+  [52]: 'key_rejected',
+  [53]: 'peer_silent',
+  [54]: 'black_hole',
+  [55]: 'unproven',
+  [56]: 'mode',
+  [57]: 'no_neighbour',
+  [58]: 'closed',
+  [59]: 'stale',
 };
 
 /** enum xmasq_slot_flag. */
@@ -330,22 +411,6 @@ export const slotStateNames: Readonly<Record<number, string>> = {
   [3]: 'tombstone',
 };
 
-/** struct xmasq_addr4, 4 bytes. */
-export interface Addr4 {
-  /** u32, network byte order in C, offset 0. */
-  readonly addr: number;
-}
-function writeAddr4(to: Buffer, at: number, value: Addr4): void {
-  to.writeUInt32BE(checkInteger('xmasq_addr4.addr', value.addr, 0, 4294967295), at);
-}
-function readAddr4(from: Buffer, at: number): Addr4 {
-  return {
-    addr: from.readUInt32BE(at),
-  };
-}
-/** struct xmasq_addr4, 4 bytes. */
-export const addr4Codec: Codec<Addr4> = makeCodec('xmasq_addr4', 4, writeAddr4, readAddr4);
-
 /** struct xmasq_approval, 8 bytes. */
 export interface Approval {
   /** u64, offset 0. */
@@ -362,7 +427,7 @@ function readApproval(from: Buffer, at: number): Approval {
 /** struct xmasq_approval, 8 bytes. */
 export const approvalCodec: Codec<Approval> = makeCodec('xmasq_approval', 8, writeApproval, readApproval);
 
-/** struct xmasq_config, 56 bytes. */
+/** struct xmasq_config, 88 bytes. */
 export interface Config {
   /** u32, offset 0. */
   readonly layoutVersion: number;
@@ -370,24 +435,32 @@ export interface Config {
   readonly flags: number;
   /** 4 of u32, offset 8. */
   readonly magic: readonly number[];
-  /** u32, offset 24. */
-  readonly uplinkIfindex: number;
-  /** u32, network byte order in C, offset 28. */
-  readonly uplinkAddr4: number;
-  /** u64, offset 32. */
+  /** u64, offset 24. */
   readonly stateSince: bigint;
-  /** u32, offset 40. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 32. */
+  readonly uplinkAddr4: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 48. */
+  readonly uplinkAddr6: string;
+  /** u32, offset 64. */
+  readonly uplinkIfindex4: number;
+  /** u32, offset 68. */
+  readonly uplinkIfindex6: number;
+  /** u32, offset 72. */
   readonly hz: number;
-  /** u16, offset 44. */
-  readonly ctZone: number;
-  /** u16, network byte order in C, offset 46. */
+  /** u16, offset 76. */
+  readonly ctZone4: number;
+  /** u16, offset 78. */
+  readonly ctZone6: number;
+  /** u16, network byte order in C, offset 80. */
   readonly tunnelPort: number;
-  /** u8, offset 48. */
+  /** u8, offset 82. */
   readonly excludedLocal: number;
-  /** u8, offset 49. */
+  /** u8, offset 83. */
   readonly excludedRemote: number;
-  /** u8, offset 50. */
+  /** u8, offset 84. */
   readonly paused: number;
+  /** u16, offset 86. */
+  readonly xdpVlan: number;
 }
 function writeConfig(to: Buffer, at: number, value: Config): void {
   to.writeUInt32LE(checkInteger('xmasq_config.layout_version', value.layoutVersion, 0, 4294967295), at);
@@ -396,37 +469,86 @@ function writeConfig(to: Buffer, at: number, value: Config): void {
   value.magic.forEach((e0, i0) => {
     to.writeUInt32LE(checkInteger('xmasq_config.magic', e0, 0, 4294967295), at + 8 + 4 * i0);
   });
-  to.writeUInt32LE(checkInteger('xmasq_config.uplink_ifindex', value.uplinkIfindex, 0, 4294967295), at + 24);
-  to.writeUInt32BE(checkInteger('xmasq_config.uplink_addr4', value.uplinkAddr4, 0, 4294967295), at + 28);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_config.state_since', value.stateSince, 0n, 18446744073709551615n),
-    at + 32,
+    at + 24,
   );
-  to.writeUInt32LE(checkInteger('xmasq_config.hz', value.hz, 0, 4294967295), at + 40);
-  to.writeUInt16LE(checkInteger('xmasq_config.ct_zone', value.ctZone, 0, 65535), at + 44);
-  to.writeUInt16BE(checkInteger('xmasq_config.tunnel_port', value.tunnelPort, 0, 65535), at + 46);
-  to.writeUInt8(checkInteger('xmasq_config.excluded_local', value.excludedLocal, 0, 255), at + 48);
-  to.writeUInt8(checkInteger('xmasq_config.excluded_remote', value.excludedRemote, 0, 255), at + 49);
-  to.writeUInt8(checkInteger('xmasq_config.paused', value.paused, 0, 255), at + 50);
+  writeAddress(to, at + 32, 'xmasq_config.uplink_addr4', value.uplinkAddr4);
+  writeAddress(to, at + 48, 'xmasq_config.uplink_addr6', value.uplinkAddr6);
+  to.writeUInt32LE(checkInteger('xmasq_config.uplink_ifindex4', value.uplinkIfindex4, 0, 4294967295), at + 64);
+  to.writeUInt32LE(checkInteger('xmasq_config.uplink_ifindex6', value.uplinkIfindex6, 0, 4294967295), at + 68);
+  to.writeUInt32LE(checkInteger('xmasq_config.hz', value.hz, 0, 4294967295), at + 72);
+  to.writeUInt16LE(checkInteger('xmasq_config.ct_zone4', value.ctZone4, 0, 65535), at + 76);
+  to.writeUInt16LE(checkInteger('xmasq_config.ct_zone6', value.ctZone6, 0, 65535), at + 78);
+  to.writeUInt16BE(checkInteger('xmasq_config.tunnel_port', value.tunnelPort, 0, 65535), at + 80);
+  to.writeUInt8(checkInteger('xmasq_config.excluded_local', value.excludedLocal, 0, 255), at + 82);
+  to.writeUInt8(checkInteger('xmasq_config.excluded_remote', value.excludedRemote, 0, 255), at + 83);
+  to.writeUInt8(checkInteger('xmasq_config.paused', value.paused, 0, 255), at + 84);
+  to.writeUInt16LE(checkInteger('xmasq_config.xdp_vlan', value.xdpVlan, 0, 65535), at + 86);
 }
 function readConfig(from: Buffer, at: number): Config {
   return {
     layoutVersion: from.readUInt32LE(at),
     flags: from.readUInt32LE(at + 4),
     magic: Array.from({ length: 4 }, (_, i0) => from.readUInt32LE(at + 8 + 4 * i0)),
-    uplinkIfindex: from.readUInt32LE(at + 24),
-    uplinkAddr4: from.readUInt32BE(at + 28),
-    stateSince: from.readBigUInt64LE(at + 32),
-    hz: from.readUInt32LE(at + 40),
-    ctZone: from.readUInt16LE(at + 44),
-    tunnelPort: from.readUInt16BE(at + 46),
-    excludedLocal: from.readUInt8(at + 48),
-    excludedRemote: from.readUInt8(at + 49),
-    paused: from.readUInt8(at + 50),
+    stateSince: from.readBigUInt64LE(at + 24),
+    uplinkAddr4: readAddress(from, at + 32),
+    uplinkAddr6: readAddress(from, at + 48),
+    uplinkIfindex4: from.readUInt32LE(at + 64),
+    uplinkIfindex6: from.readUInt32LE(at + 68),
+    hz: from.readUInt32LE(at + 72),
+    ctZone4: from.readUInt16LE(at + 76),
+    ctZone6: from.readUInt16LE(at + 78),
+    tunnelPort: from.readUInt16BE(at + 80),
+    excludedLocal: from.readUInt8(at + 82),
+    excludedRemote: from.readUInt8(at + 83),
+    paused: from.readUInt8(at + 84),
+    xdpVlan: from.readUInt16LE(at + 86),
   };
 }
-/** struct xmasq_config, 56 bytes. */
-export const configCodec: Codec<Config> = makeCodec('xmasq_config', 56, writeConfig, readConfig);
+/** struct xmasq_config, 88 bytes. */
+export const configCodec: Codec<Config> = makeCodec('xmasq_config', 88, writeConfig, readConfig);
+
+/** struct xmasq_delivery, 40 bytes. */
+export interface Delivery {
+  /** IPv4 or IPv6 address as text, empty: none, offset 0. */
+  readonly saddr: string;
+  /** u16, network byte order in C, offset 16. */
+  readonly sport: number;
+  /** 12 bytes, offset 18. */
+  readonly macs: Uint8Array;
+  /** u8, offset 30. */
+  readonly ttl: number;
+  /** u8, offset 31. */
+  readonly tos: number;
+  /** u8, offset 32. */
+  readonly keyRead: number;
+  /** u32, offset 36. */
+  readonly ifindex: number;
+}
+function writeDelivery(to: Buffer, at: number, value: Delivery): void {
+  writeAddress(to, at, 'xmasq_delivery.saddr', value.saddr);
+  to.writeUInt16BE(checkInteger('xmasq_delivery.sport', value.sport, 0, 65535), at + 16);
+  checkLength('xmasq_delivery.macs', value.macs, 12);
+  to.set(value.macs, at + 18);
+  to.writeUInt8(checkInteger('xmasq_delivery.ttl', value.ttl, 0, 255), at + 30);
+  to.writeUInt8(checkInteger('xmasq_delivery.tos', value.tos, 0, 255), at + 31);
+  to.writeUInt8(checkInteger('xmasq_delivery.key_read', value.keyRead, 0, 255), at + 32);
+  to.writeUInt32LE(checkInteger('xmasq_delivery.ifindex', value.ifindex, 0, 4294967295), at + 36);
+}
+function readDelivery(from: Buffer, at: number): Delivery {
+  return {
+    saddr: readAddress(from, at),
+    sport: from.readUInt16BE(at + 16),
+    macs: Uint8Array.from(from.subarray(at + 18, at + 18 + 12)),
+    ttl: from.readUInt8(at + 30),
+    tos: from.readUInt8(at + 31),
+    keyRead: from.readUInt8(at + 32),
+    ifindex: from.readUInt32LE(at + 36),
+  };
+}
+/** struct xmasq_delivery, 40 bytes. */
+export const deliveryCodec: Codec<Delivery> = makeCodec('xmasq_delivery', 40, writeDelivery, readDelivery);
 
 /** struct xmasq_destination, 8 bytes. */
 export interface Destination {
@@ -453,80 +575,84 @@ export const destinationCodec: Codec<Destination> = makeCodec(
   readDestination,
 );
 
-/** struct xmasq_endpoint, 24 bytes. */
+/** struct xmasq_endpoint, 52 bytes. */
 export interface Endpoint {
-  /** u32, offset 0. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 0. */
+  readonly addr4: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 16. */
+  readonly addr6: string;
+  /** u32, offset 32. */
   readonly ifindex: number;
-  /** u32, network byte order in C, offset 4. */
-  readonly addr4: number;
-  /** u32, offset 8. */
+  /** u32, offset 36. */
   readonly flags: number;
-  /** u32, offset 12. */
+  /** u32, offset 40. */
   readonly epoch: number;
-  /** 6 bytes, offset 16. */
+  /** 6 bytes, offset 44. */
   readonly mac: Uint8Array;
-  /** u8, offset 22. */
+  /** u8, offset 50. */
   readonly excluded: number;
 }
 function writeEndpoint(to: Buffer, at: number, value: Endpoint): void {
-  to.writeUInt32LE(checkInteger('xmasq_endpoint.ifindex', value.ifindex, 0, 4294967295), at);
-  to.writeUInt32BE(checkInteger('xmasq_endpoint.addr4', value.addr4, 0, 4294967295), at + 4);
-  to.writeUInt32LE(checkInteger('xmasq_endpoint.flags', value.flags, 0, 4294967295), at + 8);
-  to.writeUInt32LE(checkInteger('xmasq_endpoint.epoch', value.epoch, 0, 4294967295), at + 12);
+  writeAddress(to, at, 'xmasq_endpoint.addr4', value.addr4);
+  writeAddress(to, at + 16, 'xmasq_endpoint.addr6', value.addr6);
+  to.writeUInt32LE(checkInteger('xmasq_endpoint.ifindex', value.ifindex, 0, 4294967295), at + 32);
+  to.writeUInt32LE(checkInteger('xmasq_endpoint.flags', value.flags, 0, 4294967295), at + 36);
+  to.writeUInt32LE(checkInteger('xmasq_endpoint.epoch', value.epoch, 0, 4294967295), at + 40);
   checkLength('xmasq_endpoint.mac', value.mac, 6);
-  to.set(value.mac, at + 16);
-  to.writeUInt8(checkInteger('xmasq_endpoint.excluded', value.excluded, 0, 255), at + 22);
+  to.set(value.mac, at + 44);
+  to.writeUInt8(checkInteger('xmasq_endpoint.excluded', value.excluded, 0, 255), at + 50);
 }
 function readEndpoint(from: Buffer, at: number): Endpoint {
   return {
-    ifindex: from.readUInt32LE(at),
-    addr4: from.readUInt32BE(at + 4),
-    flags: from.readUInt32LE(at + 8),
-    epoch: from.readUInt32LE(at + 12),
-    mac: Uint8Array.from(from.subarray(at + 16, at + 16 + 6)),
-    excluded: from.readUInt8(at + 22),
+    addr4: readAddress(from, at),
+    addr6: readAddress(from, at + 16),
+    ifindex: from.readUInt32LE(at + 32),
+    flags: from.readUInt32LE(at + 36),
+    epoch: from.readUInt32LE(at + 40),
+    mac: Uint8Array.from(from.subarray(at + 44, at + 44 + 6)),
+    excluded: from.readUInt8(at + 50),
   };
 }
-/** struct xmasq_endpoint, 24 bytes. */
-export const endpointCodec: Codec<Endpoint> = makeCodec('xmasq_endpoint', 24, writeEndpoint, readEndpoint);
+/** struct xmasq_endpoint, 52 bytes. */
+export const endpointCodec: Codec<Endpoint> = makeCodec('xmasq_endpoint', 52, writeEndpoint, readEndpoint);
 
-/** struct xmasq_flow_key, 20 bytes. */
+/** struct xmasq_flow_key, 44 bytes. */
 export interface FlowKey {
-  /** u32, network byte order in C, offset 0. */
-  readonly saddr: number;
-  /** u32, network byte order in C, offset 4. */
-  readonly daddr: number;
-  /** u16, network byte order in C, offset 8. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 0. */
+  readonly saddr: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 16. */
+  readonly daddr: string;
+  /** u16, network byte order in C, offset 32. */
   readonly sport: number;
-  /** u16, network byte order in C, offset 10. */
+  /** u16, network byte order in C, offset 34. */
   readonly dport: number;
-  /** u32, offset 12. */
+  /** u32, offset 36. */
   readonly ifindex: number;
-  /** u8, offset 16. */
+  /** u8, offset 40. */
   readonly proto: number;
 }
 function writeFlowKey(to: Buffer, at: number, value: FlowKey): void {
-  to.writeUInt32BE(checkInteger('xmasq_flow_key.saddr', value.saddr, 0, 4294967295), at);
-  to.writeUInt32BE(checkInteger('xmasq_flow_key.daddr', value.daddr, 0, 4294967295), at + 4);
-  to.writeUInt16BE(checkInteger('xmasq_flow_key.sport', value.sport, 0, 65535), at + 8);
-  to.writeUInt16BE(checkInteger('xmasq_flow_key.dport', value.dport, 0, 65535), at + 10);
-  to.writeUInt32LE(checkInteger('xmasq_flow_key.ifindex', value.ifindex, 0, 4294967295), at + 12);
-  to.writeUInt8(checkInteger('xmasq_flow_key.proto', value.proto, 0, 255), at + 16);
+  writeAddress(to, at, 'xmasq_flow_key.saddr', value.saddr);
+  writeAddress(to, at + 16, 'xmasq_flow_key.daddr', value.daddr);
+  to.writeUInt16BE(checkInteger('xmasq_flow_key.sport', value.sport, 0, 65535), at + 32);
+  to.writeUInt16BE(checkInteger('xmasq_flow_key.dport', value.dport, 0, 65535), at + 34);
+  to.writeUInt32LE(checkInteger('xmasq_flow_key.ifindex', value.ifindex, 0, 4294967295), at + 36);
+  to.writeUInt8(checkInteger('xmasq_flow_key.proto', value.proto, 0, 255), at + 40);
 }
 function readFlowKey(from: Buffer, at: number): FlowKey {
   return {
-    saddr: from.readUInt32BE(at),
-    daddr: from.readUInt32BE(at + 4),
-    sport: from.readUInt16BE(at + 8),
-    dport: from.readUInt16BE(at + 10),
-    ifindex: from.readUInt32LE(at + 12),
-    proto: from.readUInt8(at + 16),
+    saddr: readAddress(from, at),
+    daddr: readAddress(from, at + 16),
+    sport: from.readUInt16BE(at + 32),
+    dport: from.readUInt16BE(at + 34),
+    ifindex: from.readUInt32LE(at + 36),
+    proto: from.readUInt8(at + 40),
   };
 }
-/** struct xmasq_flow_key, 20 bytes. */
-export const flowKeyCodec: Codec<FlowKey> = makeCodec('xmasq_flow_key', 20, writeFlowKey, readFlowKey);
+/** struct xmasq_flow_key, 44 bytes. */
+export const flowKeyCodec: Codec<FlowKey> = makeCodec('xmasq_flow_key', 44, writeFlowKey, readFlowKey);
 
-/** struct xmasq_event, 40 bytes. */
+/** struct xmasq_event, 64 bytes. */
 export interface Event {
   /** u64, offset 0. */
   readonly time: bigint;
@@ -536,7 +662,7 @@ export interface Event {
   readonly reason: number;
   /** struct xmasq_flow_key, offset 16. */
   readonly flow: FlowKey;
-  /** u32, offset 36. */
+  /** u32, offset 60. */
   readonly peer: number;
 }
 function writeEvent(to: Buffer, at: number, value: Event): void {
@@ -544,7 +670,7 @@ function writeEvent(to: Buffer, at: number, value: Event): void {
   to.writeUInt32LE(checkInteger('xmasq_event.type', value.type, 0, 4294967295), at + 8);
   to.writeUInt32LE(checkInteger('xmasq_event.reason', value.reason, 0, 4294967295), at + 12);
   writeFlowKey(to, at + 16, value.flow);
-  to.writeUInt32LE(checkInteger('xmasq_event.peer', value.peer, 0, 4294967295), at + 36);
+  to.writeUInt32LE(checkInteger('xmasq_event.peer', value.peer, 0, 4294967295), at + 60);
 }
 function readEvent(from: Buffer, at: number): Event {
   return {
@@ -552,41 +678,41 @@ function readEvent(from: Buffer, at: number): Event {
     type: from.readUInt32LE(at + 8),
     reason: from.readUInt32LE(at + 12),
     flow: readFlowKey(from, at + 16),
-    peer: from.readUInt32LE(at + 36),
+    peer: from.readUInt32LE(at + 60),
   };
 }
-/** struct xmasq_event, 40 bytes. */
-export const eventCodec: Codec<Event> = makeCodec('xmasq_event', 40, writeEvent, readEvent);
+/** struct xmasq_event, 64 bytes. */
+export const eventCodec: Codec<Event> = makeCodec('xmasq_event', 64, writeEvent, readEvent);
 
-/** struct xmasq_tuple, 12 bytes. */
+/** struct xmasq_tuple, 36 bytes. */
 export interface Tuple {
-  /** u32, network byte order in C, offset 0. */
-  readonly saddr: number;
-  /** u32, network byte order in C, offset 4. */
-  readonly daddr: number;
-  /** u16, network byte order in C, offset 8. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 0. */
+  readonly saddr: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 16. */
+  readonly daddr: string;
+  /** u16, network byte order in C, offset 32. */
   readonly sport: number;
-  /** u16, network byte order in C, offset 10. */
+  /** u16, network byte order in C, offset 34. */
   readonly dport: number;
 }
 function writeTuple(to: Buffer, at: number, value: Tuple): void {
-  to.writeUInt32BE(checkInteger('xmasq_tuple.saddr', value.saddr, 0, 4294967295), at);
-  to.writeUInt32BE(checkInteger('xmasq_tuple.daddr', value.daddr, 0, 4294967295), at + 4);
-  to.writeUInt16BE(checkInteger('xmasq_tuple.sport', value.sport, 0, 65535), at + 8);
-  to.writeUInt16BE(checkInteger('xmasq_tuple.dport', value.dport, 0, 65535), at + 10);
+  writeAddress(to, at, 'xmasq_tuple.saddr', value.saddr);
+  writeAddress(to, at + 16, 'xmasq_tuple.daddr', value.daddr);
+  to.writeUInt16BE(checkInteger('xmasq_tuple.sport', value.sport, 0, 65535), at + 32);
+  to.writeUInt16BE(checkInteger('xmasq_tuple.dport', value.dport, 0, 65535), at + 34);
 }
 function readTuple(from: Buffer, at: number): Tuple {
   return {
-    saddr: from.readUInt32BE(at),
-    daddr: from.readUInt32BE(at + 4),
-    sport: from.readUInt16BE(at + 8),
-    dport: from.readUInt16BE(at + 10),
+    saddr: readAddress(from, at),
+    daddr: readAddress(from, at + 16),
+    sport: from.readUInt16BE(at + 32),
+    dport: from.readUInt16BE(at + 34),
   };
 }
-/** struct xmasq_tuple, 12 bytes. */
-export const tupleCodec: Codec<Tuple> = makeCodec('xmasq_tuple', 12, writeTuple, readTuple);
+/** struct xmasq_tuple, 36 bytes. */
+export const tupleCodec: Codec<Tuple> = makeCodec('xmasq_tuple', 36, writeTuple, readTuple);
 
-/** struct xmasq_flow, 216 bytes. */
+/** struct xmasq_flow, 400 bytes. */
 export interface Flow {
   /** u32, offset 0. */
   readonly gen: number;
@@ -597,82 +723,110 @@ export interface Flow {
   /** u64, offset 16. */
   readonly txBytes: bigint;
   /** u64, offset 24. */
-  readonly slowPackets: bigint;
+  readonly masqPackets: bigint;
   /** u64, offset 32. */
-  readonly admittedAt: bigint;
+  readonly slowPackets: bigint;
   /** u64, offset 40. */
-  readonly lastTx: bigint;
+  readonly admittedAt: bigint;
   /** u64, offset 48. */
-  readonly lastRxSlow: bigint;
+  readonly lastTx: bigint;
   /** u64, offset 56. */
-  readonly verifyAt: bigint;
+  readonly lastRxSlow: bigint;
   /** u64, offset 64. */
-  readonly recheckAt: bigint;
+  readonly verifyAt: bigint;
   /** u64, offset 72. */
-  readonly fastSince: bigint;
+  readonly recheckAt: bigint;
   /** u64, offset 80. */
-  readonly unansweredSince: bigint;
+  readonly fastSince: bigint;
   /** u64, offset 88. */
-  readonly unansweredTx: bigint;
+  readonly unansweredSince: bigint;
   /** u64, offset 96. */
-  readonly holeUntil: bigint;
+  readonly unansweredTx: bigint;
   /** u64, offset 104. */
-  readonly rejectUntil: bigint;
+  readonly holeUntil: bigint;
   /** u64, offset 112. */
+  readonly rejectUntil: bigint;
+  /** u64, offset 120. */
   readonly deviatingSince: bigint;
-  /** u32, offset 120. */
+  /** u64, offset 128. */
+  readonly rxPackets: bigint;
+  /** u64, offset 136. */
+  readonly rxBytes: bigint;
+  /** u64, offset 144. */
+  readonly lastRx: bigint;
+  /** u64, offset 152. */
+  readonly rxRecheckAt: bigint;
+  /** u32, offset 160. */
   readonly csumDiff: number;
-  /** u32, offset 124. */
+  /** u32, offset 164. */
   readonly ipSum: number;
-  /** u32, offset 128. */
+  /** u32, offset 168. */
   readonly endpoint: number;
-  /** u32, offset 132. */
+  /** u32, offset 172. */
   readonly endpointEpoch: number;
-  /** u32, offset 136. */
+  /** u32, offset 176. */
   readonly peer: number;
-  /** u32, offset 140. */
+  /** u32, offset 180. */
   readonly peerEpoch: number;
-  /** u32, offset 144. */
+  /** u32, offset 184. */
   readonly slotGen: number;
-  /** u32, offset 148. */
+  /** u32, offset 188. */
   readonly outIfindex: number;
-  /** u32, network byte order in C, offset 152. */
-  readonly nodeSaddr: number;
-  /** u32, network byte order in C, offset 156. */
-  readonly nodeDaddr: number;
-  /** struct xmasq_tuple, offset 160. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 192. */
+  readonly nodeSaddr: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 208. */
+  readonly nodeDaddr: string;
+  /** struct xmasq_tuple, offset 224. */
   readonly out: Tuple;
-  /** 6 bytes, offset 172. */
+  /** 6 bytes, offset 260. */
   readonly smac: Uint8Array;
-  /** 6 bytes, offset 178. */
+  /** 6 bytes, offset 266. */
   readonly dmac: Uint8Array;
-  /** 6 bytes, offset 184. */
+  /** 6 bytes, offset 272. */
   readonly podMac: Uint8Array;
-  /** 6 bytes, offset 190. */
+  /** 6 bytes, offset 278. */
   readonly viaMac: Uint8Array;
-  /** u8, offset 196. */
+  /** u8, offset 284. */
   readonly peerKey: number;
-  /** u8, offset 197. */
+  /** u8, offset 285. */
   readonly ownKey: number;
-  /** u8, offset 198. */
+  /** u8, offset 286. */
   readonly ttl: number;
-  /** u8, offset 199. */
+  /** u8, offset 287. */
   readonly tos: number;
-  /** u8, offset 200. */
+  /** u8, offset 288. */
   readonly blocked: number;
-  /** u8, offset 201. */
+  /** u8, offset 289. */
   readonly rejectKey: number;
-  /** u8, offset 202. */
+  /** u8, offset 290. */
   readonly rejectLevel: number;
-  /** u8, offset 203. */
+  /** u8, offset 291. */
   readonly holeLevel: number;
-  /** u8, offset 204. */
+  /** u8, offset 292. */
   readonly proto: number;
-  /** u8, offset 205. */
+  /** u8, offset 293. */
   readonly outTtl: number;
-  /** u32, offset 208. */
+  /** u8, offset 294. */
+  readonly mode: number;
+  /** u8, offset 295. */
+  readonly encapLen: number;
+  /** 70 bytes, offset 296. */
+  readonly encap: Uint8Array;
+  /** 6 bytes, offset 366. */
+  readonly rxDmac: Uint8Array;
+  /** 6 bytes, offset 372. */
+  readonly rxSmac: Uint8Array;
+  /** u8, offset 378. */
+  readonly rxTtl: number;
+  /** u8, offset 379. */
+  readonly rxWireTtl: number;
+  /** u8, offset 380. */
+  readonly unkeyed: number;
+  /** u32, offset 384. */
+  readonly txGen: number;
+  /** u32, offset 388. */
   readonly mtu: number;
-  /** u32, offset 212. */
+  /** u32, offset 392. */
   readonly gen2: number;
 }
 function writeFlow(to: Buffer, at: number, value: Flow): void {
@@ -681,63 +835,86 @@ function writeFlow(to: Buffer, at: number, value: Flow): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_flow.tx_packets', value.txPackets, 0n, 18446744073709551615n), at + 8);
   to.writeBigUInt64LE(checkBigInteger('xmasq_flow.tx_bytes', value.txBytes, 0n, 18446744073709551615n), at + 16);
   to.writeBigUInt64LE(
-    checkBigInteger('xmasq_flow.slow_packets', value.slowPackets, 0n, 18446744073709551615n),
+    checkBigInteger('xmasq_flow.masq_packets', value.masqPackets, 0n, 18446744073709551615n),
     at + 24,
   );
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.admitted_at', value.admittedAt, 0n, 18446744073709551615n), at + 32);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_tx', value.lastTx, 0n, 18446744073709551615n), at + 40);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx_slow', value.lastRxSlow, 0n, 18446744073709551615n), at + 48);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.verify_at', value.verifyAt, 0n, 18446744073709551615n), at + 56);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 64);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.fast_since', value.fastSince, 0n, 18446744073709551615n), at + 72);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_flow.slow_packets', value.slowPackets, 0n, 18446744073709551615n),
+    at + 32,
+  );
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.admitted_at', value.admittedAt, 0n, 18446744073709551615n), at + 40);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_tx', value.lastTx, 0n, 18446744073709551615n), at + 48);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx_slow', value.lastRxSlow, 0n, 18446744073709551615n), at + 56);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.verify_at', value.verifyAt, 0n, 18446744073709551615n), at + 64);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 72);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.fast_since', value.fastSince, 0n, 18446744073709551615n), at + 80);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.unanswered_since', value.unansweredSince, 0n, 18446744073709551615n),
-    at + 80,
+    at + 88,
   );
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.unanswered_tx', value.unansweredTx, 0n, 18446744073709551615n),
-    at + 88,
+    at + 96,
   );
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 96);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 104);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.reject_until', value.rejectUntil, 0n, 18446744073709551615n),
-    at + 104,
+    at + 112,
   );
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.deviating_since', value.deviatingSince, 0n, 18446744073709551615n),
-    at + 112,
+    at + 120,
   );
-  to.writeUInt32LE(checkInteger('xmasq_flow.csum_diff', value.csumDiff, 0, 4294967295), at + 120);
-  to.writeUInt32LE(checkInteger('xmasq_flow.ip_sum', value.ipSum, 0, 4294967295), at + 124);
-  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint', value.endpoint, 0, 4294967295), at + 128);
-  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 132);
-  to.writeUInt32LE(checkInteger('xmasq_flow.peer', value.peer, 0, 4294967295), at + 136);
-  to.writeUInt32LE(checkInteger('xmasq_flow.peer_epoch', value.peerEpoch, 0, 4294967295), at + 140);
-  to.writeUInt32LE(checkInteger('xmasq_flow.slot_gen', value.slotGen, 0, 4294967295), at + 144);
-  to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 148);
-  to.writeUInt32BE(checkInteger('xmasq_flow.node_saddr', value.nodeSaddr, 0, 4294967295), at + 152);
-  to.writeUInt32BE(checkInteger('xmasq_flow.node_daddr', value.nodeDaddr, 0, 4294967295), at + 156);
-  writeTuple(to, at + 160, value.out);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.rx_packets', value.rxPackets, 0n, 18446744073709551615n), at + 128);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.rx_bytes', value.rxBytes, 0n, 18446744073709551615n), at + 136);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx', value.lastRx, 0n, 18446744073709551615n), at + 144);
+  to.writeBigUInt64LE(
+    checkBigInteger('xmasq_flow.rx_recheck_at', value.rxRecheckAt, 0n, 18446744073709551615n),
+    at + 152,
+  );
+  to.writeUInt32LE(checkInteger('xmasq_flow.csum_diff', value.csumDiff, 0, 4294967295), at + 160);
+  to.writeUInt32LE(checkInteger('xmasq_flow.ip_sum', value.ipSum, 0, 4294967295), at + 164);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint', value.endpoint, 0, 4294967295), at + 168);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 172);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer', value.peer, 0, 4294967295), at + 176);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer_epoch', value.peerEpoch, 0, 4294967295), at + 180);
+  to.writeUInt32LE(checkInteger('xmasq_flow.slot_gen', value.slotGen, 0, 4294967295), at + 184);
+  to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 188);
+  writeAddress(to, at + 192, 'xmasq_flow.node_saddr', value.nodeSaddr);
+  writeAddress(to, at + 208, 'xmasq_flow.node_daddr', value.nodeDaddr);
+  writeTuple(to, at + 224, value.out);
   checkLength('xmasq_flow.smac', value.smac, 6);
-  to.set(value.smac, at + 172);
+  to.set(value.smac, at + 260);
   checkLength('xmasq_flow.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 178);
+  to.set(value.dmac, at + 266);
   checkLength('xmasq_flow.pod_mac', value.podMac, 6);
-  to.set(value.podMac, at + 184);
+  to.set(value.podMac, at + 272);
   checkLength('xmasq_flow.via_mac', value.viaMac, 6);
-  to.set(value.viaMac, at + 190);
-  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 196);
-  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 197);
-  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 198);
-  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 199);
-  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 200);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 201);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 202);
-  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 203);
-  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 204);
-  to.writeUInt8(checkInteger('xmasq_flow.out_ttl', value.outTtl, 0, 255), at + 205);
-  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 208);
-  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 212);
+  to.set(value.viaMac, at + 278);
+  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 284);
+  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 285);
+  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 286);
+  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 287);
+  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 288);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 289);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 290);
+  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 291);
+  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 292);
+  to.writeUInt8(checkInteger('xmasq_flow.out_ttl', value.outTtl, 0, 255), at + 293);
+  to.writeUInt8(checkInteger('xmasq_flow.mode', value.mode, 0, 255), at + 294);
+  to.writeUInt8(checkInteger('xmasq_flow.encap_len', value.encapLen, 0, 255), at + 295);
+  checkLength('xmasq_flow.encap', value.encap, 70);
+  to.set(value.encap, at + 296);
+  checkLength('xmasq_flow.rx_dmac', value.rxDmac, 6);
+  to.set(value.rxDmac, at + 366);
+  checkLength('xmasq_flow.rx_smac', value.rxSmac, 6);
+  to.set(value.rxSmac, at + 372);
+  to.writeUInt8(checkInteger('xmasq_flow.rx_ttl', value.rxTtl, 0, 255), at + 378);
+  to.writeUInt8(checkInteger('xmasq_flow.rx_wire_ttl', value.rxWireTtl, 0, 255), at + 379);
+  to.writeUInt8(checkInteger('xmasq_flow.unkeyed', value.unkeyed, 0, 255), at + 380);
+  to.writeUInt32LE(checkInteger('xmasq_flow.tx_gen', value.txGen, 0, 4294967295), at + 384);
+  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 388);
+  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 392);
 }
 function readFlow(from: Buffer, at: number): Flow {
   return {
@@ -745,51 +922,65 @@ function readFlow(from: Buffer, at: number): Flow {
     flags: from.readUInt32LE(at + 4),
     txPackets: from.readBigUInt64LE(at + 8),
     txBytes: from.readBigUInt64LE(at + 16),
-    slowPackets: from.readBigUInt64LE(at + 24),
-    admittedAt: from.readBigUInt64LE(at + 32),
-    lastTx: from.readBigUInt64LE(at + 40),
-    lastRxSlow: from.readBigUInt64LE(at + 48),
-    verifyAt: from.readBigUInt64LE(at + 56),
-    recheckAt: from.readBigUInt64LE(at + 64),
-    fastSince: from.readBigUInt64LE(at + 72),
-    unansweredSince: from.readBigUInt64LE(at + 80),
-    unansweredTx: from.readBigUInt64LE(at + 88),
-    holeUntil: from.readBigUInt64LE(at + 96),
-    rejectUntil: from.readBigUInt64LE(at + 104),
-    deviatingSince: from.readBigUInt64LE(at + 112),
-    csumDiff: from.readUInt32LE(at + 120),
-    ipSum: from.readUInt32LE(at + 124),
-    endpoint: from.readUInt32LE(at + 128),
-    endpointEpoch: from.readUInt32LE(at + 132),
-    peer: from.readUInt32LE(at + 136),
-    peerEpoch: from.readUInt32LE(at + 140),
-    slotGen: from.readUInt32LE(at + 144),
-    outIfindex: from.readUInt32LE(at + 148),
-    nodeSaddr: from.readUInt32BE(at + 152),
-    nodeDaddr: from.readUInt32BE(at + 156),
-    out: readTuple(from, at + 160),
-    smac: Uint8Array.from(from.subarray(at + 172, at + 172 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 178, at + 178 + 6)),
-    podMac: Uint8Array.from(from.subarray(at + 184, at + 184 + 6)),
-    viaMac: Uint8Array.from(from.subarray(at + 190, at + 190 + 6)),
-    peerKey: from.readUInt8(at + 196),
-    ownKey: from.readUInt8(at + 197),
-    ttl: from.readUInt8(at + 198),
-    tos: from.readUInt8(at + 199),
-    blocked: from.readUInt8(at + 200),
-    rejectKey: from.readUInt8(at + 201),
-    rejectLevel: from.readUInt8(at + 202),
-    holeLevel: from.readUInt8(at + 203),
-    proto: from.readUInt8(at + 204),
-    outTtl: from.readUInt8(at + 205),
-    mtu: from.readUInt32LE(at + 208),
-    gen2: from.readUInt32LE(at + 212),
+    masqPackets: from.readBigUInt64LE(at + 24),
+    slowPackets: from.readBigUInt64LE(at + 32),
+    admittedAt: from.readBigUInt64LE(at + 40),
+    lastTx: from.readBigUInt64LE(at + 48),
+    lastRxSlow: from.readBigUInt64LE(at + 56),
+    verifyAt: from.readBigUInt64LE(at + 64),
+    recheckAt: from.readBigUInt64LE(at + 72),
+    fastSince: from.readBigUInt64LE(at + 80),
+    unansweredSince: from.readBigUInt64LE(at + 88),
+    unansweredTx: from.readBigUInt64LE(at + 96),
+    holeUntil: from.readBigUInt64LE(at + 104),
+    rejectUntil: from.readBigUInt64LE(at + 112),
+    deviatingSince: from.readBigUInt64LE(at + 120),
+    rxPackets: from.readBigUInt64LE(at + 128),
+    rxBytes: from.readBigUInt64LE(at + 136),
+    lastRx: from.readBigUInt64LE(at + 144),
+    rxRecheckAt: from.readBigUInt64LE(at + 152),
+    csumDiff: from.readUInt32LE(at + 160),
+    ipSum: from.readUInt32LE(at + 164),
+    endpoint: from.readUInt32LE(at + 168),
+    endpointEpoch: from.readUInt32LE(at + 172),
+    peer: from.readUInt32LE(at + 176),
+    peerEpoch: from.readUInt32LE(at + 180),
+    slotGen: from.readUInt32LE(at + 184),
+    outIfindex: from.readUInt32LE(at + 188),
+    nodeSaddr: readAddress(from, at + 192),
+    nodeDaddr: readAddress(from, at + 208),
+    out: readTuple(from, at + 224),
+    smac: Uint8Array.from(from.subarray(at + 260, at + 260 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 266, at + 266 + 6)),
+    podMac: Uint8Array.from(from.subarray(at + 272, at + 272 + 6)),
+    viaMac: Uint8Array.from(from.subarray(at + 278, at + 278 + 6)),
+    peerKey: from.readUInt8(at + 284),
+    ownKey: from.readUInt8(at + 285),
+    ttl: from.readUInt8(at + 286),
+    tos: from.readUInt8(at + 287),
+    blocked: from.readUInt8(at + 288),
+    rejectKey: from.readUInt8(at + 289),
+    rejectLevel: from.readUInt8(at + 290),
+    holeLevel: from.readUInt8(at + 291),
+    proto: from.readUInt8(at + 292),
+    outTtl: from.readUInt8(at + 293),
+    mode: from.readUInt8(at + 294),
+    encapLen: from.readUInt8(at + 295),
+    encap: Uint8Array.from(from.subarray(at + 296, at + 296 + 70)),
+    rxDmac: Uint8Array.from(from.subarray(at + 366, at + 366 + 6)),
+    rxSmac: Uint8Array.from(from.subarray(at + 372, at + 372 + 6)),
+    rxTtl: from.readUInt8(at + 378),
+    rxWireTtl: from.readUInt8(at + 379),
+    unkeyed: from.readUInt8(at + 380),
+    txGen: from.readUInt32LE(at + 384),
+    mtu: from.readUInt32LE(at + 388),
+    gen2: from.readUInt32LE(at + 392),
   };
 }
-/** struct xmasq_flow, 216 bytes. */
-export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 216, writeFlow, readFlow);
+/** struct xmasq_flow, 400 bytes. */
+export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 400, writeFlow, readFlow);
 
-/** struct xmasq_named, 80 bytes. */
+/** struct xmasq_named, 112 bytes. */
 export interface Named {
   /** u32, offset 0. */
   readonly configFlag: number;
@@ -811,7 +1002,11 @@ export interface Named {
   readonly counter: number;
   /** u32, offset 36. */
   readonly eventType: number;
-  /** struct xmasq_event, offset 40. */
+  /** u32, offset 40. */
+  readonly pathClass: number;
+  /** u32, offset 44. */
+  readonly mode: number;
+  /** struct xmasq_event, offset 48. */
   readonly event: Event;
 }
 function writeNamed(to: Buffer, at: number, value: Named): void {
@@ -825,7 +1020,9 @@ function writeNamed(to: Buffer, at: number, value: Named): void {
   to.writeUInt32LE(checkInteger('xmasq_named.reason', value.reason, 0, 4294967295), at + 28);
   to.writeUInt32LE(checkInteger('xmasq_named.counter', value.counter, 0, 4294967295), at + 32);
   to.writeUInt32LE(checkInteger('xmasq_named.event_type', value.eventType, 0, 4294967295), at + 36);
-  writeEvent(to, at + 40, value.event);
+  to.writeUInt32LE(checkInteger('xmasq_named.path_class', value.pathClass, 0, 4294967295), at + 40);
+  to.writeUInt32LE(checkInteger('xmasq_named.mode', value.mode, 0, 4294967295), at + 44);
+  writeEvent(to, at + 48, value.event);
 }
 function readNamed(from: Buffer, at: number): Named {
   return {
@@ -839,35 +1036,89 @@ function readNamed(from: Buffer, at: number): Named {
     reason: from.readUInt32LE(at + 28),
     counter: from.readUInt32LE(at + 32),
     eventType: from.readUInt32LE(at + 36),
-    event: readEvent(from, at + 40),
+    pathClass: from.readUInt32LE(at + 40),
+    mode: from.readUInt32LE(at + 44),
+    event: readEvent(from, at + 48),
   };
 }
-/** struct xmasq_named, 80 bytes. */
-export const namedCodec: Codec<Named> = makeCodec('xmasq_named', 80, writeNamed, readNamed);
+/** struct xmasq_named, 112 bytes. */
+export const namedCodec: Codec<Named> = makeCodec('xmasq_named', 112, writeNamed, readNamed);
 
-/** struct xmasq_peer, 16 bytes. */
+/** struct xmasq_path, 64 bytes. */
+export interface Path {
+  /** u64, offset 0. */
+  readonly provenAt: bigint;
+  /** u64, offset 8. */
+  readonly probeAt: bigint;
+  /** u64, offset 16. */
+  readonly probeWait: bigint;
+  /** u64, offset 24. */
+  readonly holeAt: bigint;
+  /** u64, offset 32. */
+  readonly probes: bigint;
+  /** u64, offset 40. */
+  readonly answers: bigint;
+  /** u64, offset 48. */
+  readonly changedAt: bigint;
+  /** u32, offset 56. */
+  readonly changes: number;
+  /** u32, offset 60. */
+  readonly masquerade: number;
+}
+function writePath(to: Buffer, at: number, value: Path): void {
+  to.writeBigUInt64LE(checkBigInteger('xmasq_path.proven_at', value.provenAt, 0n, 18446744073709551615n), at);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_path.probe_at', value.probeAt, 0n, 18446744073709551615n), at + 8);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_path.probe_wait', value.probeWait, 0n, 18446744073709551615n), at + 16);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_path.hole_at', value.holeAt, 0n, 18446744073709551615n), at + 24);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_path.probes', value.probes, 0n, 18446744073709551615n), at + 32);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_path.answers', value.answers, 0n, 18446744073709551615n), at + 40);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_path.changed_at', value.changedAt, 0n, 18446744073709551615n), at + 48);
+  to.writeUInt32LE(checkInteger('xmasq_path.changes', value.changes, 0, 4294967295), at + 56);
+  to.writeUInt32LE(checkInteger('xmasq_path.masquerade', value.masquerade, 0, 4294967295), at + 60);
+}
+function readPath(from: Buffer, at: number): Path {
+  return {
+    provenAt: from.readBigUInt64LE(at),
+    probeAt: from.readBigUInt64LE(at + 8),
+    probeWait: from.readBigUInt64LE(at + 16),
+    holeAt: from.readBigUInt64LE(at + 24),
+    probes: from.readBigUInt64LE(at + 32),
+    answers: from.readBigUInt64LE(at + 40),
+    changedAt: from.readBigUInt64LE(at + 48),
+    changes: from.readUInt32LE(at + 56),
+    masquerade: from.readUInt32LE(at + 60),
+  };
+}
+/** struct xmasq_path, 64 bytes. */
+export const pathCodec: Codec<Path> = makeCodec('xmasq_path', 64, writePath, readPath);
+
+/** struct xmasq_peer, 40 bytes. */
 export interface Peer {
-  /** u32, network byte order in C, offset 0. */
-  readonly addr4: number;
-  /** u32, offset 4. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 0. */
+  readonly addr4: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 16. */
+  readonly addr6: string;
+  /** u32, offset 32. */
   readonly flags: number;
-  /** u32, offset 8. */
+  /** u32, offset 36. */
   readonly epoch: number;
 }
 function writePeer(to: Buffer, at: number, value: Peer): void {
-  to.writeUInt32BE(checkInteger('xmasq_peer.addr4', value.addr4, 0, 4294967295), at);
-  to.writeUInt32LE(checkInteger('xmasq_peer.flags', value.flags, 0, 4294967295), at + 4);
-  to.writeUInt32LE(checkInteger('xmasq_peer.epoch', value.epoch, 0, 4294967295), at + 8);
+  writeAddress(to, at, 'xmasq_peer.addr4', value.addr4);
+  writeAddress(to, at + 16, 'xmasq_peer.addr6', value.addr6);
+  to.writeUInt32LE(checkInteger('xmasq_peer.flags', value.flags, 0, 4294967295), at + 32);
+  to.writeUInt32LE(checkInteger('xmasq_peer.epoch', value.epoch, 0, 4294967295), at + 36);
 }
 function readPeer(from: Buffer, at: number): Peer {
   return {
-    addr4: from.readUInt32BE(at),
-    flags: from.readUInt32LE(at + 4),
-    epoch: from.readUInt32LE(at + 8),
+    addr4: readAddress(from, at),
+    addr6: readAddress(from, at + 16),
+    flags: from.readUInt32LE(at + 32),
+    epoch: from.readUInt32LE(at + 36),
   };
 }
-/** struct xmasq_peer, 16 bytes. */
-export const peerCodec: Codec<Peer> = makeCodec('xmasq_peer', 16, writePeer, readPeer);
+/** struct xmasq_peer, 40 bytes. */
+export const peerCodec: Codec<Peer> = makeCodec('xmasq_peer', 40, writePeer, readPeer);
 
 /** struct xmasq_peer_state, 32 bytes. */
 export interface PeerState {
@@ -906,25 +1157,25 @@ function readPeerState(from: Buffer, at: number): PeerState {
 /** struct xmasq_peer_state, 32 bytes. */
 export const peerStateCodec: Codec<PeerState> = makeCodec('xmasq_peer_state', 32, writePeerState, readPeerState);
 
-/** struct xmasq_prefix4, 8 bytes. */
-export interface Prefix4 {
+/** struct xmasq_prefix, 20 bytes. */
+export interface Prefix {
   /** u32, offset 0. */
   readonly prefixlen: number;
-  /** u32, network byte order in C, offset 4. */
-  readonly addr: number;
+  /** IPv4 or IPv6 address as text, empty: none, offset 4. */
+  readonly addr: string;
 }
-function writePrefix4(to: Buffer, at: number, value: Prefix4): void {
-  to.writeUInt32LE(checkInteger('xmasq_prefix4.prefixlen', value.prefixlen, 0, 4294967295), at);
-  to.writeUInt32BE(checkInteger('xmasq_prefix4.addr', value.addr, 0, 4294967295), at + 4);
+function writePrefix(to: Buffer, at: number, value: Prefix): void {
+  to.writeUInt32LE(checkInteger('xmasq_prefix.prefixlen', value.prefixlen, 0, 4294967295), at);
+  writeAddress(to, at + 4, 'xmasq_prefix.addr', value.addr);
 }
-function readPrefix4(from: Buffer, at: number): Prefix4 {
+function readPrefix(from: Buffer, at: number): Prefix {
   return {
     prefixlen: from.readUInt32LE(at),
-    addr: from.readUInt32BE(at + 4),
+    addr: readAddress(from, at + 4),
   };
 }
-/** struct xmasq_prefix4, 8 bytes. */
-export const prefix4Codec: Codec<Prefix4> = makeCodec('xmasq_prefix4', 8, writePrefix4, readPrefix4);
+/** struct xmasq_prefix, 20 bytes. */
+export const prefixCodec: Codec<Prefix> = makeCodec('xmasq_prefix', 20, writePrefix, readPrefix);
 
 /** struct xmasq_refusal, 32 bytes. */
 export interface Refusal {
@@ -958,7 +1209,7 @@ function readRefusal(from: Buffer, at: number): Refusal {
 /** struct xmasq_refusal, 32 bytes. */
 export const refusalCodec: Codec<Refusal> = makeCodec('xmasq_refusal', 32, writeRefusal, readRefusal);
 
-/** struct xmasq_slot, 120 bytes. */
+/** struct xmasq_slot, 160 bytes. */
 export interface Slot {
   /** u32, offset 0. */
   readonly gen: number;
@@ -978,39 +1229,39 @@ export interface Slot {
   readonly ackAt: bigint;
   /** u64, offset 56. */
   readonly ackedTx: bigint;
-  /** u32, network byte order in C, offset 64. */
-  readonly saddr: number;
-  /** u32, network byte order in C, offset 68. */
-  readonly daddr: number;
-  /** u32, network byte order in C, offset 72. */
-  readonly pod: number;
-  /** u32, offset 76. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 64. */
+  readonly saddr: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 80. */
+  readonly daddr: string;
+  /** IPv4 or IPv6 address as text, empty: none, offset 96. */
+  readonly pod: string;
+  /** u32, offset 112. */
   readonly ifindex: number;
-  /** u32, offset 80. */
+  /** u32, offset 116. */
   readonly endpoint: number;
-  /** u32, offset 84. */
+  /** u32, offset 120. */
   readonly endpointEpoch: number;
-  /** u32, offset 88. */
+  /** u32, offset 124. */
   readonly peer: number;
-  /** u32, offset 92. */
+  /** u32, offset 128. */
   readonly peerEpoch: number;
-  /** u32, offset 96. */
+  /** u32, offset 132. */
   readonly csumDiff: number;
-  /** 6 bytes, offset 100. */
+  /** 6 bytes, offset 136. */
   readonly smac: Uint8Array;
-  /** 6 bytes, offset 106. */
+  /** 6 bytes, offset 142. */
   readonly dmac: Uint8Array;
-  /** u8, offset 112. */
+  /** u8, offset 148. */
   readonly key: number;
-  /** u8, offset 113. */
+  /** u8, offset 149. */
   readonly state: number;
-  /** u8, offset 114. */
+  /** u8, offset 150. */
   readonly flags: number;
-  /** u8, offset 115. */
+  /** u8, offset 151. */
   readonly ttl: number;
-  /** u8, offset 116. */
+  /** u8, offset 152. */
   readonly tos: number;
-  /** u16, network byte order in C, offset 118. */
+  /** u16, network byte order in C, offset 154. */
   readonly sport: number;
 }
 function writeSlot(to: Buffer, at: number, value: Slot): void {
@@ -1023,25 +1274,25 @@ function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.freed_at', value.freedAt, 0n, 18446744073709551615n), at + 40);
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.ack_at', value.ackAt, 0n, 18446744073709551615n), at + 48);
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.acked_tx', value.ackedTx, 0n, 18446744073709551615n), at + 56);
-  to.writeUInt32BE(checkInteger('xmasq_slot.saddr', value.saddr, 0, 4294967295), at + 64);
-  to.writeUInt32BE(checkInteger('xmasq_slot.daddr', value.daddr, 0, 4294967295), at + 68);
-  to.writeUInt32BE(checkInteger('xmasq_slot.pod', value.pod, 0, 4294967295), at + 72);
-  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 76);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 80);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 84);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 88);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 92);
-  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 96);
+  writeAddress(to, at + 64, 'xmasq_slot.saddr', value.saddr);
+  writeAddress(to, at + 80, 'xmasq_slot.daddr', value.daddr);
+  writeAddress(to, at + 96, 'xmasq_slot.pod', value.pod);
+  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 112);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 116);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 120);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 124);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 128);
+  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 132);
   checkLength('xmasq_slot.smac', value.smac, 6);
-  to.set(value.smac, at + 100);
+  to.set(value.smac, at + 136);
   checkLength('xmasq_slot.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 106);
-  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 112);
-  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 113);
-  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 114);
-  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 115);
-  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 116);
-  to.writeUInt16BE(checkInteger('xmasq_slot.sport', value.sport, 0, 65535), at + 118);
+  to.set(value.dmac, at + 142);
+  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 148);
+  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 149);
+  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 150);
+  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 151);
+  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 152);
+  to.writeUInt16BE(checkInteger('xmasq_slot.sport', value.sport, 0, 65535), at + 154);
 }
 function readSlot(from: Buffer, at: number): Slot {
   return {
@@ -1054,79 +1305,92 @@ function readSlot(from: Buffer, at: number): Slot {
     freedAt: from.readBigUInt64LE(at + 40),
     ackAt: from.readBigUInt64LE(at + 48),
     ackedTx: from.readBigUInt64LE(at + 56),
-    saddr: from.readUInt32BE(at + 64),
-    daddr: from.readUInt32BE(at + 68),
-    pod: from.readUInt32BE(at + 72),
-    ifindex: from.readUInt32LE(at + 76),
-    endpoint: from.readUInt32LE(at + 80),
-    endpointEpoch: from.readUInt32LE(at + 84),
-    peer: from.readUInt32LE(at + 88),
-    peerEpoch: from.readUInt32LE(at + 92),
-    csumDiff: from.readUInt32LE(at + 96),
-    smac: Uint8Array.from(from.subarray(at + 100, at + 100 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 106, at + 106 + 6)),
-    key: from.readUInt8(at + 112),
-    state: from.readUInt8(at + 113),
-    flags: from.readUInt8(at + 114),
-    ttl: from.readUInt8(at + 115),
-    tos: from.readUInt8(at + 116),
-    sport: from.readUInt16BE(at + 118),
+    saddr: readAddress(from, at + 64),
+    daddr: readAddress(from, at + 80),
+    pod: readAddress(from, at + 96),
+    ifindex: from.readUInt32LE(at + 112),
+    endpoint: from.readUInt32LE(at + 116),
+    endpointEpoch: from.readUInt32LE(at + 120),
+    peer: from.readUInt32LE(at + 124),
+    peerEpoch: from.readUInt32LE(at + 128),
+    csumDiff: from.readUInt32LE(at + 132),
+    smac: Uint8Array.from(from.subarray(at + 136, at + 136 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 142, at + 142 + 6)),
+    key: from.readUInt8(at + 148),
+    state: from.readUInt8(at + 149),
+    flags: from.readUInt8(at + 150),
+    ttl: from.readUInt8(at + 151),
+    tos: from.readUInt8(at + 152),
+    sport: from.readUInt16BE(at + 154),
   };
 }
-/** struct xmasq_slot, 120 bytes. */
-export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 120, writeSlot, readSlot);
+/** struct xmasq_slot, 160 bytes. */
+export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 160, writeSlot, readSlot);
 
-/** struct xmasq_scratch, 416 bytes. */
+/** struct xmasq_scratch, 944 bytes. */
 export interface Scratch {
   /** struct xmasq_flow, offset 0. */
   readonly flow: Flow;
-  /** struct xmasq_slot, offset 216. */
+  /** struct xmasq_slot, offset 400. */
   readonly slot: Slot;
-  /** struct xmasq_named, offset 336. */
+  /** struct xmasq_slot, offset 560. */
+  readonly copy: Slot;
+  /** struct xmasq_delivery, offset 720. */
+  readonly delivery: Delivery;
+  /** 72 bytes, offset 760. */
+  readonly header: Uint8Array;
+  /** struct xmasq_named, offset 832. */
   readonly named: Named;
 }
 function writeScratch(to: Buffer, at: number, value: Scratch): void {
   writeFlow(to, at, value.flow);
-  writeSlot(to, at + 216, value.slot);
-  writeNamed(to, at + 336, value.named);
+  writeSlot(to, at + 400, value.slot);
+  writeSlot(to, at + 560, value.copy);
+  writeDelivery(to, at + 720, value.delivery);
+  checkLength('xmasq_scratch.header', value.header, 72);
+  to.set(value.header, at + 760);
+  writeNamed(to, at + 832, value.named);
 }
 function readScratch(from: Buffer, at: number): Scratch {
   return {
     flow: readFlow(from, at),
-    slot: readSlot(from, at + 216),
-    named: readNamed(from, at + 336),
+    slot: readSlot(from, at + 400),
+    copy: readSlot(from, at + 560),
+    delivery: readDelivery(from, at + 720),
+    header: Uint8Array.from(from.subarray(at + 760, at + 760 + 72)),
+    named: readNamed(from, at + 832),
   };
 }
-/** struct xmasq_scratch, 416 bytes. */
-export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 416, writeScratch, readScratch);
+/** struct xmasq_scratch, 944 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 944, writeScratch, readScratch);
 
-/** struct xmasq_slot_key, 12 bytes. */
+/** struct xmasq_slot_key, 24 bytes. */
 export interface SlotKey {
-  /** u32, network byte order in C, offset 0. */
-  readonly peer: number;
-  /** u16, network byte order in C, offset 4. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 0. */
+  readonly peer: string;
+  /** u16, network byte order in C, offset 16. */
   readonly sport: number;
-  /** u16, network byte order in C, offset 6. */
+  /** u16, network byte order in C, offset 18. */
   readonly dport: number;
-  /** u8, offset 8. */
+  /** u8, offset 20. */
   readonly proto: number;
 }
 function writeSlotKey(to: Buffer, at: number, value: SlotKey): void {
-  to.writeUInt32BE(checkInteger('xmasq_slot_key.peer', value.peer, 0, 4294967295), at);
-  to.writeUInt16BE(checkInteger('xmasq_slot_key.sport', value.sport, 0, 65535), at + 4);
-  to.writeUInt16BE(checkInteger('xmasq_slot_key.dport', value.dport, 0, 65535), at + 6);
-  to.writeUInt8(checkInteger('xmasq_slot_key.proto', value.proto, 0, 255), at + 8);
+  writeAddress(to, at, 'xmasq_slot_key.peer', value.peer);
+  to.writeUInt16BE(checkInteger('xmasq_slot_key.sport', value.sport, 0, 65535), at + 16);
+  to.writeUInt16BE(checkInteger('xmasq_slot_key.dport', value.dport, 0, 65535), at + 18);
+  to.writeUInt8(checkInteger('xmasq_slot_key.proto', value.proto, 0, 255), at + 20);
 }
 function readSlotKey(from: Buffer, at: number): SlotKey {
   return {
-    peer: from.readUInt32BE(at),
-    sport: from.readUInt16BE(at + 4),
-    dport: from.readUInt16BE(at + 6),
-    proto: from.readUInt8(at + 8),
+    peer: readAddress(from, at),
+    sport: from.readUInt16BE(at + 16),
+    dport: from.readUInt16BE(at + 18),
+    proto: from.readUInt8(at + 20),
   };
 }
-/** struct xmasq_slot_key, 12 bytes. */
-export const slotKeyCodec: Codec<SlotKey> = makeCodec('xmasq_slot_key', 12, writeSlotKey, readSlotKey);
+/** struct xmasq_slot_key, 24 bytes. */
+export const slotKeyCodec: Codec<SlotKey> = makeCodec('xmasq_slot_key', 24, writeSlotKey, readSlotKey);
 
 /** The maps with their codecs; type is enum bpf_map_type, maxEntries is bytes for ring buffers. */
 export const maps = {
@@ -1147,7 +1411,7 @@ export const maps = {
   counters: {
     name: 'counters',
     type: 6,
-    maxEntries: 31,
+    maxEntries: 41,
     key: u32Codec,
     value: u64Codec,
   },
@@ -1155,14 +1419,14 @@ export const maps = {
     name: 'destinations',
     type: 11,
     maxEntries: 32768,
-    key: prefix4Codec,
+    key: prefixCodec,
     value: destinationCodec,
   },
   endpoint_by_addr: {
     name: 'endpoint_by_addr',
     type: 1,
-    maxEntries: 1024,
-    key: addr4Codec,
+    maxEntries: 2048,
+    key: addressCodec,
     value: u32Codec,
   },
   endpoint_by_ifindex: {
@@ -1193,11 +1457,18 @@ export const maps = {
     key: flowKeyCodec,
     value: flowCodec,
   },
+  paths: {
+    name: 'paths',
+    type: 2,
+    maxEntries: 49152,
+    key: u32Codec,
+    value: pathCodec,
+  },
   peer_by_addr: {
     name: 'peer_by_addr',
     type: 1,
-    maxEntries: 8192,
-    key: addr4Codec,
+    maxEntries: 16384,
+    key: addressCodec,
     value: u32Codec,
   },
   peer_state: {
@@ -1217,7 +1488,7 @@ export const maps = {
   reasons: {
     name: 'reasons',
     type: 6,
-    maxEntries: 57,
+    maxEntries: 60,
     key: u32Codec,
     value: u64Codec,
   },
@@ -1241,5 +1512,12 @@ export const maps = {
     maxEntries: 131072,
     key: slotKeyCodec,
     value: slotCodec,
+  },
+  translated: {
+    name: 'translated',
+    type: 9,
+    maxEntries: 65536,
+    key: flowKeyCodec,
+    value: flowKeyCodec,
   },
 } as const;

@@ -69,6 +69,44 @@ export namespace xmasq {
             FLOW_PATH_SLOW = 2
         }
 
+        /** TransmitMode enum. */
+        enum TransmitMode {
+
+            /** TRANSMIT_MODE_UNSPECIFIED value */
+            TRANSMIT_MODE_UNSPECIFIED = 0,
+
+            /** TRANSMIT_MODE_SLOW value */
+            TRANSMIT_MODE_SLOW = 1,
+
+            /** TRANSMIT_MODE_LOCAL value */
+            TRANSMIT_MODE_LOCAL = 2,
+
+            /** TRANSMIT_MODE_MASQUERADE value */
+            TRANSMIT_MODE_MASQUERADE = 3,
+
+            /** TRANSMIT_MODE_ENCAP value */
+            TRANSMIT_MODE_ENCAP = 4,
+
+            /** TRANSMIT_MODE_DIRECT value */
+            TRANSMIT_MODE_DIRECT = 5
+        }
+
+        /** PathClass enum. */
+        enum PathClass {
+
+            /** PATH_CLASS_UNSPECIFIED value */
+            PATH_CLASS_UNSPECIFIED = 0,
+
+            /** PATH_CLASS_TCP value */
+            PATH_CLASS_TCP = 1,
+
+            /** PATH_CLASS_UDP value */
+            PATH_CLASS_UDP = 2,
+
+            /** PATH_CLASS_OTHER value */
+            PATH_CLASS_OTHER = 3
+        }
+
         /**
          * Properties of a VersionRequest.
          * @deprecated Use xmasq.v1.VersionRequest.$Properties instead.
@@ -370,8 +408,8 @@ export namespace xmasq {
             /** StatusResponse kernelRelease. */
             kernelRelease: string;
 
-            /** StatusResponse uplink. */
-            uplink?: (xmasq.v1.Uplink.$Properties|null);
+            /** StatusResponse uplinks. */
+            uplinks: xmasq.v1.Uplink.$Properties[];
 
             /** StatusResponse degradations. */
             degradations: xmasq.v1.Degradation.$Properties[];
@@ -482,8 +520,8 @@ export namespace xmasq {
                 /** StatusResponse kernelRelease */
                 kernelRelease?: (string|null);
 
-                /** StatusResponse uplink */
-                uplink?: (xmasq.v1.Uplink.$Properties|null);
+                /** StatusResponse uplinks */
+                uplinks?: (xmasq.v1.Uplink.$Properties[]|null);
 
                 /** StatusResponse degradations */
                 degradations?: (xmasq.v1.Degradation.$Properties[]|null);
@@ -1519,8 +1557,8 @@ export namespace xmasq {
             /** Peer nodeName. */
             nodeName: string;
 
-            /** Peer address. */
-            address: string;
+            /** Peer addresses. */
+            addresses: string[];
 
             /** Peer podCidrs. */
             podCidrs: string[];
@@ -1548,6 +1586,9 @@ export namespace xmasq {
 
             /** Peer epoch. */
             epoch: number;
+
+            /** Peer paths. */
+            paths: xmasq.v1.Path.$Properties[];
 
             /**
              * Encodes the specified Peer message. Does not implicitly {@link xmasq.v1.Peer.verify|verify} messages.
@@ -1604,8 +1645,8 @@ export namespace xmasq {
                 /** Peer nodeName */
                 nodeName?: (string|null);
 
-                /** Peer address */
-                address?: (string|null);
+                /** Peer addresses */
+                addresses?: (string[]|null);
 
                 /** Peer podCidrs */
                 podCidrs?: (string[]|null);
@@ -1634,12 +1675,148 @@ export namespace xmasq {
                 /** Peer epoch */
                 epoch?: (number|null);
 
+                /** Peer paths */
+                paths?: (xmasq.v1.Path.$Properties[]|null);
+
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
             }
 
             /** Shape of a Peer. */
             type $Shape = xmasq.v1.Peer.$Properties;
+        }
+
+        /**
+         * Properties of a Path.
+         * @deprecated Use xmasq.v1.Path.$Properties instead.
+         */
+        interface IPath extends xmasq.v1.Path.$Properties {
+        }
+
+        /** Represents a Path. */
+        class Path {
+
+            /**
+             * Constructs a new Path.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: xmasq.v1.Path.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Path family. */
+            family: number;
+
+            /** Path pathClass. */
+            pathClass: xmasq.v1.PathClass;
+
+            /** Path mode. */
+            mode: xmasq.v1.TransmitMode;
+
+            /** Path reason. */
+            reason: xmasq.v1.Reason;
+
+            /** Path provenMs. */
+            provenMs?: (number|null);
+
+            /** Path changedMs. */
+            changedMs?: (number|null);
+
+            /** Path changes. */
+            changes: number;
+
+            /** Path probes. */
+            probes: number;
+
+            /** Path answers. */
+            answers: number;
+
+            /**
+             * Encodes the specified Path message. Does not implicitly {@link xmasq.v1.Path.verify|verify} messages.
+             * @param message Path message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: xmasq.v1.Path.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Path message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {xmasq.v1.Path & xmasq.v1.Path.$Shape} Path
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): xmasq.v1.Path & xmasq.v1.Path.$Shape;
+
+            /**
+             * Creates a Path message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns Path
+             */
+            static fromObject(object: { [k: string]: any }): xmasq.v1.Path;
+
+            /**
+             * Creates a plain object from a Path message. Also converts values to other types if specified.
+             * @param message Path
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: xmasq.v1.Path, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this Path to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+
+            /**
+             * Gets the type url for Path
+             * @param [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns The type url
+             */
+            static getTypeUrl(prefix?: string): string;
+        }
+
+        namespace Path {
+
+            /** Properties of a Path. */
+            interface $Properties {
+
+                /** Path family */
+                family?: (number|null);
+
+                /** Path pathClass */
+                pathClass?: (xmasq.v1.PathClass|null);
+
+                /** Path mode */
+                mode?: (xmasq.v1.TransmitMode|null);
+
+                /** Path reason */
+                reason?: (xmasq.v1.Reason|null);
+
+                /** Path provenMs */
+                provenMs?: (number|null);
+
+                /** Path changedMs */
+                changedMs?: (number|null);
+
+                /** Path changes */
+                changes?: (number|null);
+
+                /** Path probes */
+                probes?: (number|null);
+
+                /** Path answers */
+                answers?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Path. */
+            type $Shape = xmasq.v1.Path.$Properties;
         }
 
         /**
@@ -2015,6 +2192,9 @@ export namespace xmasq {
             /** FlowsRequest limit. */
             limit: number;
 
+            /** FlowsRequest mode. */
+            mode?: (xmasq.v1.TransmitMode|null);
+
             /**
              * Encodes the specified FlowsRequest message. Does not implicitly {@link xmasq.v1.FlowsRequest.verify|verify} messages.
              * @param message FlowsRequest message or plain object to encode
@@ -2099,6 +2279,9 @@ export namespace xmasq {
 
                 /** FlowsRequest limit */
                 limit?: (number|null);
+
+                /** FlowsRequest mode */
+                mode?: (xmasq.v1.TransmitMode|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -2320,6 +2503,9 @@ export namespace xmasq {
             /** Flow endpointPort. */
             endpointPort: number;
 
+            /** Flow mode. */
+            mode: xmasq.v1.TransmitMode;
+
             /**
              * Encodes the specified Flow message. Does not implicitly {@link xmasq.v1.Flow.verify|verify} messages.
              * @param message Flow message or plain object to encode
@@ -2461,6 +2647,9 @@ export namespace xmasq {
 
                 /** Flow endpointPort */
                 endpointPort?: (number|null);
+
+                /** Flow mode */
+                mode?: (xmasq.v1.TransmitMode|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -3168,125 +3357,134 @@ export namespace xmasq {
             /** REASON_HEADER_CHANGED value */
             REASON_HEADER_CHANGED = 16,
 
+            /** REASON_TUNNEL_CHECKSUM value */
+            REASON_TUNNEL_CHECKSUM = 17,
+
             /** REASON_UNKNOWN_ENDPOINT value */
-            REASON_UNKNOWN_ENDPOINT = 17,
+            REASON_UNKNOWN_ENDPOINT = 18,
 
             /** REASON_SPOOF value */
-            REASON_SPOOF = 18,
+            REASON_SPOOF = 19,
 
             /** REASON_NOT_POD value */
-            REASON_NOT_POD = 19,
+            REASON_NOT_POD = 20,
 
             /** REASON_PEER_NOT_CAPABLE value */
-            REASON_PEER_NOT_CAPABLE = 20,
+            REASON_PEER_NOT_CAPABLE = 21,
 
             /** REASON_DRAINING value */
-            REASON_DRAINING = 21,
+            REASON_DRAINING = 22,
 
             /** REASON_TRAFFIC_CONTROL value */
-            REASON_TRAFFIC_CONTROL = 22,
+            REASON_TRAFFIC_CONTROL = 23,
 
             /** REASON_BANDWIDTH value */
-            REASON_BANDWIDTH = 23,
+            REASON_BANDWIDTH = 24,
 
             /** REASON_PACKET_CAPTURE value */
-            REASON_PACKET_CAPTURE = 24,
+            REASON_PACKET_CAPTURE = 25,
 
             /** REASON_ANTREA_IPAM value */
-            REASON_ANTREA_IPAM = 25,
+            REASON_ANTREA_IPAM = 26,
 
             /** REASON_POD_VLAN value */
-            REASON_POD_VLAN = 26,
+            REASON_POD_VLAN = 27,
 
             /** REASON_FEATURE_GATE value */
-            REASON_FEATURE_GATE = 27,
+            REASON_FEATURE_GATE = 28,
 
             /** REASON_ENCAP_MODE value */
-            REASON_ENCAP_MODE = 28,
+            REASON_ENCAP_MODE = 29,
 
             /** REASON_ENCRYPTION value */
-            REASON_ENCRYPTION = 29,
+            REASON_ENCRYPTION = 30,
 
             /** REASON_TUNNEL_TYPE value */
-            REASON_TUNNEL_TYPE = 30,
+            REASON_TUNNEL_TYPE = 31,
 
             /** REASON_BRIDGING value */
-            REASON_BRIDGING = 31,
+            REASON_BRIDGING = 32,
 
             /** REASON_MULTICLUSTER value */
-            REASON_MULTICLUSTER = 32,
+            REASON_MULTICLUSTER = 33,
 
             /** REASON_HW_OFFLOAD value */
-            REASON_HW_OFFLOAD = 33,
+            REASON_HW_OFFLOAD = 34,
 
             /** REASON_FLOW_RESTORE value */
-            REASON_FLOW_RESTORE = 34,
+            REASON_FLOW_RESTORE = 35,
 
             /** REASON_CT_MISSING value */
-            REASON_CT_MISSING = 35,
+            REASON_CT_MISSING = 36,
 
             /** REASON_CT_UNCONFIRMED value */
-            REASON_CT_UNCONFIRMED = 36,
+            REASON_CT_UNCONFIRMED = 37,
 
             /** REASON_CT_UNREPLIED value */
-            REASON_CT_UNREPLIED = 37,
+            REASON_CT_UNREPLIED = 38,
 
             /** REASON_CT_STATE value */
-            REASON_CT_STATE = 38,
+            REASON_CT_STATE = 39,
 
             /** REASON_CT_NOT_ALLOWED value */
-            REASON_CT_NOT_ALLOWED = 39,
+            REASON_CT_NOT_ALLOWED = 40,
 
             /** REASON_CT_SOURCE value */
-            REASON_CT_SOURCE = 40,
+            REASON_CT_SOURCE = 41,
 
             /** REASON_CT_SNAT value */
-            REASON_CT_SNAT = 41,
+            REASON_CT_SNAT = 42,
 
             /** REASON_CT_HAIRPIN value */
-            REASON_CT_HAIRPIN = 42,
+            REASON_CT_HAIRPIN = 43,
 
             /** REASON_CT_L7 value */
-            REASON_CT_L7 = 43,
+            REASON_CT_L7 = 44,
 
             /** REASON_CT_SERVICE value */
-            REASON_CT_SERVICE = 44,
+            REASON_CT_SERVICE = 45,
 
             /** REASON_CT_STATUS value */
-            REASON_CT_STATUS = 45,
+            REASON_CT_STATUS = 46,
 
             /** REASON_NO_APPROVAL value */
-            REASON_NO_APPROVAL = 46,
+            REASON_NO_APPROVAL = 47,
 
             /** REASON_SLOT_TAKEN value */
-            REASON_SLOT_TAKEN = 47,
+            REASON_SLOT_TAKEN = 48,
 
             /** REASON_SLOT_RECENT value */
-            REASON_SLOT_RECENT = 48,
+            REASON_SLOT_RECENT = 49,
 
             /** REASON_MAP_FULL value */
-            REASON_MAP_FULL = 49,
+            REASON_MAP_FULL = 50,
 
             /** REASON_KEY_EXCHANGE value */
-            REASON_KEY_EXCHANGE = 50,
+            REASON_KEY_EXCHANGE = 51,
 
             /** REASON_KEY_REJECTED value */
-            REASON_KEY_REJECTED = 51,
+            REASON_KEY_REJECTED = 52,
 
             /** REASON_PEER_SILENT value */
-            REASON_PEER_SILENT = 52,
+            REASON_PEER_SILENT = 53,
 
             /** REASON_BLACK_HOLE value */
-            REASON_BLACK_HOLE = 53,
+            REASON_BLACK_HOLE = 54,
+
+            /** REASON_UNPROVEN value */
+            REASON_UNPROVEN = 55,
+
+            /** REASON_MODE value */
+            REASON_MODE = 56,
 
             /** REASON_NO_NEIGHBOUR value */
-            REASON_NO_NEIGHBOUR = 54,
+            REASON_NO_NEIGHBOUR = 57,
 
             /** REASON_CLOSED value */
-            REASON_CLOSED = 55,
+            REASON_CLOSED = 58,
 
             /** REASON_STALE value */
-            REASON_STALE = 56
+            REASON_STALE = 59
         }
 
         /**

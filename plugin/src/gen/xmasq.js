@@ -101,6 +101,46 @@ export const xmasq = $root.xmasq = (() => {
             return values;
         })();
 
+        /**
+         * TransmitMode enum.
+         * @name xmasq.v1.TransmitMode
+         * @enum {number}
+         * @property {number} TRANSMIT_MODE_UNSPECIFIED=0 TRANSMIT_MODE_UNSPECIFIED value
+         * @property {number} TRANSMIT_MODE_SLOW=1 TRANSMIT_MODE_SLOW value
+         * @property {number} TRANSMIT_MODE_LOCAL=2 TRANSMIT_MODE_LOCAL value
+         * @property {number} TRANSMIT_MODE_MASQUERADE=3 TRANSMIT_MODE_MASQUERADE value
+         * @property {number} TRANSMIT_MODE_ENCAP=4 TRANSMIT_MODE_ENCAP value
+         * @property {number} TRANSMIT_MODE_DIRECT=5 TRANSMIT_MODE_DIRECT value
+         */
+        v1.TransmitMode = (function() {
+            const valuesById = $Object.create(null), values = $Object.create(valuesById);
+            values[valuesById[0] = "TRANSMIT_MODE_UNSPECIFIED"] = 0;
+            values[valuesById[1] = "TRANSMIT_MODE_SLOW"] = 1;
+            values[valuesById[2] = "TRANSMIT_MODE_LOCAL"] = 2;
+            values[valuesById[3] = "TRANSMIT_MODE_MASQUERADE"] = 3;
+            values[valuesById[4] = "TRANSMIT_MODE_ENCAP"] = 4;
+            values[valuesById[5] = "TRANSMIT_MODE_DIRECT"] = 5;
+            return values;
+        })();
+
+        /**
+         * PathClass enum.
+         * @name xmasq.v1.PathClass
+         * @enum {number}
+         * @property {number} PATH_CLASS_UNSPECIFIED=0 PATH_CLASS_UNSPECIFIED value
+         * @property {number} PATH_CLASS_TCP=1 PATH_CLASS_TCP value
+         * @property {number} PATH_CLASS_UDP=2 PATH_CLASS_UDP value
+         * @property {number} PATH_CLASS_OTHER=3 PATH_CLASS_OTHER value
+         */
+        v1.PathClass = (function() {
+            const valuesById = $Object.create(null), values = $Object.create(valuesById);
+            values[valuesById[0] = "PATH_CLASS_UNSPECIFIED"] = 0;
+            values[valuesById[1] = "PATH_CLASS_TCP"] = 1;
+            values[valuesById[2] = "PATH_CLASS_UDP"] = 2;
+            values[valuesById[3] = "PATH_CLASS_OTHER"] = 3;
+            return values;
+        })();
+
         v1.VersionRequest = (function() {
 
             /**
@@ -743,7 +783,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {xmasq.v1.AdmissionMode|null} [admissionMode] StatusResponse admissionMode
              * @property {xmasq.v1.AttachMode|null} [attachMode] StatusResponse attachMode
              * @property {string|null} [kernelRelease] StatusResponse kernelRelease
-             * @property {xmasq.v1.Uplink.$Properties|null} [uplink] StatusResponse uplink
+             * @property {Array.<xmasq.v1.Uplink.$Properties>|null} [uplinks] StatusResponse uplinks
              * @property {Array.<xmasq.v1.Degradation.$Properties>|null} [degradations] StatusResponse degradations
              * @property {Array.<xmasq.v1.Counter.$Properties>|null} [counters] StatusResponse counters
              * @property {Array.<xmasq.v1.ReasonCounter.$Properties>|null} [reasons] StatusResponse reasons
@@ -781,6 +821,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
             const StatusResponse = function (properties) {
+                this.uplinks = [];
                 this.degradations = [];
                 this.counters = [];
                 this.reasons = [];
@@ -850,12 +891,12 @@ export const xmasq = $root.xmasq = (() => {
             StatusResponse.prototype.kernelRelease = "";
 
             /**
-             * StatusResponse uplink.
-             * @member {xmasq.v1.Uplink.$Properties|null|undefined} uplink
+             * StatusResponse uplinks.
+             * @member {Array.<xmasq.v1.Uplink.$Properties>} uplinks
              * @memberof xmasq.v1.StatusResponse
              * @instance
              */
-            StatusResponse.prototype.uplink = null;
+            StatusResponse.prototype.uplinks = $util.emptyArray;
 
             /**
              * StatusResponse degradations.
@@ -983,8 +1024,9 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 6, wireType 0 =*/48).int32(message.attachMode);
                 if (message.kernelRelease != null && $Object.hasOwnProperty.call(message, "kernelRelease") && message.kernelRelease !== "")
                     writer.uint32(/* id 7, wireType 2 =*/58).string(message.kernelRelease);
-                if (message.uplink != null && $Object.hasOwnProperty.call(message, "uplink"))
-                    $root.xmasq.v1.Uplink.encode(message.uplink, writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
+                if (message.uplinks != null && message.uplinks.length)
+                    for (let i = 0; i < message.uplinks.length; ++i)
+                        $root.xmasq.v1.Uplink.encode(message.uplinks[i], writer.uint32(/* id 8, wireType 2 =*/66).fork(), _depth + 1).ldelim();
                 if (message.degradations != null && message.degradations.length)
                     for (let i = 0; i < message.degradations.length; ++i)
                         $root.xmasq.v1.Degradation.encode(message.degradations[i], writer.uint32(/* id 9, wireType 2 =*/74).fork(), _depth + 1).ldelim();
@@ -1125,7 +1167,9 @@ export const xmasq = $root.xmasq = (() => {
                     case 8: {
                             if (wireType !== 2)
                                 break;
-                            message.uplink = $root.xmasq.v1.Uplink.decode(reader, reader.size(), $undefined, _depth + 1, message.uplink);
+                            if (!(message.uplinks && message.uplinks.length))
+                                message.uplinks = [];
+                            message.uplinks.push($root.xmasq.v1.Uplink.decode(reader, reader.size(), $undefined, _depth + 1));
                             continue;
                         }
                     case 9: {
@@ -1340,10 +1384,15 @@ export const xmasq = $root.xmasq = (() => {
                 if (object.kernelRelease != null)
                     if (typeof object.kernelRelease !== "string" || object.kernelRelease.length)
                         message.kernelRelease = $String(object.kernelRelease);
-                if (object.uplink != null) {
-                    if (!$util.isObject(object.uplink))
-                        throw $TypeError(".xmasq.v1.StatusResponse.uplink: object expected");
-                    message.uplink = $root.xmasq.v1.Uplink.fromObject(object.uplink, _depth + 1);
+                if (object.uplinks) {
+                    if (!$Array.isArray(object.uplinks))
+                        throw $TypeError(".xmasq.v1.StatusResponse.uplinks: array expected");
+                    message.uplinks = $Array(object.uplinks.length);
+                    for (let i = 0; i < object.uplinks.length; ++i) {
+                        if (!$util.isObject(object.uplinks[i]))
+                            throw $TypeError(".xmasq.v1.StatusResponse.uplinks: object expected");
+                        message.uplinks[i] = $root.xmasq.v1.Uplink.fromObject(object.uplinks[i], _depth + 1);
+                    }
                 }
                 if (object.degradations) {
                     if (!$Array.isArray(object.degradations))
@@ -1453,6 +1502,7 @@ export const xmasq = $root.xmasq = (() => {
                     throw $Error("max depth exceeded");
                 let object = {};
                 if (options.arrays || options.defaults) {
+                    object.uplinks = [];
                     object.degradations = [];
                     object.counters = [];
                     object.reasons = [];
@@ -1468,7 +1518,6 @@ export const xmasq = $root.xmasq = (() => {
                     object.admissionMode = options.enums === $String ? "ADMISSION_MODE_UNSPECIFIED" : 0;
                     object.attachMode = options.enums === $String ? "ATTACH_MODE_UNSPECIFIED" : 0;
                     object.kernelRelease = "";
-                    object.uplink = null;
                     object.endpoints = 0;
                     object.peers = 0;
                     object.peersAlive = 0;
@@ -1494,8 +1543,11 @@ export const xmasq = $root.xmasq = (() => {
                     object.attachMode = options.enums === $String ? $root.xmasq.v1.AttachMode[message.attachMode] === $undefined ? message.attachMode : $root.xmasq.v1.AttachMode[message.attachMode] : message.attachMode;
                 if (message.kernelRelease != null && $Object.hasOwnProperty.call(message, "kernelRelease"))
                     object.kernelRelease = message.kernelRelease;
-                if (message.uplink != null && $Object.hasOwnProperty.call(message, "uplink"))
-                    object.uplink = $root.xmasq.v1.Uplink.toObject(message.uplink, options, _depth + 1);
+                if (message.uplinks && message.uplinks.length) {
+                    object.uplinks = $Array(message.uplinks.length);
+                    for (let j = 0; j < message.uplinks.length; ++j)
+                        object.uplinks[j] = $root.xmasq.v1.Uplink.toObject(message.uplinks[j], options, _depth + 1);
+                }
                 if (message.degradations && message.degradations.length) {
                     object.degradations = $Array(message.degradations.length);
                     for (let j = 0; j < message.degradations.length; ++j)
@@ -2141,165 +2193,177 @@ export const xmasq = $root.xmasq = (() => {
                     case 16:
                         message.reason = 16;
                         break;
-                    case "REASON_UNKNOWN_ENDPOINT":
+                    case "REASON_TUNNEL_CHECKSUM":
                     case 17:
                         message.reason = 17;
                         break;
-                    case "REASON_SPOOF":
+                    case "REASON_UNKNOWN_ENDPOINT":
                     case 18:
                         message.reason = 18;
                         break;
-                    case "REASON_NOT_POD":
+                    case "REASON_SPOOF":
                     case 19:
                         message.reason = 19;
                         break;
-                    case "REASON_PEER_NOT_CAPABLE":
+                    case "REASON_NOT_POD":
                     case 20:
                         message.reason = 20;
                         break;
-                    case "REASON_DRAINING":
+                    case "REASON_PEER_NOT_CAPABLE":
                     case 21:
                         message.reason = 21;
                         break;
-                    case "REASON_TRAFFIC_CONTROL":
+                    case "REASON_DRAINING":
                     case 22:
                         message.reason = 22;
                         break;
-                    case "REASON_BANDWIDTH":
+                    case "REASON_TRAFFIC_CONTROL":
                     case 23:
                         message.reason = 23;
                         break;
-                    case "REASON_PACKET_CAPTURE":
+                    case "REASON_BANDWIDTH":
                     case 24:
                         message.reason = 24;
                         break;
-                    case "REASON_ANTREA_IPAM":
+                    case "REASON_PACKET_CAPTURE":
                     case 25:
                         message.reason = 25;
                         break;
-                    case "REASON_POD_VLAN":
+                    case "REASON_ANTREA_IPAM":
                     case 26:
                         message.reason = 26;
                         break;
-                    case "REASON_FEATURE_GATE":
+                    case "REASON_POD_VLAN":
                     case 27:
                         message.reason = 27;
                         break;
-                    case "REASON_ENCAP_MODE":
+                    case "REASON_FEATURE_GATE":
                     case 28:
                         message.reason = 28;
                         break;
-                    case "REASON_ENCRYPTION":
+                    case "REASON_ENCAP_MODE":
                     case 29:
                         message.reason = 29;
                         break;
-                    case "REASON_TUNNEL_TYPE":
+                    case "REASON_ENCRYPTION":
                     case 30:
                         message.reason = 30;
                         break;
-                    case "REASON_BRIDGING":
+                    case "REASON_TUNNEL_TYPE":
                     case 31:
                         message.reason = 31;
                         break;
-                    case "REASON_MULTICLUSTER":
+                    case "REASON_BRIDGING":
                     case 32:
                         message.reason = 32;
                         break;
-                    case "REASON_HW_OFFLOAD":
+                    case "REASON_MULTICLUSTER":
                     case 33:
                         message.reason = 33;
                         break;
-                    case "REASON_FLOW_RESTORE":
+                    case "REASON_HW_OFFLOAD":
                     case 34:
                         message.reason = 34;
                         break;
-                    case "REASON_CT_MISSING":
+                    case "REASON_FLOW_RESTORE":
                     case 35:
                         message.reason = 35;
                         break;
-                    case "REASON_CT_UNCONFIRMED":
+                    case "REASON_CT_MISSING":
                     case 36:
                         message.reason = 36;
                         break;
-                    case "REASON_CT_UNREPLIED":
+                    case "REASON_CT_UNCONFIRMED":
                     case 37:
                         message.reason = 37;
                         break;
-                    case "REASON_CT_STATE":
+                    case "REASON_CT_UNREPLIED":
                     case 38:
                         message.reason = 38;
                         break;
-                    case "REASON_CT_NOT_ALLOWED":
+                    case "REASON_CT_STATE":
                     case 39:
                         message.reason = 39;
                         break;
-                    case "REASON_CT_SOURCE":
+                    case "REASON_CT_NOT_ALLOWED":
                     case 40:
                         message.reason = 40;
                         break;
-                    case "REASON_CT_SNAT":
+                    case "REASON_CT_SOURCE":
                     case 41:
                         message.reason = 41;
                         break;
-                    case "REASON_CT_HAIRPIN":
+                    case "REASON_CT_SNAT":
                     case 42:
                         message.reason = 42;
                         break;
-                    case "REASON_CT_L7":
+                    case "REASON_CT_HAIRPIN":
                     case 43:
                         message.reason = 43;
                         break;
-                    case "REASON_CT_SERVICE":
+                    case "REASON_CT_L7":
                     case 44:
                         message.reason = 44;
                         break;
-                    case "REASON_CT_STATUS":
+                    case "REASON_CT_SERVICE":
                     case 45:
                         message.reason = 45;
                         break;
-                    case "REASON_NO_APPROVAL":
+                    case "REASON_CT_STATUS":
                     case 46:
                         message.reason = 46;
                         break;
-                    case "REASON_SLOT_TAKEN":
+                    case "REASON_NO_APPROVAL":
                     case 47:
                         message.reason = 47;
                         break;
-                    case "REASON_SLOT_RECENT":
+                    case "REASON_SLOT_TAKEN":
                     case 48:
                         message.reason = 48;
                         break;
-                    case "REASON_MAP_FULL":
+                    case "REASON_SLOT_RECENT":
                     case 49:
                         message.reason = 49;
                         break;
-                    case "REASON_KEY_EXCHANGE":
+                    case "REASON_MAP_FULL":
                     case 50:
                         message.reason = 50;
                         break;
-                    case "REASON_KEY_REJECTED":
+                    case "REASON_KEY_EXCHANGE":
                     case 51:
                         message.reason = 51;
                         break;
-                    case "REASON_PEER_SILENT":
+                    case "REASON_KEY_REJECTED":
                     case 52:
                         message.reason = 52;
                         break;
-                    case "REASON_BLACK_HOLE":
+                    case "REASON_PEER_SILENT":
                     case 53:
                         message.reason = 53;
                         break;
-                    case "REASON_NO_NEIGHBOUR":
+                    case "REASON_BLACK_HOLE":
                     case 54:
                         message.reason = 54;
                         break;
-                    case "REASON_CLOSED":
+                    case "REASON_UNPROVEN":
                     case 55:
                         message.reason = 55;
                         break;
-                    case "REASON_STALE":
+                    case "REASON_MODE":
                     case 56:
                         message.reason = 56;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 57:
+                        message.reason = 57;
+                        break;
+                    case "REASON_CLOSED":
+                    case 58:
+                        message.reason = 58;
+                        break;
+                    case "REASON_STALE":
+                    case 59:
+                        message.reason = 59;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -3435,165 +3499,177 @@ export const xmasq = $root.xmasq = (() => {
                     case 16:
                         message.reason = 16;
                         break;
-                    case "REASON_UNKNOWN_ENDPOINT":
+                    case "REASON_TUNNEL_CHECKSUM":
                     case 17:
                         message.reason = 17;
                         break;
-                    case "REASON_SPOOF":
+                    case "REASON_UNKNOWN_ENDPOINT":
                     case 18:
                         message.reason = 18;
                         break;
-                    case "REASON_NOT_POD":
+                    case "REASON_SPOOF":
                     case 19:
                         message.reason = 19;
                         break;
-                    case "REASON_PEER_NOT_CAPABLE":
+                    case "REASON_NOT_POD":
                     case 20:
                         message.reason = 20;
                         break;
-                    case "REASON_DRAINING":
+                    case "REASON_PEER_NOT_CAPABLE":
                     case 21:
                         message.reason = 21;
                         break;
-                    case "REASON_TRAFFIC_CONTROL":
+                    case "REASON_DRAINING":
                     case 22:
                         message.reason = 22;
                         break;
-                    case "REASON_BANDWIDTH":
+                    case "REASON_TRAFFIC_CONTROL":
                     case 23:
                         message.reason = 23;
                         break;
-                    case "REASON_PACKET_CAPTURE":
+                    case "REASON_BANDWIDTH":
                     case 24:
                         message.reason = 24;
                         break;
-                    case "REASON_ANTREA_IPAM":
+                    case "REASON_PACKET_CAPTURE":
                     case 25:
                         message.reason = 25;
                         break;
-                    case "REASON_POD_VLAN":
+                    case "REASON_ANTREA_IPAM":
                     case 26:
                         message.reason = 26;
                         break;
-                    case "REASON_FEATURE_GATE":
+                    case "REASON_POD_VLAN":
                     case 27:
                         message.reason = 27;
                         break;
-                    case "REASON_ENCAP_MODE":
+                    case "REASON_FEATURE_GATE":
                     case 28:
                         message.reason = 28;
                         break;
-                    case "REASON_ENCRYPTION":
+                    case "REASON_ENCAP_MODE":
                     case 29:
                         message.reason = 29;
                         break;
-                    case "REASON_TUNNEL_TYPE":
+                    case "REASON_ENCRYPTION":
                     case 30:
                         message.reason = 30;
                         break;
-                    case "REASON_BRIDGING":
+                    case "REASON_TUNNEL_TYPE":
                     case 31:
                         message.reason = 31;
                         break;
-                    case "REASON_MULTICLUSTER":
+                    case "REASON_BRIDGING":
                     case 32:
                         message.reason = 32;
                         break;
-                    case "REASON_HW_OFFLOAD":
+                    case "REASON_MULTICLUSTER":
                     case 33:
                         message.reason = 33;
                         break;
-                    case "REASON_FLOW_RESTORE":
+                    case "REASON_HW_OFFLOAD":
                     case 34:
                         message.reason = 34;
                         break;
-                    case "REASON_CT_MISSING":
+                    case "REASON_FLOW_RESTORE":
                     case 35:
                         message.reason = 35;
                         break;
-                    case "REASON_CT_UNCONFIRMED":
+                    case "REASON_CT_MISSING":
                     case 36:
                         message.reason = 36;
                         break;
-                    case "REASON_CT_UNREPLIED":
+                    case "REASON_CT_UNCONFIRMED":
                     case 37:
                         message.reason = 37;
                         break;
-                    case "REASON_CT_STATE":
+                    case "REASON_CT_UNREPLIED":
                     case 38:
                         message.reason = 38;
                         break;
-                    case "REASON_CT_NOT_ALLOWED":
+                    case "REASON_CT_STATE":
                     case 39:
                         message.reason = 39;
                         break;
-                    case "REASON_CT_SOURCE":
+                    case "REASON_CT_NOT_ALLOWED":
                     case 40:
                         message.reason = 40;
                         break;
-                    case "REASON_CT_SNAT":
+                    case "REASON_CT_SOURCE":
                     case 41:
                         message.reason = 41;
                         break;
-                    case "REASON_CT_HAIRPIN":
+                    case "REASON_CT_SNAT":
                     case 42:
                         message.reason = 42;
                         break;
-                    case "REASON_CT_L7":
+                    case "REASON_CT_HAIRPIN":
                     case 43:
                         message.reason = 43;
                         break;
-                    case "REASON_CT_SERVICE":
+                    case "REASON_CT_L7":
                     case 44:
                         message.reason = 44;
                         break;
-                    case "REASON_CT_STATUS":
+                    case "REASON_CT_SERVICE":
                     case 45:
                         message.reason = 45;
                         break;
-                    case "REASON_NO_APPROVAL":
+                    case "REASON_CT_STATUS":
                     case 46:
                         message.reason = 46;
                         break;
-                    case "REASON_SLOT_TAKEN":
+                    case "REASON_NO_APPROVAL":
                     case 47:
                         message.reason = 47;
                         break;
-                    case "REASON_SLOT_RECENT":
+                    case "REASON_SLOT_TAKEN":
                     case 48:
                         message.reason = 48;
                         break;
-                    case "REASON_MAP_FULL":
+                    case "REASON_SLOT_RECENT":
                     case 49:
                         message.reason = 49;
                         break;
-                    case "REASON_KEY_EXCHANGE":
+                    case "REASON_MAP_FULL":
                     case 50:
                         message.reason = 50;
                         break;
-                    case "REASON_KEY_REJECTED":
+                    case "REASON_KEY_EXCHANGE":
                     case 51:
                         message.reason = 51;
                         break;
-                    case "REASON_PEER_SILENT":
+                    case "REASON_KEY_REJECTED":
                     case 52:
                         message.reason = 52;
                         break;
-                    case "REASON_BLACK_HOLE":
+                    case "REASON_PEER_SILENT":
                     case 53:
                         message.reason = 53;
                         break;
-                    case "REASON_NO_NEIGHBOUR":
+                    case "REASON_BLACK_HOLE":
                     case 54:
                         message.reason = 54;
                         break;
-                    case "REASON_CLOSED":
+                    case "REASON_UNPROVEN":
                     case 55:
                         message.reason = 55;
                         break;
-                    case "REASON_STALE":
+                    case "REASON_MODE":
                     case 56:
                         message.reason = 56;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 57:
+                        message.reason = 57;
+                        break;
+                    case "REASON_CLOSED":
+                    case 58:
+                        message.reason = 58;
+                        break;
+                    case "REASON_STALE":
+                    case 59:
+                        message.reason = 59;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -4698,7 +4774,7 @@ export const xmasq = $root.xmasq = (() => {
              * Properties of a Peer.
              * @typedef {Object} xmasq.v1.Peer.$Properties
              * @property {string|null} [nodeName] Peer nodeName
-             * @property {string|null} [address] Peer address
+             * @property {Array.<string>|null} [addresses] Peer addresses
              * @property {Array.<string>|null} [podCidrs] Peer podCidrs
              * @property {boolean|null} [capable] Peer capable
              * @property {number|null} [protocolVersion] Peer protocolVersion
@@ -4708,6 +4784,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {number|null} [flows] Peer flows
              * @property {number|null} [id] Peer id
              * @property {number|null} [epoch] Peer epoch
+             * @property {Array.<xmasq.v1.Path.$Properties>|null} [paths] Peer paths
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
 
@@ -4733,7 +4810,9 @@ export const xmasq = $root.xmasq = (() => {
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
             const Peer = function (properties) {
+                this.addresses = [];
                 this.podCidrs = [];
+                this.paths = [];
                 if (properties)
                     for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
                         if (properties[keys[i]] != null && keys[i] !== "__proto__")
@@ -4749,12 +4828,12 @@ export const xmasq = $root.xmasq = (() => {
             Peer.prototype.nodeName = "";
 
             /**
-             * Peer address.
-             * @member {string} address
+             * Peer addresses.
+             * @member {Array.<string>} addresses
              * @memberof xmasq.v1.Peer
              * @instance
              */
-            Peer.prototype.address = "";
+            Peer.prototype.addresses = $util.emptyArray;
 
             /**
              * Peer podCidrs.
@@ -4828,6 +4907,14 @@ export const xmasq = $root.xmasq = (() => {
              */
             Peer.prototype.epoch = 0;
 
+            /**
+             * Peer paths.
+             * @member {Array.<xmasq.v1.Path.$Properties>} paths
+             * @memberof xmasq.v1.Peer
+             * @instance
+             */
+            Peer.prototype.paths = $util.emptyArray;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -4855,8 +4942,9 @@ export const xmasq = $root.xmasq = (() => {
                     throw $Error("max depth exceeded");
                 if (message.nodeName != null && $Object.hasOwnProperty.call(message, "nodeName") && message.nodeName !== "")
                     writer.uint32(/* id 1, wireType 2 =*/10).string(message.nodeName);
-                if (message.address != null && $Object.hasOwnProperty.call(message, "address") && message.address !== "")
-                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.address);
+                if (message.addresses != null && message.addresses.length)
+                    for (let i = 0; i < message.addresses.length; ++i)
+                        writer.uint32(/* id 2, wireType 2 =*/18).string(message.addresses[i]);
                 if (message.podCidrs != null && message.podCidrs.length)
                     for (let i = 0; i < message.podCidrs.length; ++i)
                         writer.uint32(/* id 3, wireType 2 =*/26).string(message.podCidrs[i]);
@@ -4876,6 +4964,9 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 10, wireType 0 =*/80).uint32(message.id);
                 if (message.epoch != null && $Object.hasOwnProperty.call(message, "epoch") && message.epoch !== 0)
                     writer.uint32(/* id 11, wireType 0 =*/88).uint32(message.epoch);
+                if (message.paths != null && message.paths.length)
+                    for (let i = 0; i < message.paths.length; ++i)
+                        $root.xmasq.v1.Path.encode(message.paths[i], writer.uint32(/* id 12, wireType 2 =*/98).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -4932,10 +5023,9 @@ export const xmasq = $root.xmasq = (() => {
                     case 2: {
                             if (wireType !== 2)
                                 break;
-                            if ((value = reader.stringVerify()).length)
-                                message.address = value;
-                            else
-                                delete message.address;
+                            if (!(message.addresses && message.addresses.length))
+                                message.addresses = [];
+                            message.addresses.push(reader.stringVerify());
                             continue;
                         }
                     case 3: {
@@ -5016,6 +5106,14 @@ export const xmasq = $root.xmasq = (() => {
                                 delete message.epoch;
                             continue;
                         }
+                    case 12: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.paths && message.paths.length))
+                                message.paths = [];
+                            message.paths.push($root.xmasq.v1.Path.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -5054,9 +5152,13 @@ export const xmasq = $root.xmasq = (() => {
                 if (object.nodeName != null)
                     if (typeof object.nodeName !== "string" || object.nodeName.length)
                         message.nodeName = $String(object.nodeName);
-                if (object.address != null)
-                    if (typeof object.address !== "string" || object.address.length)
-                        message.address = $String(object.address);
+                if (object.addresses) {
+                    if (!$Array.isArray(object.addresses))
+                        throw $TypeError(".xmasq.v1.Peer.addresses: array expected");
+                    message.addresses = $Array(object.addresses.length);
+                    for (let i = 0; i < object.addresses.length; ++i)
+                        message.addresses[i] = $String(object.addresses[i]);
+                }
                 if (object.podCidrs) {
                     if (!$Array.isArray(object.podCidrs))
                         throw $TypeError(".xmasq.v1.Peer.podCidrs: array expected");
@@ -5094,6 +5196,16 @@ export const xmasq = $root.xmasq = (() => {
                 if (object.epoch != null)
                     if ($Number(object.epoch) !== 0)
                         message.epoch = object.epoch >>> 0;
+                if (object.paths) {
+                    if (!$Array.isArray(object.paths))
+                        throw $TypeError(".xmasq.v1.Peer.paths: array expected");
+                    message.paths = $Array(object.paths.length);
+                    for (let i = 0; i < object.paths.length; ++i) {
+                        if (!$util.isObject(object.paths[i]))
+                            throw $TypeError(".xmasq.v1.Peer.paths: object expected");
+                        message.paths[i] = $root.xmasq.v1.Path.fromObject(object.paths[i], _depth + 1);
+                    }
+                }
                 return message;
             };
 
@@ -5114,11 +5226,13 @@ export const xmasq = $root.xmasq = (() => {
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
                 let object = {};
-                if (options.arrays || options.defaults)
+                if (options.arrays || options.defaults) {
+                    object.addresses = [];
                     object.podCidrs = [];
+                    object.paths = [];
+                }
                 if (options.defaults) {
                     object.nodeName = "";
-                    object.address = "";
                     object.capable = false;
                     object.protocolVersion = 0;
                     object.incarnation = "";
@@ -5129,8 +5243,11 @@ export const xmasq = $root.xmasq = (() => {
                 }
                 if (message.nodeName != null && $Object.hasOwnProperty.call(message, "nodeName"))
                     object.nodeName = message.nodeName;
-                if (message.address != null && $Object.hasOwnProperty.call(message, "address"))
-                    object.address = message.address;
+                if (message.addresses && message.addresses.length) {
+                    object.addresses = $Array(message.addresses.length);
+                    for (let j = 0; j < message.addresses.length; ++j)
+                        object.addresses[j] = message.addresses[j];
+                }
                 if (message.podCidrs && message.podCidrs.length) {
                     object.podCidrs = $Array(message.podCidrs.length);
                     for (let j = 0; j < message.podCidrs.length; ++j)
@@ -5157,6 +5274,11 @@ export const xmasq = $root.xmasq = (() => {
                     object.id = message.id;
                 if (message.epoch != null && $Object.hasOwnProperty.call(message, "epoch"))
                     object.epoch = message.epoch;
+                if (message.paths && message.paths.length) {
+                    object.paths = $Array(message.paths.length);
+                    for (let j = 0; j < message.paths.length; ++j)
+                        object.paths[j] = $root.xmasq.v1.Path.toObject(message.paths[j], options, _depth + 1);
+                }
                 return object;
             };
 
@@ -5186,6 +5308,776 @@ export const xmasq = $root.xmasq = (() => {
             };
 
             return Peer;
+        })();
+
+        v1.Path = (function() {
+
+            /**
+             * Properties of a Path.
+             * @typedef {Object} xmasq.v1.Path.$Properties
+             * @property {number|null} [family] Path family
+             * @property {xmasq.v1.PathClass|null} [pathClass] Path pathClass
+             * @property {xmasq.v1.TransmitMode|null} [mode] Path mode
+             * @property {xmasq.v1.Reason|null} [reason] Path reason
+             * @property {number|null} [provenMs] Path provenMs
+             * @property {number|null} [changedMs] Path changedMs
+             * @property {number|null} [changes] Path changes
+             * @property {number|null} [probes] Path probes
+             * @property {number|null} [answers] Path answers
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+
+            /**
+             * Properties of a Path.
+             * @memberof xmasq.v1
+             * @interface IPath
+             * @augments xmasq.v1.Path.$Properties
+             * @deprecated Use xmasq.v1.Path.$Properties instead.
+             */
+
+            /**
+             * Shape of a Path.
+             * @typedef {xmasq.v1.Path.$Properties} xmasq.v1.Path.$Shape
+             */
+
+            /**
+             * Constructs a new Path.
+             * @memberof xmasq.v1
+             * @classdesc Represents a Path.
+             * @constructor
+             * @param {xmasq.v1.Path.$Properties=} [properties] Properties to set
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+            const Path = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            /**
+             * Path family.
+             * @member {number} family
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.family = 0;
+
+            /**
+             * Path pathClass.
+             * @member {xmasq.v1.PathClass} pathClass
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.pathClass = 0;
+
+            /**
+             * Path mode.
+             * @member {xmasq.v1.TransmitMode} mode
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.mode = 0;
+
+            /**
+             * Path reason.
+             * @member {xmasq.v1.Reason} reason
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.reason = 0;
+
+            /**
+             * Path provenMs.
+             * @member {number|null|undefined} provenMs
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.provenMs = null;
+
+            /**
+             * Path changedMs.
+             * @member {number|null|undefined} changedMs
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.changedMs = null;
+
+            /**
+             * Path changes.
+             * @member {number} changes
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.changes = 0;
+
+            /**
+             * Path probes.
+             * @member {number} probes
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.probes = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+
+            /**
+             * Path answers.
+             * @member {number} answers
+             * @memberof xmasq.v1.Path
+             * @instance
+             */
+            Path.prototype.answers = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Path.prototype, "_provenMs", {
+                get: $util.oneOfGetter($oneOfFields = ["provenMs"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Path.prototype, "_changedMs", {
+                get: $util.oneOfGetter($oneOfFields = ["changedMs"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            /**
+             * Encodes the specified Path message. Does not implicitly {@link xmasq.v1.Path.verify|verify} messages.
+             * @function encode
+             * @memberof xmasq.v1.Path
+             * @static
+             * @param {xmasq.v1.Path.$Properties} message Path message or plain object to encode
+             * @param {$protobuf.Writer} [writer] Writer to encode to
+             * @returns {$protobuf.Writer} Writer
+             */
+            Path.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.family != null && $Object.hasOwnProperty.call(message, "family") && message.family !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint32(message.family);
+                if (message.pathClass != null && $Object.hasOwnProperty.call(message, "pathClass") && message.pathClass !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).int32(message.pathClass);
+                if (message.mode != null && $Object.hasOwnProperty.call(message, "mode") && message.mode !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).int32(message.mode);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).int32(message.reason);
+                if (message.provenMs != null && $Object.hasOwnProperty.call(message, "provenMs"))
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint64(message.provenMs);
+                if (message.changedMs != null && $Object.hasOwnProperty.call(message, "changedMs"))
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint64(message.changedMs);
+                if (message.changes != null && $Object.hasOwnProperty.call(message, "changes") && message.changes !== 0)
+                    writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.changes);
+                if (message.probes != null && $Object.hasOwnProperty.call(message, "probes") && (typeof message.probes === "object" ? message.probes.low || message.probes.high : message.probes !== 0))
+                    writer.uint32(/* id 8, wireType 0 =*/64).uint64(message.probes);
+                if (message.answers != null && $Object.hasOwnProperty.call(message, "answers") && (typeof message.answers === "object" ? message.answers.low || message.answers.high : message.answers !== 0))
+                    writer.uint32(/* id 9, wireType 0 =*/72).uint64(message.answers);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            /**
+             * Decodes a Path message from the specified reader or buffer.
+             * @function decode
+             * @memberof xmasq.v1.Path
+             * @static
+             * @param {$protobuf.Reader|Uint8Array} reader Reader or buffer to decode from
+             * @param {number} [length] Message length if known beforehand
+             * @returns {xmasq.v1.Path & xmasq.v1.Path.$Shape} Path
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            Path.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.xmasq.v1.Path();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.family = value;
+                            else
+                                delete message.family;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.pathClass = value;
+                            else
+                                delete message.pathClass;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.mode = value;
+                            else
+                                delete message.mode;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            message.provenMs = reader.uint64();
+                            message._provenMs = "provenMs";
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            message.changedMs = reader.uint64();
+                            message._changedMs = "changedMs";
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.changes = value;
+                            else
+                                delete message.changes;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                                message.probes = value;
+                            else
+                                delete message.probes;
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                                message.answers = value;
+                            else
+                                delete message.answers;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            /**
+             * Creates a Path message from a plain object. Also converts values to their respective internal types.
+             * @function fromObject
+             * @memberof xmasq.v1.Path
+             * @static
+             * @param {Object.<string,*>} object Plain object
+             * @returns {xmasq.v1.Path} Path
+             */
+            Path.fromObject = function (object, _depth) {
+                if (object instanceof $root.xmasq.v1.Path)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".xmasq.v1.Path: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.xmasq.v1.Path();
+                if (object.family != null)
+                    if ($Number(object.family) !== 0)
+                        message.family = object.family >>> 0;
+                if (object.pathClass !== 0 && (typeof object.pathClass !== "string" || $root.xmasq.v1.PathClass[object.pathClass] !== 0))
+                    switch (object.pathClass) {
+                    case "PATH_CLASS_UNSPECIFIED":
+                    case 0:
+                        message.pathClass = 0;
+                        break;
+                    case "PATH_CLASS_TCP":
+                    case 1:
+                        message.pathClass = 1;
+                        break;
+                    case "PATH_CLASS_UDP":
+                    case 2:
+                        message.pathClass = 2;
+                        break;
+                    case "PATH_CLASS_OTHER":
+                    case 3:
+                        message.pathClass = 3;
+                        break;
+                    default:
+                        if (typeof object.pathClass === "number" && (object.pathClass | 0) === object.pathClass)
+                            message.pathClass = object.pathClass;
+                    }
+                if (object.mode !== 0 && (typeof object.mode !== "string" || $root.xmasq.v1.TransmitMode[object.mode] !== 0))
+                    switch (object.mode) {
+                    case "TRANSMIT_MODE_UNSPECIFIED":
+                    case 0:
+                        message.mode = 0;
+                        break;
+                    case "TRANSMIT_MODE_SLOW":
+                    case 1:
+                        message.mode = 1;
+                        break;
+                    case "TRANSMIT_MODE_LOCAL":
+                    case 2:
+                        message.mode = 2;
+                        break;
+                    case "TRANSMIT_MODE_MASQUERADE":
+                    case 3:
+                        message.mode = 3;
+                        break;
+                    case "TRANSMIT_MODE_ENCAP":
+                    case 4:
+                        message.mode = 4;
+                        break;
+                    case "TRANSMIT_MODE_DIRECT":
+                    case 5:
+                        message.mode = 5;
+                        break;
+                    default:
+                        if (typeof object.mode === "number" && (object.mode | 0) === object.mode)
+                            message.mode = object.mode;
+                    }
+                if (object.reason !== 0 && (typeof object.reason !== "string" || $root.xmasq.v1.Reason[object.reason] !== 0))
+                    switch (object.reason) {
+                    case "REASON_NONE":
+                    case 0:
+                        message.reason = 0;
+                        break;
+                    case "REASON_VLAN":
+                    case 1:
+                        message.reason = 1;
+                        break;
+                    case "REASON_MALFORMED":
+                    case 2:
+                        message.reason = 2;
+                        break;
+                    case "REASON_IP_OPTIONS":
+                    case 3:
+                        message.reason = 3;
+                        break;
+                    case "REASON_FRAGMENT":
+                    case 4:
+                        message.reason = 4;
+                        break;
+                    case "REASON_TTL":
+                    case 5:
+                        message.reason = 5;
+                        break;
+                    case "REASON_TRACEFLOW":
+                    case 6:
+                        message.reason = 6;
+                        break;
+                    case "REASON_PROTOCOL":
+                    case 7:
+                        message.reason = 7;
+                        break;
+                    case "REASON_ICMP_TYPE":
+                    case 8:
+                        message.reason = 8;
+                        break;
+                    case "REASON_SCTP_CONTROL":
+                    case 9:
+                        message.reason = 9;
+                        break;
+                    case "REASON_TCP_SYN":
+                    case 10:
+                        message.reason = 10;
+                        break;
+                    case "REASON_TCP_FIN":
+                    case 11:
+                        message.reason = 11;
+                        break;
+                    case "REASON_DNS_REPLY":
+                    case 12:
+                        message.reason = 12;
+                        break;
+                    case "REASON_RESERVED_PORT":
+                    case 13:
+                        message.reason = 13;
+                        break;
+                    case "REASON_TOO_BIG":
+                    case 14:
+                        message.reason = 14;
+                        break;
+                    case "REASON_GSO_SEGMENTS":
+                    case 15:
+                        message.reason = 15;
+                        break;
+                    case "REASON_HEADER_CHANGED":
+                    case 16:
+                        message.reason = 16;
+                        break;
+                    case "REASON_TUNNEL_CHECKSUM":
+                    case 17:
+                        message.reason = 17;
+                        break;
+                    case "REASON_UNKNOWN_ENDPOINT":
+                    case 18:
+                        message.reason = 18;
+                        break;
+                    case "REASON_SPOOF":
+                    case 19:
+                        message.reason = 19;
+                        break;
+                    case "REASON_NOT_POD":
+                    case 20:
+                        message.reason = 20;
+                        break;
+                    case "REASON_PEER_NOT_CAPABLE":
+                    case 21:
+                        message.reason = 21;
+                        break;
+                    case "REASON_DRAINING":
+                    case 22:
+                        message.reason = 22;
+                        break;
+                    case "REASON_TRAFFIC_CONTROL":
+                    case 23:
+                        message.reason = 23;
+                        break;
+                    case "REASON_BANDWIDTH":
+                    case 24:
+                        message.reason = 24;
+                        break;
+                    case "REASON_PACKET_CAPTURE":
+                    case 25:
+                        message.reason = 25;
+                        break;
+                    case "REASON_ANTREA_IPAM":
+                    case 26:
+                        message.reason = 26;
+                        break;
+                    case "REASON_POD_VLAN":
+                    case 27:
+                        message.reason = 27;
+                        break;
+                    case "REASON_FEATURE_GATE":
+                    case 28:
+                        message.reason = 28;
+                        break;
+                    case "REASON_ENCAP_MODE":
+                    case 29:
+                        message.reason = 29;
+                        break;
+                    case "REASON_ENCRYPTION":
+                    case 30:
+                        message.reason = 30;
+                        break;
+                    case "REASON_TUNNEL_TYPE":
+                    case 31:
+                        message.reason = 31;
+                        break;
+                    case "REASON_BRIDGING":
+                    case 32:
+                        message.reason = 32;
+                        break;
+                    case "REASON_MULTICLUSTER":
+                    case 33:
+                        message.reason = 33;
+                        break;
+                    case "REASON_HW_OFFLOAD":
+                    case 34:
+                        message.reason = 34;
+                        break;
+                    case "REASON_FLOW_RESTORE":
+                    case 35:
+                        message.reason = 35;
+                        break;
+                    case "REASON_CT_MISSING":
+                    case 36:
+                        message.reason = 36;
+                        break;
+                    case "REASON_CT_UNCONFIRMED":
+                    case 37:
+                        message.reason = 37;
+                        break;
+                    case "REASON_CT_UNREPLIED":
+                    case 38:
+                        message.reason = 38;
+                        break;
+                    case "REASON_CT_STATE":
+                    case 39:
+                        message.reason = 39;
+                        break;
+                    case "REASON_CT_NOT_ALLOWED":
+                    case 40:
+                        message.reason = 40;
+                        break;
+                    case "REASON_CT_SOURCE":
+                    case 41:
+                        message.reason = 41;
+                        break;
+                    case "REASON_CT_SNAT":
+                    case 42:
+                        message.reason = 42;
+                        break;
+                    case "REASON_CT_HAIRPIN":
+                    case 43:
+                        message.reason = 43;
+                        break;
+                    case "REASON_CT_L7":
+                    case 44:
+                        message.reason = 44;
+                        break;
+                    case "REASON_CT_SERVICE":
+                    case 45:
+                        message.reason = 45;
+                        break;
+                    case "REASON_CT_STATUS":
+                    case 46:
+                        message.reason = 46;
+                        break;
+                    case "REASON_NO_APPROVAL":
+                    case 47:
+                        message.reason = 47;
+                        break;
+                    case "REASON_SLOT_TAKEN":
+                    case 48:
+                        message.reason = 48;
+                        break;
+                    case "REASON_SLOT_RECENT":
+                    case 49:
+                        message.reason = 49;
+                        break;
+                    case "REASON_MAP_FULL":
+                    case 50:
+                        message.reason = 50;
+                        break;
+                    case "REASON_KEY_EXCHANGE":
+                    case 51:
+                        message.reason = 51;
+                        break;
+                    case "REASON_KEY_REJECTED":
+                    case 52:
+                        message.reason = 52;
+                        break;
+                    case "REASON_PEER_SILENT":
+                    case 53:
+                        message.reason = 53;
+                        break;
+                    case "REASON_BLACK_HOLE":
+                    case 54:
+                        message.reason = 54;
+                        break;
+                    case "REASON_UNPROVEN":
+                    case 55:
+                        message.reason = 55;
+                        break;
+                    case "REASON_MODE":
+                    case 56:
+                        message.reason = 56;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 57:
+                        message.reason = 57;
+                        break;
+                    case "REASON_CLOSED":
+                    case 58:
+                        message.reason = 58;
+                        break;
+                    case "REASON_STALE":
+                    case 59:
+                        message.reason = 59;
+                        break;
+                    default:
+                        if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
+                            message.reason = object.reason;
+                    }
+                if (object.provenMs != null)
+                    if ($util.Long)
+                        message.provenMs = $util.Long.fromValue(object.provenMs, true);
+                    else if (typeof object.provenMs === "string")
+                        message.provenMs = $parseInt(object.provenMs, 10);
+                    else if (typeof object.provenMs === "number")
+                        message.provenMs = object.provenMs;
+                    else if (typeof object.provenMs === "object")
+                        message.provenMs = new $util.LongBits(object.provenMs.low >>> 0, object.provenMs.high >>> 0).toNumber(true);
+                if (object.changedMs != null)
+                    if ($util.Long)
+                        message.changedMs = $util.Long.fromValue(object.changedMs, true);
+                    else if (typeof object.changedMs === "string")
+                        message.changedMs = $parseInt(object.changedMs, 10);
+                    else if (typeof object.changedMs === "number")
+                        message.changedMs = object.changedMs;
+                    else if (typeof object.changedMs === "object")
+                        message.changedMs = new $util.LongBits(object.changedMs.low >>> 0, object.changedMs.high >>> 0).toNumber(true);
+                if (object.changes != null)
+                    if ($Number(object.changes) !== 0)
+                        message.changes = object.changes >>> 0;
+                if (object.probes != null)
+                    if (typeof object.probes === "object" ? object.probes.low || object.probes.high : $Number(object.probes) !== 0)
+                        if ($util.Long)
+                            message.probes = $util.Long.fromValue(object.probes, true);
+                        else if (typeof object.probes === "string")
+                            message.probes = $parseInt(object.probes, 10);
+                        else if (typeof object.probes === "number")
+                            message.probes = object.probes;
+                        else if (typeof object.probes === "object")
+                            message.probes = new $util.LongBits(object.probes.low >>> 0, object.probes.high >>> 0).toNumber(true);
+                if (object.answers != null)
+                    if (typeof object.answers === "object" ? object.answers.low || object.answers.high : $Number(object.answers) !== 0)
+                        if ($util.Long)
+                            message.answers = $util.Long.fromValue(object.answers, true);
+                        else if (typeof object.answers === "string")
+                            message.answers = $parseInt(object.answers, 10);
+                        else if (typeof object.answers === "number")
+                            message.answers = object.answers;
+                        else if (typeof object.answers === "object")
+                            message.answers = new $util.LongBits(object.answers.low >>> 0, object.answers.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            /**
+             * Creates a plain object from a Path message. Also converts values to other types if specified.
+             * @function toObject
+             * @memberof xmasq.v1.Path
+             * @static
+             * @param {xmasq.v1.Path} message Path
+             * @param {$protobuf.IConversionOptions} [options] Conversion options
+             * @returns {Object.<string,*>} Plain object
+             */
+            Path.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.family = 0;
+                    object.pathClass = options.enums === $String ? "PATH_CLASS_UNSPECIFIED" : 0;
+                    object.mode = options.enums === $String ? "TRANSMIT_MODE_UNSPECIFIED" : 0;
+                    object.reason = options.enums === $String ? "REASON_NONE" : 0;
+                    object.changes = 0;
+                    if ($util.Long) {
+                        let long = new $util.Long(0, 0, true);
+                        object.probes = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.probes = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    if ($util.Long) {
+                        let long = new $util.Long(0, 0, true);
+                        object.answers = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.answers = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.family != null && $Object.hasOwnProperty.call(message, "family"))
+                    object.family = message.family;
+                if (message.pathClass != null && $Object.hasOwnProperty.call(message, "pathClass"))
+                    object.pathClass = options.enums === $String ? $root.xmasq.v1.PathClass[message.pathClass] === $undefined ? message.pathClass : $root.xmasq.v1.PathClass[message.pathClass] : message.pathClass;
+                if (message.mode != null && $Object.hasOwnProperty.call(message, "mode"))
+                    object.mode = options.enums === $String ? $root.xmasq.v1.TransmitMode[message.mode] === $undefined ? message.mode : $root.xmasq.v1.TransmitMode[message.mode] : message.mode;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = options.enums === $String ? $root.xmasq.v1.Reason[message.reason] === $undefined ? message.reason : $root.xmasq.v1.Reason[message.reason] : message.reason;
+                if (message.provenMs != null && $Object.hasOwnProperty.call(message, "provenMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.provenMs = typeof message.provenMs === "number" ? $BigInt(message.provenMs) : $util.Long.fromBits(message.provenMs.low >>> 0, message.provenMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.provenMs === "number")
+                        object.provenMs = options.longs === $String ? $String(message.provenMs) : message.provenMs;
+                    else
+                        object.provenMs = options.longs === $String ? $util.Long.prototype.toString.call(message.provenMs) : options.longs === $Number ? new $util.LongBits(message.provenMs.low >>> 0, message.provenMs.high >>> 0).toNumber(true) : message.provenMs;
+                if (message.changedMs != null && $Object.hasOwnProperty.call(message, "changedMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.changedMs = typeof message.changedMs === "number" ? $BigInt(message.changedMs) : $util.Long.fromBits(message.changedMs.low >>> 0, message.changedMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.changedMs === "number")
+                        object.changedMs = options.longs === $String ? $String(message.changedMs) : message.changedMs;
+                    else
+                        object.changedMs = options.longs === $String ? $util.Long.prototype.toString.call(message.changedMs) : options.longs === $Number ? new $util.LongBits(message.changedMs.low >>> 0, message.changedMs.high >>> 0).toNumber(true) : message.changedMs;
+                if (message.changes != null && $Object.hasOwnProperty.call(message, "changes"))
+                    object.changes = message.changes;
+                if (message.probes != null && $Object.hasOwnProperty.call(message, "probes"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.probes = typeof message.probes === "number" ? $BigInt(message.probes) : $util.Long.fromBits(message.probes.low >>> 0, message.probes.high >>> 0, true).toBigInt();
+                    else if (typeof message.probes === "number")
+                        object.probes = options.longs === $String ? $String(message.probes) : message.probes;
+                    else
+                        object.probes = options.longs === $String ? $util.Long.prototype.toString.call(message.probes) : options.longs === $Number ? new $util.LongBits(message.probes.low >>> 0, message.probes.high >>> 0).toNumber(true) : message.probes;
+                if (message.answers != null && $Object.hasOwnProperty.call(message, "answers"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.answers = typeof message.answers === "number" ? $BigInt(message.answers) : $util.Long.fromBits(message.answers.low >>> 0, message.answers.high >>> 0, true).toBigInt();
+                    else if (typeof message.answers === "number")
+                        object.answers = options.longs === $String ? $String(message.answers) : message.answers;
+                    else
+                        object.answers = options.longs === $String ? $util.Long.prototype.toString.call(message.answers) : options.longs === $Number ? new $util.LongBits(message.answers.low >>> 0, message.answers.high >>> 0).toNumber(true) : message.answers;
+                return object;
+            };
+
+            /**
+             * Converts this Path to JSON.
+             * @function toJSON
+             * @memberof xmasq.v1.Path
+             * @instance
+             * @returns {Object.<string,*>} JSON object
+             */
+            Path.prototype.toJSON = function() {
+                return Path.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            /**
+             * Gets the type url for Path
+             * @function getTypeUrl
+             * @memberof xmasq.v1.Path
+             * @static
+             * @param {string} [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns {string} The type url
+             */
+            Path.getTypeUrl = function(prefix) {
+                if (prefix === $undefined)
+                    prefix = "type.googleapis.com";
+                return prefix + "/xmasq.v1.Path";
+            };
+
+            return Path;
         })();
 
         v1.EndpointsRequest = (function() {
@@ -6125,6 +7017,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {boolean|null} [watch] FlowsRequest watch
              * @property {number|null} [intervalMs] FlowsRequest intervalMs
              * @property {number|null} [limit] FlowsRequest limit
+             * @property {xmasq.v1.TransmitMode|null} [mode] FlowsRequest mode
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
 
@@ -6244,6 +7137,14 @@ export const xmasq = $root.xmasq = (() => {
              */
             FlowsRequest.prototype.limit = 0;
 
+            /**
+             * FlowsRequest mode.
+             * @member {xmasq.v1.TransmitMode|null|undefined} mode
+             * @memberof xmasq.v1.FlowsRequest
+             * @instance
+             */
+            FlowsRequest.prototype.mode = null;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -6295,6 +7196,12 @@ export const xmasq = $root.xmasq = (() => {
                 set: $util.oneOfSetter($oneOfFields)
             });
 
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(FlowsRequest.prototype, "_mode", {
+                get: $util.oneOfGetter($oneOfFields = ["mode"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
             /**
              * Encodes the specified FlowsRequest message. Does not implicitly {@link xmasq.v1.FlowsRequest.verify|verify} messages.
              * @function encode
@@ -6333,6 +7240,8 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 10, wireType 0 =*/80).uint32(message.intervalMs);
                 if (message.limit != null && $Object.hasOwnProperty.call(message, "limit") && message.limit !== 0)
                     writer.uint32(/* id 11, wireType 0 =*/88).uint32(message.limit);
+                if (message.mode != null && $Object.hasOwnProperty.call(message, "mode"))
+                    writer.uint32(/* id 12, wireType 0 =*/96).int32(message.mode);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -6458,6 +7367,13 @@ export const xmasq = $root.xmasq = (() => {
                                 message.limit = value;
                             else
                                 delete message.limit;
+                            continue;
+                        }
+                    case 12: {
+                            if (wireType !== 0)
+                                break;
+                            message.mode = reader.int32();
+                            message._mode = "mode";
                             continue;
                         }
                     }
@@ -6593,165 +7509,177 @@ export const xmasq = $root.xmasq = (() => {
                 case 16:
                     message.reason = 16;
                     break;
-                case "REASON_UNKNOWN_ENDPOINT":
+                case "REASON_TUNNEL_CHECKSUM":
                 case 17:
                     message.reason = 17;
                     break;
-                case "REASON_SPOOF":
+                case "REASON_UNKNOWN_ENDPOINT":
                 case 18:
                     message.reason = 18;
                     break;
-                case "REASON_NOT_POD":
+                case "REASON_SPOOF":
                 case 19:
                     message.reason = 19;
                     break;
-                case "REASON_PEER_NOT_CAPABLE":
+                case "REASON_NOT_POD":
                 case 20:
                     message.reason = 20;
                     break;
-                case "REASON_DRAINING":
+                case "REASON_PEER_NOT_CAPABLE":
                 case 21:
                     message.reason = 21;
                     break;
-                case "REASON_TRAFFIC_CONTROL":
+                case "REASON_DRAINING":
                 case 22:
                     message.reason = 22;
                     break;
-                case "REASON_BANDWIDTH":
+                case "REASON_TRAFFIC_CONTROL":
                 case 23:
                     message.reason = 23;
                     break;
-                case "REASON_PACKET_CAPTURE":
+                case "REASON_BANDWIDTH":
                 case 24:
                     message.reason = 24;
                     break;
-                case "REASON_ANTREA_IPAM":
+                case "REASON_PACKET_CAPTURE":
                 case 25:
                     message.reason = 25;
                     break;
-                case "REASON_POD_VLAN":
+                case "REASON_ANTREA_IPAM":
                 case 26:
                     message.reason = 26;
                     break;
-                case "REASON_FEATURE_GATE":
+                case "REASON_POD_VLAN":
                 case 27:
                     message.reason = 27;
                     break;
-                case "REASON_ENCAP_MODE":
+                case "REASON_FEATURE_GATE":
                 case 28:
                     message.reason = 28;
                     break;
-                case "REASON_ENCRYPTION":
+                case "REASON_ENCAP_MODE":
                 case 29:
                     message.reason = 29;
                     break;
-                case "REASON_TUNNEL_TYPE":
+                case "REASON_ENCRYPTION":
                 case 30:
                     message.reason = 30;
                     break;
-                case "REASON_BRIDGING":
+                case "REASON_TUNNEL_TYPE":
                 case 31:
                     message.reason = 31;
                     break;
-                case "REASON_MULTICLUSTER":
+                case "REASON_BRIDGING":
                 case 32:
                     message.reason = 32;
                     break;
-                case "REASON_HW_OFFLOAD":
+                case "REASON_MULTICLUSTER":
                 case 33:
                     message.reason = 33;
                     break;
-                case "REASON_FLOW_RESTORE":
+                case "REASON_HW_OFFLOAD":
                 case 34:
                     message.reason = 34;
                     break;
-                case "REASON_CT_MISSING":
+                case "REASON_FLOW_RESTORE":
                 case 35:
                     message.reason = 35;
                     break;
-                case "REASON_CT_UNCONFIRMED":
+                case "REASON_CT_MISSING":
                 case 36:
                     message.reason = 36;
                     break;
-                case "REASON_CT_UNREPLIED":
+                case "REASON_CT_UNCONFIRMED":
                 case 37:
                     message.reason = 37;
                     break;
-                case "REASON_CT_STATE":
+                case "REASON_CT_UNREPLIED":
                 case 38:
                     message.reason = 38;
                     break;
-                case "REASON_CT_NOT_ALLOWED":
+                case "REASON_CT_STATE":
                 case 39:
                     message.reason = 39;
                     break;
-                case "REASON_CT_SOURCE":
+                case "REASON_CT_NOT_ALLOWED":
                 case 40:
                     message.reason = 40;
                     break;
-                case "REASON_CT_SNAT":
+                case "REASON_CT_SOURCE":
                 case 41:
                     message.reason = 41;
                     break;
-                case "REASON_CT_HAIRPIN":
+                case "REASON_CT_SNAT":
                 case 42:
                     message.reason = 42;
                     break;
-                case "REASON_CT_L7":
+                case "REASON_CT_HAIRPIN":
                 case 43:
                     message.reason = 43;
                     break;
-                case "REASON_CT_SERVICE":
+                case "REASON_CT_L7":
                 case 44:
                     message.reason = 44;
                     break;
-                case "REASON_CT_STATUS":
+                case "REASON_CT_SERVICE":
                 case 45:
                     message.reason = 45;
                     break;
-                case "REASON_NO_APPROVAL":
+                case "REASON_CT_STATUS":
                 case 46:
                     message.reason = 46;
                     break;
-                case "REASON_SLOT_TAKEN":
+                case "REASON_NO_APPROVAL":
                 case 47:
                     message.reason = 47;
                     break;
-                case "REASON_SLOT_RECENT":
+                case "REASON_SLOT_TAKEN":
                 case 48:
                     message.reason = 48;
                     break;
-                case "REASON_MAP_FULL":
+                case "REASON_SLOT_RECENT":
                 case 49:
                     message.reason = 49;
                     break;
-                case "REASON_KEY_EXCHANGE":
+                case "REASON_MAP_FULL":
                 case 50:
                     message.reason = 50;
                     break;
-                case "REASON_KEY_REJECTED":
+                case "REASON_KEY_EXCHANGE":
                 case 51:
                     message.reason = 51;
                     break;
-                case "REASON_PEER_SILENT":
+                case "REASON_KEY_REJECTED":
                 case 52:
                     message.reason = 52;
                     break;
-                case "REASON_BLACK_HOLE":
+                case "REASON_PEER_SILENT":
                 case 53:
                     message.reason = 53;
                     break;
-                case "REASON_NO_NEIGHBOUR":
+                case "REASON_BLACK_HOLE":
                 case 54:
                     message.reason = 54;
                     break;
-                case "REASON_CLOSED":
+                case "REASON_UNPROVEN":
                 case 55:
                     message.reason = 55;
                     break;
-                case "REASON_STALE":
+                case "REASON_MODE":
                 case 56:
                     message.reason = 56;
+                    break;
+                case "REASON_NO_NEIGHBOUR":
+                case 57:
+                    message.reason = 57;
+                    break;
+                case "REASON_CLOSED":
+                case 58:
+                    message.reason = 58;
+                    break;
+                case "REASON_STALE":
+                case 59:
+                    message.reason = 59;
                     break;
                 default:
                     if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -6766,6 +7694,35 @@ export const xmasq = $root.xmasq = (() => {
                 if (object.limit != null)
                     if ($Number(object.limit) !== 0)
                         message.limit = object.limit >>> 0;
+                switch (object.mode) {
+                case "TRANSMIT_MODE_UNSPECIFIED":
+                case 0:
+                    message.mode = 0;
+                    break;
+                case "TRANSMIT_MODE_SLOW":
+                case 1:
+                    message.mode = 1;
+                    break;
+                case "TRANSMIT_MODE_LOCAL":
+                case 2:
+                    message.mode = 2;
+                    break;
+                case "TRANSMIT_MODE_MASQUERADE":
+                case 3:
+                    message.mode = 3;
+                    break;
+                case "TRANSMIT_MODE_ENCAP":
+                case 4:
+                    message.mode = 4;
+                    break;
+                case "TRANSMIT_MODE_DIRECT":
+                case 5:
+                    message.mode = 5;
+                    break;
+                default:
+                    if (typeof object.mode === "number" && (object.mode | 0) === object.mode)
+                        message.mode = object.mode;
+                }
                 return message;
             };
 
@@ -6813,6 +7770,8 @@ export const xmasq = $root.xmasq = (() => {
                     object.intervalMs = message.intervalMs;
                 if (message.limit != null && $Object.hasOwnProperty.call(message, "limit"))
                     object.limit = message.limit;
+                if (message.mode != null && $Object.hasOwnProperty.call(message, "mode"))
+                    object.mode = options.enums === $String ? $root.xmasq.v1.TransmitMode[message.mode] === $undefined ? message.mode : $root.xmasq.v1.TransmitMode[message.mode] : message.mode;
                 return object;
             };
 
@@ -7195,6 +8154,7 @@ export const xmasq = $root.xmasq = (() => {
              * @property {string|null} [egressPolicy] Flow egressPolicy
              * @property {string|null} [endpointIp] Flow endpointIp
              * @property {number|null} [endpointPort] Flow endpointPort
+             * @property {xmasq.v1.TransmitMode|null} [mode] Flow mode
              * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
              */
 
@@ -7466,6 +8426,14 @@ export const xmasq = $root.xmasq = (() => {
              */
             Flow.prototype.endpointPort = 0;
 
+            /**
+             * Flow mode.
+             * @member {xmasq.v1.TransmitMode} mode
+             * @memberof xmasq.v1.Flow
+             * @instance
+             */
+            Flow.prototype.mode = 0;
+
             // OneOf field names bound to virtual getters and setters
             let $oneOfFields;
 
@@ -7575,6 +8543,8 @@ export const xmasq = $root.xmasq = (() => {
                     writer.uint32(/* id 29, wireType 2 =*/234).string(message.endpointIp);
                 if (message.endpointPort != null && $Object.hasOwnProperty.call(message, "endpointPort") && message.endpointPort !== 0)
                     writer.uint32(/* id 30, wireType 0 =*/240).uint32(message.endpointPort);
+                if (message.mode != null && $Object.hasOwnProperty.call(message, "mode") && message.mode !== 0)
+                    writer.uint32(/* id 31, wireType 0 =*/248).int32(message.mode);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -7870,6 +8840,15 @@ export const xmasq = $root.xmasq = (() => {
                                 delete message.endpointPort;
                             continue;
                         }
+                    case 31: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.mode = value;
+                            else
+                                delete message.mode;
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -8028,165 +9007,177 @@ export const xmasq = $root.xmasq = (() => {
                     case 16:
                         message.reason = 16;
                         break;
-                    case "REASON_UNKNOWN_ENDPOINT":
+                    case "REASON_TUNNEL_CHECKSUM":
                     case 17:
                         message.reason = 17;
                         break;
-                    case "REASON_SPOOF":
+                    case "REASON_UNKNOWN_ENDPOINT":
                     case 18:
                         message.reason = 18;
                         break;
-                    case "REASON_NOT_POD":
+                    case "REASON_SPOOF":
                     case 19:
                         message.reason = 19;
                         break;
-                    case "REASON_PEER_NOT_CAPABLE":
+                    case "REASON_NOT_POD":
                     case 20:
                         message.reason = 20;
                         break;
-                    case "REASON_DRAINING":
+                    case "REASON_PEER_NOT_CAPABLE":
                     case 21:
                         message.reason = 21;
                         break;
-                    case "REASON_TRAFFIC_CONTROL":
+                    case "REASON_DRAINING":
                     case 22:
                         message.reason = 22;
                         break;
-                    case "REASON_BANDWIDTH":
+                    case "REASON_TRAFFIC_CONTROL":
                     case 23:
                         message.reason = 23;
                         break;
-                    case "REASON_PACKET_CAPTURE":
+                    case "REASON_BANDWIDTH":
                     case 24:
                         message.reason = 24;
                         break;
-                    case "REASON_ANTREA_IPAM":
+                    case "REASON_PACKET_CAPTURE":
                     case 25:
                         message.reason = 25;
                         break;
-                    case "REASON_POD_VLAN":
+                    case "REASON_ANTREA_IPAM":
                     case 26:
                         message.reason = 26;
                         break;
-                    case "REASON_FEATURE_GATE":
+                    case "REASON_POD_VLAN":
                     case 27:
                         message.reason = 27;
                         break;
-                    case "REASON_ENCAP_MODE":
+                    case "REASON_FEATURE_GATE":
                     case 28:
                         message.reason = 28;
                         break;
-                    case "REASON_ENCRYPTION":
+                    case "REASON_ENCAP_MODE":
                     case 29:
                         message.reason = 29;
                         break;
-                    case "REASON_TUNNEL_TYPE":
+                    case "REASON_ENCRYPTION":
                     case 30:
                         message.reason = 30;
                         break;
-                    case "REASON_BRIDGING":
+                    case "REASON_TUNNEL_TYPE":
                     case 31:
                         message.reason = 31;
                         break;
-                    case "REASON_MULTICLUSTER":
+                    case "REASON_BRIDGING":
                     case 32:
                         message.reason = 32;
                         break;
-                    case "REASON_HW_OFFLOAD":
+                    case "REASON_MULTICLUSTER":
                     case 33:
                         message.reason = 33;
                         break;
-                    case "REASON_FLOW_RESTORE":
+                    case "REASON_HW_OFFLOAD":
                     case 34:
                         message.reason = 34;
                         break;
-                    case "REASON_CT_MISSING":
+                    case "REASON_FLOW_RESTORE":
                     case 35:
                         message.reason = 35;
                         break;
-                    case "REASON_CT_UNCONFIRMED":
+                    case "REASON_CT_MISSING":
                     case 36:
                         message.reason = 36;
                         break;
-                    case "REASON_CT_UNREPLIED":
+                    case "REASON_CT_UNCONFIRMED":
                     case 37:
                         message.reason = 37;
                         break;
-                    case "REASON_CT_STATE":
+                    case "REASON_CT_UNREPLIED":
                     case 38:
                         message.reason = 38;
                         break;
-                    case "REASON_CT_NOT_ALLOWED":
+                    case "REASON_CT_STATE":
                     case 39:
                         message.reason = 39;
                         break;
-                    case "REASON_CT_SOURCE":
+                    case "REASON_CT_NOT_ALLOWED":
                     case 40:
                         message.reason = 40;
                         break;
-                    case "REASON_CT_SNAT":
+                    case "REASON_CT_SOURCE":
                     case 41:
                         message.reason = 41;
                         break;
-                    case "REASON_CT_HAIRPIN":
+                    case "REASON_CT_SNAT":
                     case 42:
                         message.reason = 42;
                         break;
-                    case "REASON_CT_L7":
+                    case "REASON_CT_HAIRPIN":
                     case 43:
                         message.reason = 43;
                         break;
-                    case "REASON_CT_SERVICE":
+                    case "REASON_CT_L7":
                     case 44:
                         message.reason = 44;
                         break;
-                    case "REASON_CT_STATUS":
+                    case "REASON_CT_SERVICE":
                     case 45:
                         message.reason = 45;
                         break;
-                    case "REASON_NO_APPROVAL":
+                    case "REASON_CT_STATUS":
                     case 46:
                         message.reason = 46;
                         break;
-                    case "REASON_SLOT_TAKEN":
+                    case "REASON_NO_APPROVAL":
                     case 47:
                         message.reason = 47;
                         break;
-                    case "REASON_SLOT_RECENT":
+                    case "REASON_SLOT_TAKEN":
                     case 48:
                         message.reason = 48;
                         break;
-                    case "REASON_MAP_FULL":
+                    case "REASON_SLOT_RECENT":
                     case 49:
                         message.reason = 49;
                         break;
-                    case "REASON_KEY_EXCHANGE":
+                    case "REASON_MAP_FULL":
                     case 50:
                         message.reason = 50;
                         break;
-                    case "REASON_KEY_REJECTED":
+                    case "REASON_KEY_EXCHANGE":
                     case 51:
                         message.reason = 51;
                         break;
-                    case "REASON_PEER_SILENT":
+                    case "REASON_KEY_REJECTED":
                     case 52:
                         message.reason = 52;
                         break;
-                    case "REASON_BLACK_HOLE":
+                    case "REASON_PEER_SILENT":
                     case 53:
                         message.reason = 53;
                         break;
-                    case "REASON_NO_NEIGHBOUR":
+                    case "REASON_BLACK_HOLE":
                     case 54:
                         message.reason = 54;
                         break;
-                    case "REASON_CLOSED":
+                    case "REASON_UNPROVEN":
                     case 55:
                         message.reason = 55;
                         break;
-                    case "REASON_STALE":
+                    case "REASON_MODE":
                     case 56:
                         message.reason = 56;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 57:
+                        message.reason = 57;
+                        break;
+                    case "REASON_CLOSED":
+                    case 58:
+                        message.reason = 58;
+                        break;
+                    case "REASON_STALE":
+                    case 59:
+                        message.reason = 59;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -8298,6 +9289,36 @@ export const xmasq = $root.xmasq = (() => {
                 if (object.endpointPort != null)
                     if ($Number(object.endpointPort) !== 0)
                         message.endpointPort = object.endpointPort >>> 0;
+                if (object.mode !== 0 && (typeof object.mode !== "string" || $root.xmasq.v1.TransmitMode[object.mode] !== 0))
+                    switch (object.mode) {
+                    case "TRANSMIT_MODE_UNSPECIFIED":
+                    case 0:
+                        message.mode = 0;
+                        break;
+                    case "TRANSMIT_MODE_SLOW":
+                    case 1:
+                        message.mode = 1;
+                        break;
+                    case "TRANSMIT_MODE_LOCAL":
+                    case 2:
+                        message.mode = 2;
+                        break;
+                    case "TRANSMIT_MODE_MASQUERADE":
+                    case 3:
+                        message.mode = 3;
+                        break;
+                    case "TRANSMIT_MODE_ENCAP":
+                    case 4:
+                        message.mode = 4;
+                        break;
+                    case "TRANSMIT_MODE_DIRECT":
+                    case 5:
+                        message.mode = 5;
+                        break;
+                    default:
+                        if (typeof object.mode === "number" && (object.mode | 0) === object.mode)
+                            message.mode = object.mode;
+                    }
                 return message;
             };
 
@@ -8364,6 +9385,7 @@ export const xmasq = $root.xmasq = (() => {
                     object.egressPolicy = "";
                     object.endpointIp = "";
                     object.endpointPort = 0;
+                    object.mode = options.enums === $String ? "TRANSMIT_MODE_UNSPECIFIED" : 0;
                 }
                 if (message.sourceIp != null && $Object.hasOwnProperty.call(message, "sourceIp"))
                     object.sourceIp = message.sourceIp;
@@ -8465,6 +9487,8 @@ export const xmasq = $root.xmasq = (() => {
                     object.endpointIp = message.endpointIp;
                 if (message.endpointPort != null && $Object.hasOwnProperty.call(message, "endpointPort"))
                     object.endpointPort = message.endpointPort;
+                if (message.mode != null && $Object.hasOwnProperty.call(message, "mode"))
+                    object.mode = options.enums === $String ? $root.xmasq.v1.TransmitMode[message.mode] === $undefined ? message.mode : $root.xmasq.v1.TransmitMode[message.mode] : message.mode;
                 return object;
             };
 
@@ -10224,46 +11248,49 @@ export const xmasq = $root.xmasq = (() => {
          * @property {number} REASON_TOO_BIG=14 REASON_TOO_BIG value
          * @property {number} REASON_GSO_SEGMENTS=15 REASON_GSO_SEGMENTS value
          * @property {number} REASON_HEADER_CHANGED=16 REASON_HEADER_CHANGED value
-         * @property {number} REASON_UNKNOWN_ENDPOINT=17 REASON_UNKNOWN_ENDPOINT value
-         * @property {number} REASON_SPOOF=18 REASON_SPOOF value
-         * @property {number} REASON_NOT_POD=19 REASON_NOT_POD value
-         * @property {number} REASON_PEER_NOT_CAPABLE=20 REASON_PEER_NOT_CAPABLE value
-         * @property {number} REASON_DRAINING=21 REASON_DRAINING value
-         * @property {number} REASON_TRAFFIC_CONTROL=22 REASON_TRAFFIC_CONTROL value
-         * @property {number} REASON_BANDWIDTH=23 REASON_BANDWIDTH value
-         * @property {number} REASON_PACKET_CAPTURE=24 REASON_PACKET_CAPTURE value
-         * @property {number} REASON_ANTREA_IPAM=25 REASON_ANTREA_IPAM value
-         * @property {number} REASON_POD_VLAN=26 REASON_POD_VLAN value
-         * @property {number} REASON_FEATURE_GATE=27 REASON_FEATURE_GATE value
-         * @property {number} REASON_ENCAP_MODE=28 REASON_ENCAP_MODE value
-         * @property {number} REASON_ENCRYPTION=29 REASON_ENCRYPTION value
-         * @property {number} REASON_TUNNEL_TYPE=30 REASON_TUNNEL_TYPE value
-         * @property {number} REASON_BRIDGING=31 REASON_BRIDGING value
-         * @property {number} REASON_MULTICLUSTER=32 REASON_MULTICLUSTER value
-         * @property {number} REASON_HW_OFFLOAD=33 REASON_HW_OFFLOAD value
-         * @property {number} REASON_FLOW_RESTORE=34 REASON_FLOW_RESTORE value
-         * @property {number} REASON_CT_MISSING=35 REASON_CT_MISSING value
-         * @property {number} REASON_CT_UNCONFIRMED=36 REASON_CT_UNCONFIRMED value
-         * @property {number} REASON_CT_UNREPLIED=37 REASON_CT_UNREPLIED value
-         * @property {number} REASON_CT_STATE=38 REASON_CT_STATE value
-         * @property {number} REASON_CT_NOT_ALLOWED=39 REASON_CT_NOT_ALLOWED value
-         * @property {number} REASON_CT_SOURCE=40 REASON_CT_SOURCE value
-         * @property {number} REASON_CT_SNAT=41 REASON_CT_SNAT value
-         * @property {number} REASON_CT_HAIRPIN=42 REASON_CT_HAIRPIN value
-         * @property {number} REASON_CT_L7=43 REASON_CT_L7 value
-         * @property {number} REASON_CT_SERVICE=44 REASON_CT_SERVICE value
-         * @property {number} REASON_CT_STATUS=45 REASON_CT_STATUS value
-         * @property {number} REASON_NO_APPROVAL=46 REASON_NO_APPROVAL value
-         * @property {number} REASON_SLOT_TAKEN=47 REASON_SLOT_TAKEN value
-         * @property {number} REASON_SLOT_RECENT=48 REASON_SLOT_RECENT value
-         * @property {number} REASON_MAP_FULL=49 REASON_MAP_FULL value
-         * @property {number} REASON_KEY_EXCHANGE=50 REASON_KEY_EXCHANGE value
-         * @property {number} REASON_KEY_REJECTED=51 REASON_KEY_REJECTED value
-         * @property {number} REASON_PEER_SILENT=52 REASON_PEER_SILENT value
-         * @property {number} REASON_BLACK_HOLE=53 REASON_BLACK_HOLE value
-         * @property {number} REASON_NO_NEIGHBOUR=54 REASON_NO_NEIGHBOUR value
-         * @property {number} REASON_CLOSED=55 REASON_CLOSED value
-         * @property {number} REASON_STALE=56 REASON_STALE value
+         * @property {number} REASON_TUNNEL_CHECKSUM=17 REASON_TUNNEL_CHECKSUM value
+         * @property {number} REASON_UNKNOWN_ENDPOINT=18 REASON_UNKNOWN_ENDPOINT value
+         * @property {number} REASON_SPOOF=19 REASON_SPOOF value
+         * @property {number} REASON_NOT_POD=20 REASON_NOT_POD value
+         * @property {number} REASON_PEER_NOT_CAPABLE=21 REASON_PEER_NOT_CAPABLE value
+         * @property {number} REASON_DRAINING=22 REASON_DRAINING value
+         * @property {number} REASON_TRAFFIC_CONTROL=23 REASON_TRAFFIC_CONTROL value
+         * @property {number} REASON_BANDWIDTH=24 REASON_BANDWIDTH value
+         * @property {number} REASON_PACKET_CAPTURE=25 REASON_PACKET_CAPTURE value
+         * @property {number} REASON_ANTREA_IPAM=26 REASON_ANTREA_IPAM value
+         * @property {number} REASON_POD_VLAN=27 REASON_POD_VLAN value
+         * @property {number} REASON_FEATURE_GATE=28 REASON_FEATURE_GATE value
+         * @property {number} REASON_ENCAP_MODE=29 REASON_ENCAP_MODE value
+         * @property {number} REASON_ENCRYPTION=30 REASON_ENCRYPTION value
+         * @property {number} REASON_TUNNEL_TYPE=31 REASON_TUNNEL_TYPE value
+         * @property {number} REASON_BRIDGING=32 REASON_BRIDGING value
+         * @property {number} REASON_MULTICLUSTER=33 REASON_MULTICLUSTER value
+         * @property {number} REASON_HW_OFFLOAD=34 REASON_HW_OFFLOAD value
+         * @property {number} REASON_FLOW_RESTORE=35 REASON_FLOW_RESTORE value
+         * @property {number} REASON_CT_MISSING=36 REASON_CT_MISSING value
+         * @property {number} REASON_CT_UNCONFIRMED=37 REASON_CT_UNCONFIRMED value
+         * @property {number} REASON_CT_UNREPLIED=38 REASON_CT_UNREPLIED value
+         * @property {number} REASON_CT_STATE=39 REASON_CT_STATE value
+         * @property {number} REASON_CT_NOT_ALLOWED=40 REASON_CT_NOT_ALLOWED value
+         * @property {number} REASON_CT_SOURCE=41 REASON_CT_SOURCE value
+         * @property {number} REASON_CT_SNAT=42 REASON_CT_SNAT value
+         * @property {number} REASON_CT_HAIRPIN=43 REASON_CT_HAIRPIN value
+         * @property {number} REASON_CT_L7=44 REASON_CT_L7 value
+         * @property {number} REASON_CT_SERVICE=45 REASON_CT_SERVICE value
+         * @property {number} REASON_CT_STATUS=46 REASON_CT_STATUS value
+         * @property {number} REASON_NO_APPROVAL=47 REASON_NO_APPROVAL value
+         * @property {number} REASON_SLOT_TAKEN=48 REASON_SLOT_TAKEN value
+         * @property {number} REASON_SLOT_RECENT=49 REASON_SLOT_RECENT value
+         * @property {number} REASON_MAP_FULL=50 REASON_MAP_FULL value
+         * @property {number} REASON_KEY_EXCHANGE=51 REASON_KEY_EXCHANGE value
+         * @property {number} REASON_KEY_REJECTED=52 REASON_KEY_REJECTED value
+         * @property {number} REASON_PEER_SILENT=53 REASON_PEER_SILENT value
+         * @property {number} REASON_BLACK_HOLE=54 REASON_BLACK_HOLE value
+         * @property {number} REASON_UNPROVEN=55 REASON_UNPROVEN value
+         * @property {number} REASON_MODE=56 REASON_MODE value
+         * @property {number} REASON_NO_NEIGHBOUR=57 REASON_NO_NEIGHBOUR value
+         * @property {number} REASON_CLOSED=58 REASON_CLOSED value
+         * @property {number} REASON_STALE=59 REASON_STALE value
          */
         v1.Reason = (function() {
             const valuesById = $Object.create(null), values = $Object.create(valuesById);
@@ -10284,46 +11311,49 @@ export const xmasq = $root.xmasq = (() => {
             values[valuesById[14] = "REASON_TOO_BIG"] = 14;
             values[valuesById[15] = "REASON_GSO_SEGMENTS"] = 15;
             values[valuesById[16] = "REASON_HEADER_CHANGED"] = 16;
-            values[valuesById[17] = "REASON_UNKNOWN_ENDPOINT"] = 17;
-            values[valuesById[18] = "REASON_SPOOF"] = 18;
-            values[valuesById[19] = "REASON_NOT_POD"] = 19;
-            values[valuesById[20] = "REASON_PEER_NOT_CAPABLE"] = 20;
-            values[valuesById[21] = "REASON_DRAINING"] = 21;
-            values[valuesById[22] = "REASON_TRAFFIC_CONTROL"] = 22;
-            values[valuesById[23] = "REASON_BANDWIDTH"] = 23;
-            values[valuesById[24] = "REASON_PACKET_CAPTURE"] = 24;
-            values[valuesById[25] = "REASON_ANTREA_IPAM"] = 25;
-            values[valuesById[26] = "REASON_POD_VLAN"] = 26;
-            values[valuesById[27] = "REASON_FEATURE_GATE"] = 27;
-            values[valuesById[28] = "REASON_ENCAP_MODE"] = 28;
-            values[valuesById[29] = "REASON_ENCRYPTION"] = 29;
-            values[valuesById[30] = "REASON_TUNNEL_TYPE"] = 30;
-            values[valuesById[31] = "REASON_BRIDGING"] = 31;
-            values[valuesById[32] = "REASON_MULTICLUSTER"] = 32;
-            values[valuesById[33] = "REASON_HW_OFFLOAD"] = 33;
-            values[valuesById[34] = "REASON_FLOW_RESTORE"] = 34;
-            values[valuesById[35] = "REASON_CT_MISSING"] = 35;
-            values[valuesById[36] = "REASON_CT_UNCONFIRMED"] = 36;
-            values[valuesById[37] = "REASON_CT_UNREPLIED"] = 37;
-            values[valuesById[38] = "REASON_CT_STATE"] = 38;
-            values[valuesById[39] = "REASON_CT_NOT_ALLOWED"] = 39;
-            values[valuesById[40] = "REASON_CT_SOURCE"] = 40;
-            values[valuesById[41] = "REASON_CT_SNAT"] = 41;
-            values[valuesById[42] = "REASON_CT_HAIRPIN"] = 42;
-            values[valuesById[43] = "REASON_CT_L7"] = 43;
-            values[valuesById[44] = "REASON_CT_SERVICE"] = 44;
-            values[valuesById[45] = "REASON_CT_STATUS"] = 45;
-            values[valuesById[46] = "REASON_NO_APPROVAL"] = 46;
-            values[valuesById[47] = "REASON_SLOT_TAKEN"] = 47;
-            values[valuesById[48] = "REASON_SLOT_RECENT"] = 48;
-            values[valuesById[49] = "REASON_MAP_FULL"] = 49;
-            values[valuesById[50] = "REASON_KEY_EXCHANGE"] = 50;
-            values[valuesById[51] = "REASON_KEY_REJECTED"] = 51;
-            values[valuesById[52] = "REASON_PEER_SILENT"] = 52;
-            values[valuesById[53] = "REASON_BLACK_HOLE"] = 53;
-            values[valuesById[54] = "REASON_NO_NEIGHBOUR"] = 54;
-            values[valuesById[55] = "REASON_CLOSED"] = 55;
-            values[valuesById[56] = "REASON_STALE"] = 56;
+            values[valuesById[17] = "REASON_TUNNEL_CHECKSUM"] = 17;
+            values[valuesById[18] = "REASON_UNKNOWN_ENDPOINT"] = 18;
+            values[valuesById[19] = "REASON_SPOOF"] = 19;
+            values[valuesById[20] = "REASON_NOT_POD"] = 20;
+            values[valuesById[21] = "REASON_PEER_NOT_CAPABLE"] = 21;
+            values[valuesById[22] = "REASON_DRAINING"] = 22;
+            values[valuesById[23] = "REASON_TRAFFIC_CONTROL"] = 23;
+            values[valuesById[24] = "REASON_BANDWIDTH"] = 24;
+            values[valuesById[25] = "REASON_PACKET_CAPTURE"] = 25;
+            values[valuesById[26] = "REASON_ANTREA_IPAM"] = 26;
+            values[valuesById[27] = "REASON_POD_VLAN"] = 27;
+            values[valuesById[28] = "REASON_FEATURE_GATE"] = 28;
+            values[valuesById[29] = "REASON_ENCAP_MODE"] = 29;
+            values[valuesById[30] = "REASON_ENCRYPTION"] = 30;
+            values[valuesById[31] = "REASON_TUNNEL_TYPE"] = 31;
+            values[valuesById[32] = "REASON_BRIDGING"] = 32;
+            values[valuesById[33] = "REASON_MULTICLUSTER"] = 33;
+            values[valuesById[34] = "REASON_HW_OFFLOAD"] = 34;
+            values[valuesById[35] = "REASON_FLOW_RESTORE"] = 35;
+            values[valuesById[36] = "REASON_CT_MISSING"] = 36;
+            values[valuesById[37] = "REASON_CT_UNCONFIRMED"] = 37;
+            values[valuesById[38] = "REASON_CT_UNREPLIED"] = 38;
+            values[valuesById[39] = "REASON_CT_STATE"] = 39;
+            values[valuesById[40] = "REASON_CT_NOT_ALLOWED"] = 40;
+            values[valuesById[41] = "REASON_CT_SOURCE"] = 41;
+            values[valuesById[42] = "REASON_CT_SNAT"] = 42;
+            values[valuesById[43] = "REASON_CT_HAIRPIN"] = 43;
+            values[valuesById[44] = "REASON_CT_L7"] = 44;
+            values[valuesById[45] = "REASON_CT_SERVICE"] = 45;
+            values[valuesById[46] = "REASON_CT_STATUS"] = 46;
+            values[valuesById[47] = "REASON_NO_APPROVAL"] = 47;
+            values[valuesById[48] = "REASON_SLOT_TAKEN"] = 48;
+            values[valuesById[49] = "REASON_SLOT_RECENT"] = 49;
+            values[valuesById[50] = "REASON_MAP_FULL"] = 50;
+            values[valuesById[51] = "REASON_KEY_EXCHANGE"] = 51;
+            values[valuesById[52] = "REASON_KEY_REJECTED"] = 52;
+            values[valuesById[53] = "REASON_PEER_SILENT"] = 53;
+            values[valuesById[54] = "REASON_BLACK_HOLE"] = 54;
+            values[valuesById[55] = "REASON_UNPROVEN"] = 55;
+            values[valuesById[56] = "REASON_MODE"] = 56;
+            values[valuesById[57] = "REASON_NO_NEIGHBOUR"] = 57;
+            values[valuesById[58] = "REASON_CLOSED"] = 58;
+            values[valuesById[59] = "REASON_STALE"] = 59;
             return values;
         })();
 

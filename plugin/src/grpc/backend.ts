@@ -19,6 +19,10 @@ export type NodeState = 'starting' | 'ready' | 'degraded' | 'draining' | 'draine
 export type AdmissionMode = 'conntrack' | 'approvals';
 export type AttachMode = 'tcx' | 'clsact';
 export type FlowPath = 'fast' | 'slow';
+/** How packets go to the other pod; `local`: within the node. */
+export type TransmitMode = 'slow' | 'local' | 'masquerade' | 'encap' | 'direct';
+/** What a firewall may judge by rules of its own; `other`: ICMP, SCTP, ... */
+export type PathClassName = 'tcp' | 'udp' | 'other';
 
 /** Which build is running. */
 export interface VersionInfo {
@@ -77,6 +81,14 @@ export interface SourceInfo {
   readonly detail: string;
 }
 
+/** A device with a transport address of the node. */
+export interface UplinkInfo {
+  readonly device: string;
+  readonly ifindex: number;
+  readonly address: string;
+  readonly mtu: number;
+}
+
 /** State of the node. `podEvents` of the protobuf message is added by the gRPC layer, which owns it. */
 export interface StatusInfo {
   readonly version: string;
@@ -88,13 +100,8 @@ export interface StatusInfo {
   /** Absent until it is known. */
   readonly attach?: AttachMode;
   readonly kernelRelease: string;
-  /** Absent while no uplink is attached. */
-  readonly uplink?: {
-    readonly device: string;
-    readonly ifindex: number;
-    readonly address: string;
-    readonly mtu: number;
-  };
+  /** Of each family that has one, IPv4 first; empty while none is attached. */
+  readonly uplinks: readonly UplinkInfo[];
   readonly degradations: readonly Degradation[];
   /** What holds for the whole node, or for traffic between nodes. */
   readonly exclusions: readonly ExclusionInfo[];
@@ -110,9 +117,31 @@ export interface StatusInfo {
   readonly uptimeMs: number;
 }
 
+/** A way to a peer. */
+export interface PathInfo {
+  /** Of the pods' packets. */
+  readonly family: 4 | 6;
+  readonly pathClass: PathClassName;
+  /** As a packet of an admitted flow goes now. */
+  readonly mode: TransmitMode;
+  /** Why it is not masqueraded; 0: it is, or Antrea routes to the peer. */
+  readonly reason: ReasonCode;
+  /** Since masqueraded packets last proved to arrive; absent: they never did. */
+  readonly provenMs?: number;
+  /** Since the last change between masquerade and other modes; absent: there was none. */
+  readonly changedMs?: number;
+  /** Such changes so far. */
+  readonly changes: number;
+  /** Sent. */
+  readonly probes: bigint;
+  /** Of the peer, to probes. */
+  readonly answers: bigint;
+}
+
 export interface PeerInfo {
   readonly nodeName: string;
-  readonly address: string;
+  /** Transport addresses, IPv4 first. */
+  readonly addresses: readonly string[];
   readonly podCIDRs: readonly string[];
   readonly capable: boolean;
   /** What it declares; absent: nothing. */
@@ -122,6 +151,8 @@ export interface PeerInfo {
   /** Absent: no sign of life yet. */
   readonly lastLifeMs?: number;
   readonly flows: number;
+  /** For each family of the peer's pods one of each class. */
+  readonly paths: readonly PathInfo[];
   readonly id: number;
   readonly epoch: number;
 }
@@ -160,7 +191,7 @@ export interface FlowInfo {
   readonly protocol: number;
   /** Flows to a Service: the endpoint that AntreaProxy chose. */
   readonly endpoint?: { readonly ip: string; readonly port: number };
-  /** ICMP echo only. */
+  /** ICMP and ICMPv6 echo only. */
   readonly icmp?: { readonly id: number; readonly type: number };
   /** Absent: the pod is gone already. */
   readonly sourcePod?: PodName;
@@ -174,14 +205,16 @@ export interface FlowInfo {
   readonly peer: string;
   readonly sameNode: boolean;
   readonly path: FlowPath;
-  /** Why it is slow; 0: it is not. */
+  /** How its packets go. */
+  readonly mode: TransmitMode;
+  /** Why it is slow, or fast but not masqueraded; 0: neither. */
   readonly reason: ReasonCode;
   readonly admitted: boolean;
   readonly approved: boolean;
   /** Admitted, but held on the slow path for `reason`. */
   readonly blocked: boolean;
   readonly keys: { readonly announced: boolean; readonly received: boolean; readonly peerComplete: boolean };
-  /** On the fast path. */
+  /** On the fast path, in any mode. */
   readonly txPackets: bigint;
   readonly txBytes: bigint;
   readonly rxPackets: bigint;

@@ -11,8 +11,11 @@ import type {
   FlushResult,
   NodeScope,
   NodeState,
+  PathClassName,
+  PathInfo,
   PeerInfo,
   StatusInfo,
+  TransmitMode,
   VersionInfo,
 } from './backend.ts';
 import { toReason } from './reasons.ts';
@@ -37,6 +40,21 @@ const ATTACH_MODES: Readonly<Record<AttachMode, xmasq.v1.AttachMode>> = {
 const FLOW_PATHS: Readonly<Record<FlowPath, xmasq.v1.FlowPath>> = {
   fast: v1.FlowPath.FLOW_PATH_FAST,
   slow: v1.FlowPath.FLOW_PATH_SLOW,
+};
+
+/** Also for what clients ask for. */
+export const TRANSMIT_MODES: Readonly<Record<TransmitMode, xmasq.v1.TransmitMode>> = {
+  slow: v1.TransmitMode.TRANSMIT_MODE_SLOW,
+  local: v1.TransmitMode.TRANSMIT_MODE_LOCAL,
+  masquerade: v1.TransmitMode.TRANSMIT_MODE_MASQUERADE,
+  encap: v1.TransmitMode.TRANSMIT_MODE_ENCAP,
+  direct: v1.TransmitMode.TRANSMIT_MODE_DIRECT,
+};
+/** Also for tables. */
+export const PATH_CLASSES: Readonly<Record<PathClassName, xmasq.v1.PathClass>> = {
+  tcp: v1.PathClass.PATH_CLASS_TCP,
+  udp: v1.PathClass.PATH_CLASS_UDP,
+  other: v1.PathClass.PATH_CLASS_OTHER,
 };
 
 const SCOPES: Readonly<Record<NodeScope, xmasq.v1.ExclusionScope>> = {
@@ -80,7 +98,7 @@ export function statusResponse(info: StatusInfo, podEvents: PodEventsInfo): xmas
     ...(info.admission !== undefined && { admissionMode: ADMISSION_MODES[info.admission] }),
     ...(info.attach !== undefined && { attachMode: ATTACH_MODES[info.attach] }),
     kernelRelease: info.kernelRelease,
-    ...(info.uplink !== undefined && { uplink: info.uplink }),
+    uplinks: info.uplinks.map(({ device, ifindex, address, mtu }) => ({ device, ifindex, address, mtu })),
     degradations: [...info.degradations],
     counters: info.counters.map(({ name, value }) => ({ name, value: toUint64(value) })),
     reasons: info.reasons.map(({ reason, packets }) => ({
@@ -103,7 +121,7 @@ export function peersResponse(peers: readonly PeerInfo[]): xmasq.v1.PeersRespons
   return new v1.PeersResponse({
     peers: peers.map((peer) => ({
       nodeName: peer.nodeName,
-      address: peer.address,
+      addresses: [...peer.addresses],
       podCidrs: [...peer.podCIDRs],
       capable: peer.capable,
       protocolVersion: peer.capability?.protocol ?? 0,
@@ -111,10 +129,25 @@ export function peersResponse(peers: readonly PeerInfo[]): xmasq.v1.PeersRespons
       alive: peer.alive,
       ...(peer.lastLifeMs !== undefined && { lastLifeMs: toMs(peer.lastLifeMs) }),
       flows: peer.flows,
+      paths: peer.paths.map(pathMessage),
       id: peer.id,
       epoch: peer.epoch,
     })),
   });
+}
+
+function pathMessage({ family, pathClass, mode, reason, ...path }: PathInfo): xmasq.v1.Path.$Properties {
+  return {
+    family,
+    pathClass: PATH_CLASSES[pathClass],
+    mode: TRANSMIT_MODES[mode],
+    reason: toReason(reason),
+    ...(path.provenMs !== undefined && { provenMs: toMs(path.provenMs) }),
+    ...(path.changedMs !== undefined && { changedMs: toMs(path.changedMs) }),
+    changes: path.changes,
+    probes: toUint64(path.probes),
+    answers: toUint64(path.answers),
+  };
 }
 
 export function endpointsResponse(endpoints: readonly EndpointInfo[]): xmasq.v1.EndpointsResponse {
@@ -148,6 +181,7 @@ export function flowMessage(flow: FlowInfo): xmasq.v1.Flow.$Properties {
     peer: flow.peer,
     sameNode: flow.sameNode,
     path: FLOW_PATHS[flow.path],
+    mode: TRANSMIT_MODES[flow.mode],
     reason: toReason(flow.reason),
     admitted: flow.admitted,
     approved: flow.approved,

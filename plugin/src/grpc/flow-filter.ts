@@ -1,6 +1,7 @@
 import { SocketAddress, isIP } from 'node:net';
 import { xmasq } from '../gen/xmasq.js';
 import type { FlowInfo, PodName } from './backend.ts';
+import { TRANSMIT_MODES } from './convert.ts';
 import { invalidArgument } from './errors.ts';
 import { isReason } from './reasons.ts';
 
@@ -15,7 +16,7 @@ export type FlowPredicate = (flow: FlowInfo) => boolean;
  */
 export function flowFilter(request: xmasq.v1.FlowsRequest.$Properties): FlowPredicate {
   const conditions: FlowPredicate[] = [];
-  const { pod, namespace, ip, peer, protocol, port, path, reason } = request;
+  const { pod, namespace, ip, peer, protocol, port, path, mode, reason } = request;
 
   // Pod and namespace must hold for the same end: "web in prod" is one pod, not two.
   if (pod != null || namespace != null) {
@@ -52,6 +53,11 @@ export function flowFilter(request: xmasq.v1.FlowsRequest.$Properties): FlowPred
     }
     const wanted = path === FlowPath.FLOW_PATH_FAST ? 'fast' : 'slow';
     conditions.push((flow) => flow.path === wanted);
+  }
+  if (mode != null) {
+    const wanted = Object.entries(TRANSMIT_MODES).find(([, value]) => value === mode)?.[0];
+    if (wanted === undefined) throw invalidArgument(`field mode is ${mode}; expected a value of xmasq.v1.TransmitMode`);
+    conditions.push((flow) => flow.mode === wanted);
   }
   if (reason != null) {
     if (!isReason(reason)) throw invalidArgument(`field reason is ${reason}; expected a value of xmasq.v1.Reason`);

@@ -1,5 +1,6 @@
-import { SocketAddress, isIP, isIPv4 } from 'node:net';
+import { isIPv4 } from 'node:net';
 import type { xmasq } from '../gen/xmasq.js';
+import { canonicalAddress, familyOf } from '../netlink/ip.ts';
 import type { Pod } from './backend.ts';
 import { invalidArgument } from './errors.ts';
 
@@ -94,8 +95,8 @@ function canonicalIp(ip: string): string | undefined {
     return first === 0 || first === 127 || first >= 224 ? undefined : ip;
   }
   // A zone (fe80::1%eth0) is meaningless outside the pod.
-  if (isIP(ip) !== 6 || ip.includes('%')) return undefined;
-  const address = new SocketAddress({ address: ip, family: 'ipv6' }).address;
+  if (familyOf(ip) !== 6 || ip.includes('%')) return undefined;
+  const address = canonicalAddress(ip);
   const unusable = address === '::' || address === '::1' || address.startsWith('ff') || address.startsWith('::ffff:');
   return unusable ? undefined : address;
 }

@@ -1,6 +1,7 @@
 import { parse } from 'yaml';
 import { Reason } from '../dataplane/layout.ts';
 import type { NodeExclusion } from '../exclusion/exclusions.ts';
+import type { TrafficEncapMode } from '../state/cluster.ts';
 
 /** Settings of antrea-agent that XMasq must know. Texts are lower case: Antrea compares without case. */
 export interface AntreaModes {
@@ -23,6 +24,9 @@ export interface AntreaModes {
 
 /** `tunnelPort: 0`. */
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { geneve: 6081, vxlan: 4789, stt: 7471 };
+
+/** Those in which XMasq takes part. */
+const ENCAP_MODES: readonly TrafficEncapMode[] = ['encap', 'noEncap', 'hybrid'];
 
 /** Antrea's defaults, for settings that are not written. */
 const DEFAULTS = { trafficEncapMode: 'encap', trafficEncryptionMode: 'none', tunnelType: 'geneve' };
@@ -59,19 +63,20 @@ export function parseAntreaConf(text: string): AntreaModes {
   };
 }
 
+/** How pod traffic goes between nodes; undefined: in a way that XMasq takes no part in. */
+export function encapMode({ trafficEncapMode }: Pick<AntreaModes, 'trafficEncapMode'>): TrafficEncapMode | undefined {
+  return ENCAP_MODES.find((mode) => mode.toLowerCase() === trafficEncapMode);
+}
+
 /** What these settings rule out; empty: nothing. */
 export function exclusionsOf(modes: AntreaModes): NodeExclusion[] {
   const { trafficEncapMode, trafficEncryptionMode, tunnelType } = modes;
   const found: NodeExclusion[] = [];
-  const tunnels = trafficEncapMode === 'encap';
-  if (!tunnels) {
-    // Pods of one node are bridged as ever in noEncap and hybrid. In networkPolicyOnly the interfaces are another CNI's.
-    const direct = trafficEncapMode === 'noencap' || trafficEncapMode === 'hybrid';
-    found.push({
-      scope: direct ? 'inter-node' : 'node',
-      reason: Reason.ENCAP_MODE,
-      detail: `trafficEncapMode: ${trafficEncapMode}`,
-    });
+  const mode = encapMode(modes);
+  const tunnels = mode === 'encap' || mode === 'hybrid';
+  if (mode === undefined) {
+    // In networkPolicyOnly the interfaces are another CNI's.
+    found.push({ scope: 'node', reason: Reason.ENCAP_MODE, detail: `trafficEncapMode: ${trafficEncapMode}` });
   }
   if (modes.bridgingMode) {
     found.push({ scope: 'node', reason: Reason.BRIDGING, detail: 'enableBridgingMode: true' });

@@ -1,9 +1,7 @@
 import type { ClusterNode } from '../state/cluster.ts';
-import { parseAddress4, parsePrefix4 } from '../state/prefix4.ts';
+import { rangeOf, type AddressRange } from '../state/addresses.ts';
 
-interface Range {
-  readonly first: number;
-  readonly last: number;
+interface Range extends AddressRange {
   readonly owner: string;
 }
 
@@ -18,8 +16,9 @@ export class Claims {
   /** Claims all that is the node's, or nothing. @returns the node in whose way it is (itself: its address is a pod's); undefined: done */
   claim(node: ClusterNode): string | undefined {
     const ranges = rangesOf(node);
-    const [own, ...prefixes] = ranges;
-    if (prefixes.some(({ first, last }) => own !== undefined && first <= own.first && own.first <= last)) {
+    const own = ranges.slice(0, node.addresses.length);
+    const prefixes = ranges.slice(node.addresses.length);
+    if (own.some((address) => prefixes.some(({ first, last }) => first <= address.first && address.first <= last))) {
       return node.name;
     }
     for (const range of ranges) {
@@ -40,12 +39,12 @@ export class Claims {
   }
 
   /** Index of the first range that begins at `first` or later. */
-  #indexOf(first: number): number {
+  #indexOf(first: bigint): number {
     let low = 0;
     let high = this.#ranges.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.#ranges[middle]?.first ?? 0) < first) low = middle + 1;
+      if ((this.#ranges[middle]?.first ?? 0n) < first) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -60,8 +59,7 @@ export class Claims {
   }
 }
 
-function rangesOf({ name, address, podCIDRs }: ClusterNode): Range[] {
-  const own = parseAddress4(address) ?? 0;
-  const prefixes = podCIDRs.flatMap((text) => parsePrefix4(text) ?? []);
-  return [{ first: own, last: own }, ...prefixes].map(({ first, last }) => ({ first, last, owner: name }));
+/** Of the transport addresses first. */
+function rangesOf({ name, addresses, podCIDRs }: ClusterNode): Range[] {
+  return [...addresses, ...podCIDRs].map((text) => ({ ...rangeOf(text), owner: name }));
 }

@@ -5,7 +5,7 @@ import { KubeconfigCredentials } from './kubeconfig.ts';
 
 export type { AgentInfo } from './agent-info.ts';
 export { AntreaConfig, type AntreaConfigOptions } from './antrea-config.ts';
-export { exclusionsOf, parseAntreaConf, type AntreaModes } from './antrea-modes.ts';
+export { encapMode, exclusionsOf, parseAntreaConf, type AntreaModes } from './antrea-modes.ts';
 export { ApiClient } from './api-client.ts';
 export type { ConfigMapPlace } from './config-map.ts';
 export { EventRecorder, type EventRecorderOptions, type NodeEvent } from './event-recorder.ts';

@@ -194,7 +194,7 @@ function apiProblem(error: unknown): ClusterProblem {
 
 function ownProblem(nodeName: string): ClusterProblem {
   return {
-    what: `there is no Node ${nodeName} with an IPv4 address`,
+    what: `there is no Node ${nodeName} with an IP address`,
     where: 'Kubernetes API',
     action: 'check nodeName of the configuration; it must be spec.nodeName of this pod',
   };

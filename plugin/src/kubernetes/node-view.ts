@@ -1,14 +1,11 @@
-import { isIPv4 } from 'node:net';
+import { oneOfEach, podCidr, transportAddress } from '../state/addresses.ts';
 import type { Capability, ClusterNode } from '../state/cluster.ts';
-import { formatPrefix4, parsePrefix4 } from '../state/prefix4.ts';
 import type { KubeObject } from './objects.ts';
 
 /** What a node declares once it can receive masqueraded packets: `{"protocol":1,"incarnation":"..."}`. */
 export const CAPABILITY_ANNOTATION = 'node.xmasq.antrea.io/capability';
 /** Written by antrea-agent where the transport interface is not that of the node's address; comma-separated. */
 const TRANSPORT_ANNOTATION = 'node.antrea.io/transport-addresses';
-/** As for the static file: the data plane's destinations are between /8 and /32. */
-const MIN_PREFIX = 8;
 
 /** The parts of a Node that are read. */
 export interface NodeObject extends KubeObject {
@@ -24,40 +21,38 @@ export interface NodeView {
 }
 
 /**
- * A Node as antrea-agent sees it (its node route controller): the first IPv4 pod CIDR, the transport address of the
- * annotation, else InternalIP, else ExternalIP. undefined: it has no name or no IPv4 address (yet).
+ * A Node as antrea-agent sees it (its node route controller): the first pod CIDR of each family, the transport
+ * addresses of the annotation, else InternalIPs, else ExternalIPs. undefined: it has no name or no address (yet).
  */
 export function nodeView(object: NodeObject): NodeView | undefined {
   const { name, annotations = {} } = object.metadata ?? {};
-  const address = addressOf(object);
-  if (name === undefined || address === undefined) return undefined;
+  const addresses = addressesOf(object);
+  if (name === undefined || addresses.length === 0) return undefined;
   const capabilityText = annotations[CAPABILITY_ANNOTATION];
   const capability = parseCapability(capabilityText);
   return {
-    node: { name, address, podCIDRs: podCidrsOf(object), ...(capability !== undefined && { capability }) },
+    node: { name, addresses, podCIDRs: podCidrsOf(object), ...(capability !== undefined && { capability }) },
     ...(capabilityText !== undefined && { capabilityText }),
   };
 }
 
-function addressOf({ metadata, status }: NodeObject): string | undefined {
+function addressesOf({ metadata, status }: NodeObject): string[] {
+  const usable = (texts: readonly string[]): string[] =>
+    oneOfEach(texts.flatMap((text) => transportAddress(text) ?? []));
   const annotation = metadata?.annotations?.[TRANSPORT_ANNOTATION];
-  const transport = annotation?.split(',').map((text) => text.trim());
   // Where the annotation is, antrea-agent takes nothing else.
-  if (transport !== undefined) return transport.find(isIPv4);
-  const ofType = (type: string): string | undefined =>
-    status?.addresses?.find((entry) => entry.type === type && isIPv4(entry.address))?.address;
-  return ofType('InternalIP') ?? ofType('ExternalIP');
+  if (annotation !== undefined) return usable(annotation.split(',').map((text) => text.trim()));
+  const ofType = (type: string): string[] =>
+    usable((status?.addresses ?? []).filter((entry) => entry.type === type).map(({ address }) => address));
+  const internal = ofType('InternalIP');
+  return internal.length > 0 ? internal : ofType('ExternalIP');
 }
 
-/** None or one: Antrea uses at most one of each family. */
+/** At most one of each family, as Antrea. */
 function podCidrsOf({ spec }: NodeObject): string[] {
   const listed = spec?.podCIDRs ?? [];
   const all = listed.length > 0 ? listed : spec?.podCIDR === undefined ? [] : [spec.podCIDR];
-  for (const text of all) {
-    const prefix = parsePrefix4(text);
-    if (prefix !== undefined && prefix.length >= MIN_PREFIX) return [formatPrefix4(prefix)];
-  }
-  return [];
+  return oneOfEach(all.flatMap((text) => podCidr(text) ?? []));
 }
 
 /** undefined: absent, or nothing that this version understands; the node is then none that receives. */

@@ -1,5 +1,6 @@
 /** Conntrack messages to and from typed values: pure functions, no system call. */
 import { NetlinkFormatError } from './errors.ts';
+import { formatIpv4, formatIpv6, parseIpv4, parseIpv6 } from './ip.ts';
 import { AttributeCursor, MessageFlag, MessageWriter, attributesOffset } from './message.ts';
 import type { NetlinkMessage } from './message.ts';
 
@@ -92,10 +93,12 @@ export const CtSctpState = {
   heartbeatSent: 8,
 } as const;
 
-/** Addresses of a tuple: host-order u32 for IPv4, 16 bytes in network order for IPv6. */
-export type CtAddresses =
-  | { readonly family: 4; readonly src: number; readonly dst: number }
-  | { readonly family: 6; readonly src: Uint8Array; readonly dst: Uint8Array };
+/** Addresses of a tuple, both of its family, in canonical text (RFC 5952). */
+export interface CtAddresses {
+  readonly family: 4 | 6;
+  readonly src: string;
+  readonly dst: string;
+}
 
 /** Ports of a tuple; 0 for protocols without ports. For GRE they are the call ids. */
 export interface CtPorts {
@@ -174,11 +177,10 @@ function checkZone(zone: number): number {
 
 function writeAddresses(writer: MessageWriter, tuple: CtTuple): void {
   if (tuple.family === 4) {
-    writer.u32be(CTA_IP_V4_SRC, tuple.src).u32be(CTA_IP_V4_DST, tuple.dst);
-    return;
+    writer.u32be(CTA_IP_V4_SRC, parseIpv4(tuple.src)).u32be(CTA_IP_V4_DST, parseIpv4(tuple.dst));
+  } else {
+    writer.bytes(CTA_IP_V6_SRC, parseIpv6(tuple.src)).bytes(CTA_IP_V6_DST, parseIpv6(tuple.dst));
   }
-  if (tuple.src.length !== 16 || tuple.dst.length !== 16) throw new RangeError('an IPv6 address has 16 bytes');
-  writer.bytes(CTA_IP_V6_SRC, tuple.src).bytes(CTA_IP_V6_DST, tuple.dst);
 }
 
 function writeTransport(writer: MessageWriter, tuple: CtTuple): void {
@@ -206,7 +208,10 @@ function entryRequest(type: number, tuple: CtTuple, zone: number, direction: CtD
     .u16be(CTA_ZONE, checkZone(zone));
 }
 
-/** Request for one entry. */
+/**
+ * Request for one entry.
+ * @throws RangeError for an address that is not of the tuple's family
+ */
 export function getRequest(tuple: CtTuple, zone: number, direction: CtDirection): MessageWriter {
   return entryRequest(ConntrackMessage.get, tuple, zone, direction);
 }
@@ -269,8 +274,8 @@ function readAddresses(cursor: AttributeCursor): CtAddresses {
     else if (cursor.type === CTA_IP_V6_SRC) src6 = cursor.bytes(16);
     else if (cursor.type === CTA_IP_V6_DST) dst6 = cursor.bytes(16);
   }
-  if (src4 !== undefined && dst4 !== undefined) return { family: 4, src: src4, dst: dst4 };
-  if (src6 !== undefined && dst6 !== undefined) return { family: 6, src: src6, dst: dst6 };
+  if (src4 !== undefined && dst4 !== undefined) return { family: 4, src: formatIpv4(src4), dst: formatIpv4(dst4) };
+  if (src6 !== undefined && dst6 !== undefined) return { family: 6, src: formatIpv6(src6), dst: formatIpv6(dst6) };
   throw new NetlinkFormatError('conntrack tuple: it lacks an address');
 }
 
@@ -427,8 +432,7 @@ const icmpv6Answers: ReadonlyMap<number, number> = new Map([
  * @returns undefined for an ICMP type that conntrack pairs with no answer
  */
 export function reverseTuple(tuple: CtTuple): CtTuple | undefined {
-  const addresses: CtAddresses =
-    tuple.family === 4 ? { family: 4, src: tuple.dst, dst: tuple.src } : { family: 6, src: tuple.dst, dst: tuple.src };
+  const addresses: CtAddresses = { family: tuple.family, src: tuple.dst, dst: tuple.src };
   if (!isIcmpTuple(tuple)) return { ...addresses, proto: tuple.proto, sport: tuple.dport, dport: tuple.sport };
   const icmpType = (tuple.family === 4 ? icmpAnswers : icmpv6Answers).get(tuple.icmpType);
   if (icmpType === undefined) return undefined;

@@ -31,8 +31,8 @@ const DESTROY_GROUP = 3;
 
 /** What `watchDestroy` tells. */
 export interface DestroyWatchOptions extends WatchOptions {
-  /** Only entries of this zone; absent: of all zones. */
-  readonly zone?: number;
+  /** Only entries of these zones; absent: of all. */
+  readonly zones?: readonly number[];
   /** An entry is gone, by its timeout, by the protocol's end, or deleted. */
   readonly onDestroy: (entry: CtEntry) => void;
 }
@@ -128,7 +128,7 @@ export class Ctnetlink {
       [DESTROY_GROUP],
       (message) => {
         if (message.type !== ConntrackMessage.delete) return;
-        if (options.zone !== undefined && entryZone(message) !== options.zone) return;
+        if (options.zones !== undefined && !options.zones.includes(entryZone(message))) return;
         options.onDestroy(decodeEntry(message));
       },
       options,

@@ -182,6 +182,11 @@ export class AttributeCursor {
     return this.#buffer.readUInt8(this.#offset(1));
   }
 
+  /** Value as host-order u16. */
+  u16(): number {
+    return readU16(this.#buffer, this.#offset(2));
+  }
+
   /** Value as big-endian u16. */
   u16be(): number {
     return this.#buffer.readUInt16BE(this.#offset(2));

@@ -43,6 +43,8 @@ const IFLA_LINKINFO = 18;
 const IFLA_EXT_MASK = 29;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_VLAN_ID = 1;
 /** Leaves the IPv6 statistics, which nobody here reads, out of the answers. */
 const RTEXT_FILTER_SKIP_STATS = 8;
 const IFF_UP = 1;
@@ -79,6 +81,8 @@ export interface Link {
   readonly linkIfindex?: number;
   /** This namespace's id for the one in which `linkIfindex` lives; absent when it is this one. */
   readonly linkNetnsId?: number;
+  /** Number of the VLAN that the device is, of the device `linkIfindex`; absent for other kinds. */
+  readonly vlanId?: number;
   /** The bridge or bond that the device is enslaved to. */
   readonly masterIfindex?: number;
 }
@@ -171,9 +175,17 @@ function formatMac(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
-function readKind(cursor: AttributeCursor): string | undefined {
-  while (cursor.next()) if (cursor.type === IFLA_INFO_KIND) return cursor.string();
-  return undefined;
+/** The driver's kind and, of a VLAN, its number. */
+function readInfo(cursor: AttributeCursor): { kind?: string; vlanId?: number } {
+  const info: { kind?: string; vlanId?: number } = {};
+  while (cursor.next()) {
+    if (cursor.type === IFLA_INFO_KIND) info.kind = cursor.string();
+    else if (cursor.type === IFLA_INFO_DATA && info.kind === 'vlan') {
+      const data = cursor.nested();
+      while (data.next()) if (data.type === IFLA_VLAN_ID) info.vlanId = data.u16();
+    }
+  }
+  return info;
 }
 
 /**
@@ -216,11 +228,9 @@ export function decodeLink(message: NetlinkMessage): Link | undefined {
       case IFLA_MASTER:
         link.masterIfindex = cursor.u32();
         break;
-      case IFLA_LINKINFO: {
-        const kind = readKind(cursor.nested());
-        if (kind !== undefined) link.kind = kind;
+      case IFLA_LINKINFO:
+        Object.assign(link, readInfo(cursor.nested()));
         break;
-      }
       default:
     }
   }

@@ -1,7 +1,7 @@
 import { YamlFile } from '../config/yaml-file.ts';
+import { oneOfEach, rangeOf, transportAddress } from './addresses.ts';
 import type { ClusterNode, ClusterState } from './cluster.ts';
 import { clusterFileSchema, type ClusterFile } from './cluster-schema.ts';
-import { parseAddress4, parsePrefix4 } from './prefix4.ts';
 
 interface Problem {
   readonly path: (string | number)[];
@@ -16,10 +16,11 @@ interface Problem {
  */
 export function parseCluster(file: string, text: string, ownName: string): ClusterState {
   const yaml = new YamlFile(file, text);
-  const { nodes: raw } = yaml.parse(clusterFileSchema);
+  const { nodes: raw, trafficEncapMode } = yaml.parse(clusterFileSchema);
   const problems = [
-    ...duplicates(raw, 'name'),
-    ...duplicates(raw, 'address'),
+    ...addressProblems(raw),
+    ...duplicates(names(raw)),
+    ...duplicates(raw.flatMap(addressPlaces)),
     ...overlaps(raw),
     ...(raw.some((node) => node.name === ownName)
       ? []
@@ -35,25 +36,65 @@ export function parseCluster(file: string, text: string, ownName: string): Clust
   const nodes = raw.map(toNode).toSorted((a, b) => compare(a.name, b.name));
   const own = nodes.find((node) => node.name === ownName);
   if (own === undefined) throw new Error('unreachable: own node was checked above');
-  return { own, nodes };
+  return { own, nodes, trafficEncapMode };
 }
 
-function toNode({ name, address, podCIDRs, capability }: ClusterFile['nodes'][number]): ClusterNode {
-  return { name, address, podCIDRs: podCIDRs.toSorted(compare), ...(capability !== undefined && { capability }) };
+type RawNode = ClusterFile['nodes'][number];
+
+/** A value and where it stands. */
+interface Place {
+  readonly text: string;
+  readonly path: readonly (string | number)[];
 }
 
-function duplicates(nodes: ClusterFile['nodes'], field: 'name' | 'address'): Problem[] {
-  const seen = new Map<string, number>();
-  return nodes.flatMap((node, index) => {
-    const before = seen.get(node[field]);
+function toNode(raw: RawNode): ClusterNode {
+  const { name, podCIDRs, capability } = raw;
+  const addresses = oneOfEach(addressesOf(raw).map((text) => transportAddress(text) ?? text));
+  return { name, addresses, podCIDRs: podCIDRs.toSorted(compare), ...(capability !== undefined && { capability }) };
+}
+
+function addressesOf({ address, addresses }: RawNode): readonly string[] {
+  return addresses ?? (address === undefined ? [] : [address]);
+}
+
+function addressProblems(nodes: readonly RawNode[]): Problem[] {
+  return nodes.flatMap(({ address, addresses }, index) =>
+    (address === undefined) !== (addresses === undefined)
+      ? []
+      : [
+          {
+            path: ['nodes', index],
+            message:
+              address === undefined
+                ? 'lacks a transport address; expected address or addresses'
+                : 'has address and addresses; expected one of the two',
+          },
+        ],
+  );
+}
+
+function names(nodes: readonly RawNode[]): Place[] {
+  return nodes.map(({ name }, index) => ({ text: name, path: ['nodes', index, 'name'] }));
+}
+
+function addressPlaces(node: RawNode, index: number): Place[] {
+  const path = node.addresses === undefined ? ['nodes', index, 'address'] : ['nodes', index, 'addresses'];
+  return addressesOf(node).map((text) => ({ text: transportAddress(text) ?? text, path }));
+}
+
+function duplicates(places: readonly Place[]): Problem[] {
+  const seen = new Map<string, Place>();
+  return places.flatMap((place) => {
+    const before = seen.get(place.text);
     if (before === undefined) {
-      seen.set(node[field], index);
+      seen.set(place.text, place);
       return [];
     }
+    const [, index, field] = before.path;
     return [
       {
-        path: ['nodes', index, field],
-        message: `is ${node[field]}, as is nodes[${before}].${field}; expected one of its own`,
+        path: [...place.path],
+        message: `is ${place.text}, as is nodes[${index ?? ''}].${field ?? ''}; expected one of its own`,
       },
     ];
   });
@@ -64,14 +105,19 @@ function overlaps(nodes: ClusterFile['nodes']): Problem[] {
   const ranges = nodes
     .flatMap((node, index) => [
       ...node.podCIDRs.map((text, n) => ({
-        ...range(text),
+        ...rangeOf(text),
         text,
         what: 'prefix',
         path: ['nodes', index, 'podCIDRs', n],
       })),
-      { ...range(node.address), text: node.address, what: 'address', path: ['nodes', index, 'address'] },
+      ...addressPlaces(node, index).map(({ text, path }) => ({
+        ...rangeOf(text),
+        text,
+        what: 'address',
+        path: [...path],
+      })),
     ])
-    .toSorted((a, b) => a.first - b.first || b.last - a.last);
+    .toSorted((a, b) => compare(a.first, b.first) || compare(b.last, a.last));
   const problems: Problem[] = [];
   let widest: (typeof ranges)[number] | undefined;
   for (const next of ranges) {
@@ -87,12 +133,6 @@ function overlaps(nodes: ClusterFile['nodes']): Problem[] {
   return problems;
 }
 
-/** Of a prefix or address that the schema has let through. */
-function range(text: string): { readonly first: number; readonly last: number } {
-  const prefix = parsePrefix4(text.includes('/') ? text : `${text}/32`);
-  return prefix ?? { first: parseAddress4(text) ?? 0, last: 0 };
-}
-
-function compare(a: string, b: string): number {
+function compare<T extends string | bigint>(a: T, b: T): number {
   return a < b ? -1 : Number(a > b);
 }

@@ -1,5 +1,5 @@
 /**
- * The nodes of the cluster as XMasq needs them, wherever they come from (a static file; later Kubernetes).
+ * The nodes of the cluster as XMasq needs them, wherever they come from (a static file, or Kubernetes).
  */
 
 /** What a node declares once its data plane can receive masqueraded packets. */
@@ -12,13 +12,16 @@ export interface Capability {
 
 export interface ClusterNode {
   readonly name: string;
-  /** Transport address, IPv4. */
-  readonly address: string;
-  /** IPv4 prefixes, canonical (`10.10.1.0/24`), sorted. No two nodes' prefixes overlap. */
+  /** Transport addresses, canonical: one or two, at most one of each family, IPv4 first. */
+  readonly addresses: readonly string[];
+  /** Prefixes of both families, canonical (`10.10.1.0/24`, `fd00:1::/64`), sorted. No two nodes' prefixes overlap. */
   readonly podCIDRs: readonly string[];
   /** Absent: the node does not run XMasq, or not yet. */
   readonly capability?: Capability;
 }
+
+/** How Antrea carries pod traffic between nodes (its trafficEncapMode), as far as XMasq takes part. */
+export type TrafficEncapMode = 'encap' | 'noEncap' | 'hybrid';
 
 /** A consistent view of all nodes. */
 export interface ClusterState {
@@ -26,6 +29,8 @@ export interface ClusterState {
   readonly own: ClusterNode;
   /** All nodes, sorted by name. */
   readonly nodes: readonly ClusterNode[];
+  /** Absent: this source does not know. */
+  readonly trafficEncapMode?: TrafficEncapMode;
 }
 
 /** What is different between two states. Nodes are the same if their name is. */

@@ -95,7 +95,8 @@ export class StaticCluster implements ClusterSource {
       if (text !== this.#text) {
         const state = parseCluster(file, text, nodeName);
         const diff = diffCluster(this.#state, state);
-        if (!isEmptyDiff(diff) && !this.#stopped) await consumer.state(state, diff);
+        const modeChanged = state.trafficEncapMode !== this.#state?.trafficEncapMode;
+        if ((modeChanged || !isEmptyDiff(diff)) && !this.#stopped) await consumer.state(state, diff);
         this.#text = text;
         this.#state = state;
       }

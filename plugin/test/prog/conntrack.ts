@@ -1,12 +1,16 @@
 /** Makes conntrack entries as a test wants them, by ctnetlink, in the namespace of the calling thread. */
+import { isIPv4 } from 'node:net';
 import { CtStatus, reverseTuple, type CtTuple } from '../../src/netlink/ctnetlink.ts';
 import { MessageFlag, MessageWriter } from '../../src/netlink/message.ts';
 import { NetlinkProtocol, NetlinkSocket } from '../../src/netlink/socket.ts';
+import { addressBytes } from './packets.ts';
 
 /** IPCTNL_MSG_CT_NEW and IPCTNL_MSG_CT_DELETE in NFNL_SUBSYS_CTNETLINK. */
 const MESSAGE = { new: 0x100, delete: 0x102 } as const;
 const NLM_F_CREATE = 0x400;
+const AF_UNSPEC = 0;
 const AF_INET = 2;
+const AF_INET6 = 10;
 
 /** Attributes of linux/netfilter/nfnetlink_conntrack.h. */
 const CTA = {
@@ -24,17 +28,24 @@ const CTA = {
   proto: 2,
   v4Src: 1,
   v4Dst: 2,
+  v6Src: 3,
+  v6Dst: 4,
   number: 1,
   sport: 2,
   dport: 3,
   icmpId: 4,
   icmpType: 5,
   icmpCode: 6,
+  icmp6Id: 7,
+  icmp6Type: 8,
+  icmp6Code: 9,
   tcp: 1,
   tcpState: 1,
   natMinIp: 1,
   natMaxIp: 2,
   natProto: 3,
+  natMinIp6: 4,
+  natMaxIp6: 5,
   natMinPort: 1,
   natMaxPort: 2,
   seqCorrection: 1,
@@ -52,27 +63,30 @@ export interface CtSpec {
   /** For TCP, one of CtTcpState. */
   readonly tcpState?: number;
   /** Address of source translation; sets SRC_NAT. */
-  readonly snatTo?: number;
+  readonly snatTo?: string;
   /** Address of destination translation; sets DST_NAT. */
-  readonly dnatTo?: number;
+  readonly dnatTo?: string;
   /** ... and port. */
   readonly dnatPort?: number;
   /** Sets SEQ_ADJUST. */
   readonly seqAdjust?: boolean;
 }
 
-function nfgenmsg(): Uint8Array {
-  return Uint8Array.of(AF_INET, 0, 0, 0);
+function nfgenmsg(family: number): Uint8Array {
+  return Uint8Array.of(family, 0, 0, 0);
 }
 
 function writeTuple(writer: MessageWriter, type: number, tuple: CtTuple): void {
-  if (tuple.family !== 4) throw new RangeError('conntrack entries of tests are IPv4');
+  const v4 = tuple.family === 4;
+  const [src, dst] = [addressBytes(tuple.src), addressBytes(tuple.dst)];
   writer.nest(type, () => {
-    writer.nest(CTA.ip, () => writer.u32be(CTA.v4Src, tuple.src).u32be(CTA.v4Dst, tuple.dst));
+    writer.nest(CTA.ip, () => writer.bytes(v4 ? CTA.v4Src : CTA.v6Src, src).bytes(v4 ? CTA.v4Dst : CTA.v6Dst, dst));
     writer.nest(CTA.proto, () => {
       writer.u8(CTA.number, tuple.proto);
       if ('icmpType' in tuple) {
-        writer.u16be(CTA.icmpId, tuple.icmpId).u8(CTA.icmpType, tuple.icmpType).u8(CTA.icmpCode, tuple.icmpCode);
+        writer.u16be(v4 ? CTA.icmpId : CTA.icmp6Id, tuple.icmpId);
+        writer.u8(v4 ? CTA.icmpType : CTA.icmp6Type, tuple.icmpType);
+        writer.u8(v4 ? CTA.icmpCode : CTA.icmp6Code, tuple.icmpCode);
       } else {
         writer.u16be(CTA.sport, tuple.sport).u16be(CTA.dport, tuple.dport);
       }
@@ -80,9 +94,11 @@ function writeTuple(writer: MessageWriter, type: number, tuple: CtTuple): void {
   });
 }
 
-function writeNat(writer: MessageWriter, type: number, address: number, port?: number): void {
+function writeNat(writer: MessageWriter, type: number, address: string, port?: number): void {
+  const [min, max] = isIPv4(address) ? [CTA.natMinIp, CTA.natMaxIp] : [CTA.natMinIp6, CTA.natMaxIp6];
+  const bytes = addressBytes(address);
   writer.nest(type, () => {
-    writer.u32be(CTA.natMinIp, address).u32be(CTA.natMaxIp, address);
+    writer.bytes(min, bytes).bytes(max, bytes);
     if (port === undefined) return;
     writer.nest(CTA.natProto, () => writer.u16be(CTA.natMinPort, port).u16be(CTA.natMaxPort, port));
   });
@@ -96,7 +112,9 @@ export class CtTable {
   insert(tuple: CtTuple, spec: CtSpec): void {
     const reply = reverseTuple(tuple);
     if (reply === undefined) throw new RangeError('this tuple has no reply');
-    const writer = new MessageWriter(MESSAGE.new, MessageFlag.ack | NLM_F_CREATE).header(nfgenmsg());
+    const writer = new MessageWriter(MESSAGE.new, MessageFlag.ack | NLM_F_CREATE).header(
+      nfgenmsg(tuple.family === 4 ? AF_INET : AF_INET6),
+    );
     writeTuple(writer, CTA.tupleOrig, tuple);
     writeTuple(writer, CTA.tupleReply, reply);
     // Without the bit that it has set itself the kernel answers EBUSY.
@@ -119,7 +137,10 @@ export class CtTable {
 
   /** Deletes every entry of the namespace. */
   flush(): void {
-    this.#socket.request('conntrack flush', new MessageWriter(MESSAGE.delete, MessageFlag.ack).header(nfgenmsg()));
+    this.#socket.request(
+      'conntrack flush',
+      new MessageWriter(MESSAGE.delete, MessageFlag.ack).header(nfgenmsg(AF_UNSPEC)),
+    );
   }
 
   close(): void {

@@ -19,11 +19,16 @@ import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/config.ts';
 import { ClsactAttacher, TcxAttacher } from '../../src/dataplane/attach.ts';
 import { ConfigFlag, LAYOUT_VERSION } from '../../src/dataplane/layout.ts';
-import { IncompatibleStateError, loadDataPlane, reloadProgram, type LoadOptions } from '../../src/dataplane/load.ts';
+import {
+  IncompatibleStateError,
+  loadDataPlane,
+  reloadProgram,
+  type LoadOptions,
+  type LoadedPrograms,
+} from '../../src/dataplane/load.ts';
 import { Notes } from '../../src/dataplane/notes.ts';
 import { PinLayout } from '../../src/dataplane/pins.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
-import type { Program } from '../../src/dataplane/programs.ts';
 import { maps } from '../../src/gen/layouts.ts';
 import { xmasq } from '../../src/gen/xmasq.js';
 import { AdminDefinition, PodEventsDefinition } from '../../src/grpc/services.ts';
@@ -224,7 +229,7 @@ describe('attaching by TCX', () => {
 });
 
 describe('attaching by clsact', () => {
-  let programs: Readonly<Record<string, Program>>;
+  let programs: LoadedPrograms;
   let attacher: ClsactAttacher;
   let close: () => void;
 
@@ -238,7 +243,7 @@ describe('attaching by clsact', () => {
 
   test('filters are found again, and our qdisc goes with the last of them', () => {
     const ifindex = addVeth('xd-c0');
-    const { pod_egress: egress, pod_ingress: ingress } = programs as Record<'pod_egress' | 'pod_ingress', Program>;
+    const { pod_egress: egress, pod_ingress: ingress } = programs;
     attacher.attach(egress, ifindex);
     attacher.attach(ingress, ifindex);
     attacher.attach(ingress, ifindex);
@@ -256,10 +261,7 @@ describe('attaching by clsact', () => {
   test("other people's qdisc and filters stay; ours comes first again", () => {
     const ifindex = addVeth('xd-c1');
     ensureClsact(ifindex);
-    const { uplink_egress: egress, pod_ingress: foreign } = programs as Record<
-      'uplink_egress' | 'pod_ingress',
-      Program
-    >;
+    const { uplink_egress: egress, pod_ingress: foreign } = programs;
     attacher.attach(egress, ifindex);
     attachClsact({ ifindex, direction: 'egress', handle: 9, priority: 1, progFd: foreign.fd });
     expect(attacher.position(egress, ifindex)).toBe('later');

@@ -4,25 +4,29 @@
  *
  *   pods 10.10.0.0/24 (this node 192.0.2.1) | 10.10.1.0/24 (peer 192.0.2.2) | 10.10.2.0/24 (peer 192.0.2.3)
  *   | 10.10.3.0/24 (node 192.0.2.4, not capable)
+ *
+ * and the same with fd00:10:N::/64 and 2001:db8::N.
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeCodec } from '../../src/bpf/codec.ts';
-import { ArrayMap } from '../../src/bpf/map.ts';
+import { u32Codec } from '../../src/bpf/codec.ts';
+import { addressCodec } from '../../src/bpf/address.ts';
+import { ArrayMap, HashMap } from '../../src/bpf/map.ts';
 import { BpfObject } from '../../src/bpf/object.ts';
 import { RingBuffer } from '../../src/bpf/ringbuf.ts';
 import { testRun, type SkBuffInput, type SkBuffOutput } from '../../src/bpf/testrun.ts';
-import { LAYOUT_VERSION } from '../../src/dataplane/layout.ts';
+import { PerCpuArray } from '../../src/bpf/percpu.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
-import type { HashTable } from '../../src/dataplane/ports.ts';
-import { openTables, SIZED_MAPS, type KernelTables } from '../../src/dataplane/tables.ts';
 import {
   ConfigFlag,
   counterNames,
   DestKind,
   EndpointFlag,
   eventCodec,
+  maps,
+  PathClass,
   PeerFlag,
   Reason,
   reasonNames,
@@ -30,15 +34,27 @@ import {
   type Event,
   type Flow,
   type FlowKey,
+  type Path,
   type Slot,
   type SlotKey,
 } from '../../src/gen/layouts.ts';
 import { CtStatus, Ctnetlink, CtTcpState, type CtEntry, type CtTuple } from '../../src/netlink/ctnetlink.ts';
-import { parseIpv4 } from '../../src/netlink/ip.ts';
 import { linkByName } from '../../src/netlink/rtnetlink.ts';
 import { CtTable, type CtSpec } from './conntrack.ts';
 import { enterPrivateNamespace } from './netns.ts';
-import { buildFrame, macBytes, parseFrame, Proto, type FrameSpec, type ParsedFrame } from './packets.ts';
+import {
+  buildFrame,
+  macBytes,
+  parseFrame,
+  Proto,
+  withId,
+  type Family,
+  type FrameSpec,
+  type ParsedFrame,
+} from './packets.ts';
+
+export { withId };
+export const FAMILIES = [4, 6] as const;
 
 /** The checkout. */
 export const ROOT = join(import.meta.dirname, '../../..');
@@ -51,8 +67,9 @@ export type ProgramName = (typeof PROGRAMS)[number];
 /** What a program can return. */
 export const Verdict = { pass: -1, drop: 2, redirect: 7 } as const;
 
-/** Antrea's main zone. */
+/** Antrea's main zones, by family. */
 export const ZONE = 65520;
+export const ZONE6 = 65510;
 export const TUNNEL_PORT = 4789;
 export const MAGIC = [0x11223344, 0x55667788, 0x99aabbcc, 0xddeeff01] as const;
 export const MS = 1_000_000n;
@@ -60,32 +77,141 @@ export const SEC = 1_000_000_000n;
 
 /** Bits of the IP ID of masqueraded and announcing packets. */
 export const Id = { marker: 0x8000, flag: 0x4000, keyShift: 6 } as const;
+/** XMASQ_PROBE_KEY: never given to a slot. */
+export const PROBE_KEY = 0xff;
+/** XMASQ_PROTOCOL_VERSION and XMASQ_LAYOUT_VERSION. */
+export const VERSION = { protocol: 2, layout: 3 } as const;
+/** The configuration that every test begins with. */
+export const FLAGS = ConfigFlag.ADMIT | ConfigFlag.SEND | ConfigFlag.CT_LOOKUP | ConfigFlag.MASQUERADE;
+/** A node that drains, and one whose conntrack lookup takes no zone. */
+export const DRAINED = FLAGS & ~(ConfigFlag.ADMIT | ConfigFlag.SEND);
+export const NO_LOOKUP = FLAGS & ~ConfigFlag.CT_LOOKUP;
 
-export const NODE = { addr: '192.0.2.1', mac: '02:00:00:00:00:01', device: 'xpu0' } as const;
+export const NODE = { addr: '192.0.2.1', addr6: '2001:db8::1', mac: '02:00:00:00:00:01', device: 'xpu0' } as const;
 /** Antrea's virtual MAC: where pods send what leaves the node, and where it comes from. */
 export const GATEWAY_MAC = 'aa:bb:cc:dd:ee:ff';
 /** id is the index in `peers`; pod is one of its pods. */
-export const PEER = { id: 1, epoch: 11, addr: '192.0.2.2', mac: '02:00:00:00:00:02', pod: '10.10.1.5' } as const;
-export const PEER2 = { id: 2, epoch: 12, addr: '192.0.2.3', mac: '02:00:00:00:00:03', pod: '10.10.2.5' } as const;
+export const PEER = {
+  id: 1,
+  epoch: 11,
+  addr: '192.0.2.2',
+  addr6: '2001:db8::2',
+  mac: '02:00:00:00:00:02',
+  pod: '10.10.1.5',
+  pod6: 'fd00:10:1::5',
+} as const;
+export const PEER2 = {
+  id: 2,
+  epoch: 12,
+  addr: '192.0.2.3',
+  addr6: '2001:db8::3',
+  mac: '02:00:00:00:00:03',
+  pod: '10.10.2.5',
+  pod6: 'fd00:10:2::5',
+} as const;
 /** A node without XMasq. */
-export const PLAIN_NODE = { id: 3, epoch: 13, addr: '192.0.2.4', mac: '02:00:00:00:00:04', pod: '10.10.3.5' } as const;
+export const PLAIN_NODE = {
+  id: 3,
+  epoch: 13,
+  addr: '192.0.2.4',
+  addr6: '2001:db8::4',
+  mac: '02:00:00:00:00:04',
+  pod: '10.10.3.5',
+  pod6: 'fd00:10:3::5',
+} as const;
 /** A capable peer whose transport address is on this machine, for real sockets between it and NODE. */
-export const LOCAL_PEER = { id: 4, epoch: 14, addr: '192.0.2.9' } as const;
+export const LOCAL_PEER = { id: 4, epoch: 14, addr: '192.0.2.9', addr6: '2001:db8::9' } as const;
 /** A gateway address inside the peer's pod CIDR. */
 export const PEER_GATEWAY = '10.10.1.1';
+export const PEER_GATEWAY6 = 'fd00:10:1::1';
+
+let spoken: Family = 4;
+
+/** The family of conversations that name none. */
+export function spokenFamily(): Family {
+  return spoken;
+}
+
+/** Runs something written for either family in one of them. */
+export function speaking(family: Family, run: () => void): void {
+  const before = spoken;
+  spoken = family;
+  try {
+    run();
+  } finally {
+    spoken = before;
+  }
+}
+
+/** Something with addresses of both families, as seen in the spoken one. */
+export function spokenEnd(end: { readonly addr: string; readonly addr6?: string; readonly mac: string }): {
+  readonly addr: string;
+  readonly mac: string;
+} {
+  return { addr: byFamily(spoken, end.addr, end.addr6 ?? end.addr), mac: end.mac };
+}
+
+/** The address of a pod of another node in the spoken family. */
+export function podOf({ pod, pod6 }: { readonly pod: string; readonly pod6: string }): string {
+  return byFamily(spoken, pod, pod6);
+}
+
+/** One of two things that exist for both families. */
+export function byFamily<T>(family: Family, four: T, six: T): T {
+  return family === 4 ? four : six;
+}
+
+/** The transport address of this node in a family, with its MAC address. */
+export function nodeOf(family: Family): { readonly addr: string; readonly mac: string } {
+  return { addr: byFamily<string>(family, NODE.addr, NODE.addr6), mac: NODE.mac };
+}
+
+/** Another node, or a pod's view of it: `addr` and `pod` are of the family that is spoken. */
+export interface Remote {
+  readonly id: number;
+  readonly addr: string;
+  readonly mac: string;
+  readonly pod: string;
+  readonly addr6?: string;
+  readonly pod6?: string;
+}
+
+/** The same node with the addresses of a family as `addr` and `pod`. */
+export function remoteOf(remote: Remote, family: Family): Remote {
+  if (family === 4) return remote;
+  return { ...remote, addr: remote.addr6 ?? remote.addr, pod: remote.pod6 ?? remote.pod };
+}
 
 export interface PodInfo {
   /** Endpoint id. */
   readonly id: number;
   readonly epoch: number;
   readonly addr: string;
+  readonly addr6: string;
   readonly mac: string;
   /** Host-side veth. */
   readonly device: string;
 }
-export const POD: PodInfo = { id: 1, epoch: 21, addr: '10.10.0.2', mac: '0a:00:00:00:00:02', device: 'xpp1' };
-export const POD2: PodInfo = { id: 2, epoch: 22, addr: '10.10.0.3', mac: '0a:00:00:00:00:03', device: 'xpp2' };
-export const EXCLUDED_POD: PodInfo = { id: 3, epoch: 23, addr: '10.10.0.4', mac: '0a:00:00:00:00:04', device: 'xpp3' };
+
+function podInfo(id: number): PodInfo {
+  const last = id + 1;
+  return {
+    id,
+    epoch: 20 + id,
+    addr: `10.10.0.${last}`,
+    addr6: `fd00:10::${last}`,
+    mac: `0a:00:00:00:00:0${last}`,
+    device: `xpp${id}`,
+  };
+}
+export const POD = podInfo(1);
+export const POD2 = podInfo(2);
+export const EXCLUDED_POD = podInfo(3);
+
+/** A pod of this node as the other end of a conversation within it. */
+export function neighbour(pod: PodInfo): Remote {
+  return { id: 0, addr: NODE.addr, addr6: NODE.addr6, mac: pod.mac, pod: pod.addr, pod6: pod.addr6 };
+}
 /** A device that no endpoint has. */
 const STRANGER_DEVICE = 'xps0';
 export const STRANGER_MAC = '0a:00:00:00:00:66';
@@ -115,19 +241,24 @@ export interface Outcome {
 /** A transport connection between POD, or another local pod, and a pod elsewhere. */
 export interface ConversationSpec {
   readonly kind: 'tcp' | 'udp' | 'icmp' | 'sctp' | 'raw';
+  /** Default the one spoken. */
+  readonly family?: Family;
   readonly local?: PodInfo;
-  readonly remote?: { readonly addr: string; readonly mac: string; readonly pod: string; readonly id: number };
+  readonly remote?: Remote;
   /** Port of the local pod; ICMP: the identifier. */
   readonly sport?: number;
   readonly dport?: number;
   /** A Service's address and port, by which the local pod reaches the remote one. */
-  readonly service?: { readonly addr: string; readonly port: number };
+  readonly service?: { readonly addr: string; readonly addr6?: string; readonly port: number };
   /** TTL and TOS of the local pod's packets. */
   readonly ttl?: number;
   readonly tos?: number;
 }
 
 type Overrides = Partial<Omit<FrameSpec, 'transport'>> & {
+  /** Addresses in the place of `src` and `dst` where IPv6 is spoken. */
+  readonly src6?: string;
+  readonly dst6?: string;
   /** Fields of the transport header, as in the spec of its kind. */
   readonly l4?: Readonly<Record<string, unknown>>;
   /** Another transport in its place. */
@@ -137,8 +268,14 @@ type Overrides = Partial<Omit<FrameSpec, 'transport'>> & {
 /** The packets of one connection, as they pass this node. */
 export class Conversation {
   readonly kind: ConversationSpec['kind'];
+  readonly family: Family;
+  /** `addr` is of the conversation's family; so is all of `remote`. */
   readonly local: PodInfo;
-  readonly remote: Required<ConversationSpec>['remote'];
+  readonly remote: Remote;
+  /** The other node with the addresses of both families. */
+  readonly peer: Remote;
+  /** This node. */
+  readonly node: { readonly addr: string; readonly mac: string };
   readonly sport: number;
   readonly dport: number;
   readonly ttl: number;
@@ -148,15 +285,24 @@ export class Conversation {
   readonly destination: { readonly addr: string; readonly port: number };
 
   constructor(spec: ConversationSpec) {
+    const family = spec.family ?? spoken;
+    const local = spec.local ?? POD;
     this.kind = spec.kind;
-    this.local = spec.local ?? POD;
-    this.remote = spec.remote ?? PEER;
+    this.family = family;
+    this.local = { ...local, addr: byFamily(family, local.addr, local.addr6) };
+    this.peer = spec.remote ?? PEER;
+    this.remote = remoteOf(this.peer, family);
+    this.node = nodeOf(family);
     this.sport = spec.sport ?? 40000;
     this.dport = spec.dport ?? 8080;
     this.ttl = spec.ttl ?? 64;
     this.tos = spec.tos ?? 0;
-    this.proto = spec.kind === 'raw' ? 253 : Proto[spec.kind];
-    this.destination = spec.service ?? { addr: this.remote.pod, port: this.dport };
+    this.proto = spec.kind === 'raw' ? 253 : Proto[spec.kind === 'icmp' && family === 6 ? 'icmp6' : spec.kind];
+    const { service } = spec;
+    this.destination =
+      service === undefined
+        ? { addr: this.remote.pod, port: this.dport }
+        : { addr: byFamily(family, service.addr, service.addr6 ?? service.addr), port: service.port };
   }
 
   /** A frame as the local pod sends it. */
@@ -198,7 +344,7 @@ export class Conversation {
         dmac: NODE.mac,
         smac: this.remote.mac,
         src: this.remote.addr,
-        dst: NODE.addr,
+        dst: this.node.addr,
         ttl: 64,
         tos: 0,
         transport: this.#transport(this.#ports(true)),
@@ -210,26 +356,32 @@ export class Conversation {
   /** Its key in `flows`. */
   flowKey(ifindex: number): FlowKey {
     const [sport, dport] = this.#ports(false, this.destination.port);
-    const saddr = parseIpv4(this.local.addr);
-    return { saddr, daddr: parseIpv4(this.destination.addr), sport, dport, ifindex, proto: this.proto };
+    return { saddr: this.local.addr, daddr: this.destination.addr, sport, dport, ifindex, proto: this.proto };
   }
 
   /** Its key in `slots`. */
   slotKey(): SlotKey {
     const [sport, dport] = this.#ports(true);
-    return { peer: parseIpv4(this.remote.addr), sport, dport, proto: this.proto };
+    return { peer: this.remote.addr, sport, dport, proto: this.proto };
   }
 
   /** Its tuple in conntrack, opened by the local pod. */
   tuple(): CtTuple {
-    const addresses = { family: 4, src: parseIpv4(this.local.addr), dst: parseIpv4(this.destination.addr) } as const;
-    if (this.kind === 'icmp') return { ...addresses, proto: this.proto, icmpType: 8, icmpCode: 0, icmpId: this.sport };
+    const addresses = { family: this.family, src: this.local.addr, dst: this.destination.addr } as const;
+    if (this.kind === 'icmp') {
+      return { ...addresses, proto: this.proto, icmpType: this.#echo(false), icmpCode: 0, icmpId: this.sport };
+    }
     return { ...addresses, proto: this.proto, sport: this.sport, dport: this.destination.port };
+  }
+
+  /** The ICMP type of an echo request, or of a reply. */
+  #echo(reply: boolean): number {
+    return this.family === 4 ? (reply ? 0 : 8) : reply ? 129 : 128;
   }
 
   #ports(reverse: boolean, dport = this.dport): [number, number] {
     if (this.kind === 'raw') return [0, 0];
-    if (this.kind === 'icmp') return [this.sport, reverse ? 0 : 8];
+    if (this.kind === 'icmp') return [this.sport, this.#echo(reverse)];
     return reverse ? [dport, this.sport] : [this.sport, dport];
   }
 
@@ -244,10 +396,12 @@ export class Conversation {
     }
   }
 
-  #frame(base: FrameSpec, { l4, transport, ...overrides }: Overrides): Buffer {
+  #frame(base: FrameSpec, { l4, transport, src6, dst6, ...overrides }: Overrides): Buffer {
     // Whoever overrides a field of the transport header names one of its kind.
     const merged = { ...(transport ?? base.transport), ...l4 };
-    return buildFrame({ ...base, ...overrides, transport: merged });
+    const frame = { ...base, ...overrides, transport: merged };
+    if (this.family === 4) return buildFrame(frame);
+    return buildFrame({ ...frame, src: src6 ?? frame.src, dst: dst6 ?? frame.dst });
   }
 }
 
@@ -273,6 +427,11 @@ export const ALLOWED: CtSpec = {
   status: CtStatus.seenReply | CtStatus.assured,
   timeoutSeconds: 100,
 };
+
+/** Antrea's main zone for a conversation. */
+export function zoneOf({ family }: Conversation): number {
+  return byFamily(family, ZONE, ZONE6);
+}
 
 /** struct test_redirect of fixtures/instrumented.bpf.c. */
 export interface Redirected {
@@ -304,17 +463,27 @@ function ip(...args: string[]): void {
 }
 
 function makeDevices(): void {
-  // As on every Kubernetes node; bpf_fib_lookup refuses without it. The file is that of the thread's namespace.
+  // As on every Kubernetes node; bpf_fib_lookup refuses without it. The files are those of the thread's namespace.
   writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
+  for (const which of ['all', 'default']) writeFileSync(`/proc/sys/net/ipv6/conf/${which}/forwarding`, '1');
   ip('link', 'set', 'lo', 'up');
   ip('link', 'add', NODE.device, 'address', NODE.mac, 'mtu', '1500', 'type', 'veth', 'peer', 'name', 'xpu1');
   ip('address', 'add', `${NODE.addr}/24`, 'dev', NODE.device);
+  ip('address', 'add', `${NODE.addr6}/64`, 'dev', NODE.device, 'nodad');
   ip('address', 'add', `${LOCAL_PEER.addr}/32`, 'dev', 'lo');
+  ip('address', 'add', `${LOCAL_PEER.addr6}/128`, 'dev', 'lo');
   const pods = [POD.device, POD2.device, EXCLUDED_POD.device, STRANGER_DEVICE];
   for (const device of pods) ip('link', 'add', device, 'type', 'veth', 'peer', 'name', device.replace('xp', 'xq'));
   for (const device of [NODE.device, 'xpu1', ...pods]) ip('link', 'set', device, 'up');
-  for (const { addr, mac } of [PEER, PEER2, PLAIN_NODE]) {
-    ip('neighbour', 'add', addr, 'lladdr', mac, 'dev', NODE.device, 'nud', 'permanent');
+  // As Antrea has them where it needs no tunnel.
+  for (const { addr, addr6, pod, pod6 } of [PEER, PEER2, PLAIN_NODE]) {
+    ip('route', 'add', pod, 'via', addr, 'dev', NODE.device);
+    ip('-6', 'route', 'add', pod6, 'via', addr6, 'dev', NODE.device);
+  }
+  for (const { addr, addr6, mac } of [PEER, PEER2, PLAIN_NODE]) {
+    for (const to of [addr, addr6]) {
+      ip('neighbour', 'add', to, 'lladdr', mac, 'dev', NODE.device, 'nud', 'permanent');
+    }
   }
 }
 
@@ -366,9 +535,55 @@ export class Node {
   }
 }
 
-function clear<K>(map: HashTable<K, unknown>): void {
-  for (const [key] of [...map.entries()]) map.delete(key);
+function clear<K, V>(map: HashMap<K, V>): void {
+  for (const key of [...map.keys()]) map.delete(key);
 }
+
+/** Every map of the programs. */
+function openTables(object: BpfObject) {
+  const source = (map: string): { fd: number } => ({ fd: object.mapFd(map) });
+  const tables = {
+    config: new ArrayMap(source('config'), maps.config.value),
+    endpoints: new ArrayMap(source('endpoints'), maps.endpoints.value),
+    endpointByIfindex: new HashMap(source('endpoint_by_ifindex'), u32Codec, u32Codec),
+    endpointByAddr: new HashMap(source('endpoint_by_addr'), addressCodec, u32Codec),
+    peers: new ArrayMap(source('peers'), maps.peers.value),
+    peerByAddr: new HashMap(source('peer_by_addr'), addressCodec, u32Codec),
+    peerState: new ArrayMap(source('peer_state'), maps.peer_state.value),
+    paths: new ArrayMap(source('paths'), maps.paths.value),
+    destinations: new HashMap(source('destinations'), maps.destinations.key, maps.destinations.value),
+    flows: new HashMap(source('flows'), maps.flows.key, maps.flows.value),
+    translated: new HashMap(source('translated'), maps.translated.key, maps.translated.value),
+    slots: new HashMap(source('slots'), maps.slots.key, maps.slots.value),
+    approvals: new HashMap(source('approvals'), maps.approvals.key, maps.approvals.value),
+    refusals: new HashMap(source('refusals'), maps.refusals.key, maps.refusals.value),
+    counters: new PerCpuArray(source('counters')),
+    reasons: new PerCpuArray(source('reasons')),
+  };
+  const close = (): void => {
+    for (const table of Object.values(tables)) table.close();
+  };
+  return { ...tables, close };
+}
+type Tables = ReturnType<typeof openTables>;
+
+/** Maps that need not be as large as they are in earnest. */
+const SIZED_MAPS = ['flows', 'slots', 'approvals', 'refusals', 'translated'];
+
+/** What nobody knows anything of. */
+const FRESH_PATH: Path = {
+  provenAt: 0n,
+  probeAt: 0n,
+  probeWait: 0n,
+  holeAt: 0n,
+  probes: 0n,
+  answers: 0n,
+  changedAt: 0n,
+  changes: 0,
+  masquerade: 0,
+};
+/** Path classes, of either family, of so many peers are in use. */
+const USED_PATHS = 6 * (LOCAL_PEER.id + 1);
 
 function named(names: Readonly<Record<number, string>>, before: bigint[], after: bigint[]): Record<string, number> {
   const moved: Record<string, number> = {};
@@ -379,10 +594,21 @@ function named(names: Readonly<Record<number, string>>, before: bigint[], after:
   return moved;
 }
 
+/** A key of `destinations`; default one address. */
+export function prefix(addr: string, bits = addr.includes(':') ? 128 : 32): { prefixlen: number; addr: string } {
+  return { prefixlen: addr.includes(':') ? bits : 96 + bits, addr };
+}
+
+/** The index in `paths`. */
+function pathIndex({ kind, family, remote }: Conversation): number {
+  const { TCP, UDP, OTHER, CLASSES } = PathClass;
+  return (remote.id * 2 + (family === 6 ? 1 : 0)) * CLASSES + (kind === 'tcp' ? TCP : kind === 'udp' ? UDP : OTHER);
+}
+
 /** One loaded object. */
 export class Bench {
   readonly node: Node;
-  readonly tables: KernelTables;
+  readonly tables: Tables;
   readonly object: BpfObject;
 
   /** @param path object with the four programs and their maps; nothing is pinned or attached */
@@ -392,7 +618,7 @@ export class Bench {
     try {
       for (const map of SIZED_MAPS) this.object.setMaxEntries(map, SMALL_MAP);
       this.object.load();
-      this.tables = openTables((map) => ({ fd: this.object.mapFd(map) }));
+      this.tables = openTables(this.object);
     } catch (error) {
       this.object.close();
       throw error;
@@ -414,20 +640,22 @@ export class Bench {
     const { tables, node } = this;
     const { ifindex } = node;
     node.ct.flush();
-    clear(tables.flows);
-    clear(tables.slots);
-    clear(tables.approvals);
-    clear(tables.refusals);
+    for (const map of ['flows', 'slots', 'approvals', 'refusals', 'translated'] as const)
+      clear<unknown, unknown>(tables[map]);
+    for (let index = 6; index < USED_PATHS; index++) tables.paths.set(index, FRESH_PATH);
     this.configure({
-      layoutVersion: LAYOUT_VERSION,
-      flags: ConfigFlag.ADMIT | ConfigFlag.SEND | ConfigFlag.CT_LOOKUP,
+      layoutVersion: VERSION.layout,
+      flags: FLAGS,
       magic: MAGIC,
-      uplinkIfindex: ifindex.uplink,
-      uplinkAddr4: parseIpv4(NODE.addr),
+      uplinkIfindex4: ifindex.uplink,
+      uplinkIfindex6: ifindex.uplink,
+      uplinkAddr4: NODE.addr,
+      uplinkAddr6: NODE.addr6,
       // Longer ago than packets of silent peers are interpreted.
       stateSince: 1n,
       hz: node.hz,
-      ctZone: ZONE,
+      ctZone4: ZONE,
+      ctZone6: ZONE6,
       tunnelPort: TUNNEL_PORT,
       excludedLocal: 0,
       excludedRemote: 0,
@@ -438,24 +666,36 @@ export class Bench {
       [POD2, ifindex.pod2, 0],
       [EXCLUDED_POD, ifindex.excluded, Reason.BANDWIDTH],
     ] as const) {
-      const addr4 = parseIpv4(pod.addr);
-      const { epoch, mac } = pod;
+      const { epoch, mac, addr, addr6 } = pod;
       const flags = EndpointFlag.PRESENT;
-      tables.endpoints.set(pod.id, { ifindex: device, addr4, flags, epoch, mac: macBytes(mac), excluded });
+      const endpoint = { ifindex: device, addr4: addr, addr6, flags, epoch, mac: macBytes(mac), excluded };
+      tables.endpoints.set(pod.id, endpoint);
       tables.endpointByIfindex.set(device, pod.id);
-      tables.endpointByAddr.set(addr4, pod.id);
+      for (const address of [addr, addr6]) tables.endpointByAddr.set(address, pod.id);
     }
     for (const peer of [PEER, PEER2, PLAIN_NODE, LOCAL_PEER]) {
-      const addr4 = parseIpv4(peer.addr);
+      const { addr, addr6, epoch } = peer;
       const flags = PeerFlag.PRESENT | (peer === PLAIN_NODE ? 0 : PeerFlag.CAPABLE);
-      tables.peers.set(peer.id, { addr4, flags, epoch: peer.epoch });
-      tables.peerByAddr.set(addr4, peer.id);
+      tables.peers.set(peer.id, { addr4: addr, addr6, flags, epoch });
+      for (const address of [addr, addr6]) tables.peerByAddr.set(address, peer.id);
       tables.peerState.set(peer.id, { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n });
       if (!('pod' in peer)) continue;
-      const addr = (parseIpv4(peer.pod) & 0xffffff00) >>> 0;
-      tables.destinations.set({ prefixlen: 24, addr }, { kind: DestKind.PEER, peer: peer.id });
+      const destination = { kind: DestKind.PEER, peer: peer.id };
+      tables.destinations.set(prefix(peer.pod.replace(/[0-9]+$/, '0'), 24), destination);
+      tables.destinations.set(prefix(peer.pod6.replace(/[0-9]+$/, ''), 64), destination);
     }
-    tables.destinations.set({ prefixlen: 32, addr: parseIpv4(PEER_GATEWAY) }, { kind: DestKind.NONE, peer: PEER.id });
+    for (const gateway of [PEER_GATEWAY, PEER_GATEWAY6]) {
+      tables.destinations.set(prefix(gateway), { kind: DestKind.NONE, peer: PEER.id });
+    }
+  }
+
+  /** What is known of the way to a peer. */
+  path(talk: Conversation): Path {
+    return this.tables.paths.get(pathIndex(talk));
+  }
+
+  patchPath(talk: Conversation, change: Partial<Path>): void {
+    this.tables.paths.set(pathIndex(talk), { ...this.path(talk), ...change });
   }
 
   configure(change: Partial<Config>): void {
@@ -516,9 +756,10 @@ export class Bench {
 
   /** Gives the connection what admits it: a conntrack entry (TCP, UDP, unless the lookup takes no zone) or an approval. */
   allow(talk: Conversation, spec: Partial<CtSpec> = {}): void {
-    const translation = { mark: 0x13, dnatTo: parseIpv4(talk.remote.pod), dnatPort: talk.dport };
+    const translation = { mark: 0x13, dnatTo: talk.remote.pod, dnatPort: talk.dport };
     const full = {
       ...ALLOWED,
+      zone: zoneOf(talk),
       ...(talk.kind === 'tcp' ? { tcpState: CtTcpState.established } : {}),
       ...(talk.destination.addr === talk.remote.pod ? {} : translation),
       ...spec,
@@ -529,14 +770,14 @@ export class Bench {
   }
 
   /** The connection's entry in the zone. */
-  entry(talk: Conversation, zone = ZONE): CtEntry | undefined {
+  entry(talk: Conversation, zone = zoneOf(talk)): CtEntry | undefined {
     return this.node.conntrack.get(talk.tuple(), zone);
   }
 
   flowKeyOf(talk: Conversation): FlowKey {
     const { ifindex } = this.node;
-    const device = talk.local === POD ? ifindex.pod : talk.local === POD2 ? ifindex.pod2 : ifindex.excluded;
-    return talk.flowKey(device);
+    const { id } = talk.local;
+    return talk.flowKey(id === POD.id ? ifindex.pod : id === POD2.id ? ifindex.pod2 : ifindex.excluded);
   }
 
   flow(key: FlowKey): Flow | undefined {
@@ -594,17 +835,4 @@ export function announcement(key: number, holds: boolean): number {
 /** The ID of a masqueraded packet. `noDf`: the pod's packet had no DF. */
 export function masquerade(key: number, noDf = false, count = 0): number {
   return Id.marker | (noDf ? Id.flag : 0) | (key << Id.keyShift) | count;
-}
-
-/** A frame with another ID and the right header checksum. */
-export function withId(frame: Buffer, id: number): Buffer {
-  const copy = Buffer.from(frame);
-  copy.writeUInt16BE(id, 18);
-  copy.writeUInt16BE(0, 24);
-  let sum = 0;
-  const end = 14 + Math.max(5, (copy[14] ?? 0) & 0xf) * 4;
-  for (let at = 14; at < end; at += 2) sum += copy.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  copy.writeUInt16BE(~sum & 0xffff, 24);
-  return copy;
 }

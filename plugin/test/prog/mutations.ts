@@ -29,18 +29,18 @@ function mutation(
   return { guard, rule, edits: edits.map(([search, replace]) => ({ file, search, replace })) };
 }
 
+const SOURCES =
+  'if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD &&\n\t    !(source == CT_MARK_SOURCE_GATEWAY && routed))';
+
 const admission: Mutation[] = [
   mutation(
     'mark nibble 0 is not allowed',
     'conntrack.h',
     'conntrack: mark nibble 0: refused',
     ['if (!source)', 'if (0)'],
-    ['if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD)', 'if (0)'],
+    [SOURCES, 'if (0)'],
   ),
-  mutation('mark nibble 1 or 3', 'conntrack.h', 'conntrack: mark nibble 2 (gateway): refused', [
-    'if (source != CT_MARK_SOURCE_TUNNEL && source != CT_MARK_SOURCE_POD)',
-    'if (0)',
-  ]),
+  mutation('mark nibble 1 or 3', 'conntrack.h', 'conntrack: mark nibble 2 (gateway): refused', [SOURCES, 'if (0)']),
   mutation('mark bit SNAT', 'conntrack.h', 'conntrack: mark bit 5 (SNAT): refused', [
     'if (mark & CT_MARK_SNAT)',
     'if (0)',
@@ -66,14 +66,14 @@ const admission: Mutation[] = [
     '0',
   ]),
   mutation('endpoints are pods', 'flow.h', 'Service: an endpoint that is no pod: refused', [
-    '!translated || !is_pod(f->out.daddr)',
+    '!translated || !is_pod(&f->out.daddr)',
     '!translated',
   ]),
   mutation(
     'a refusal that cost a lookup is remembered',
     'flow.h',
     'conntrack is not asked about every packet to a Service on a node without XMasq',
-    ['if (translated)\n\t\trefuse(key, reason, now);', ''],
+    ['if (translated)\n\t\t\t\trefuse(key, why, now);', ''],
   ),
   mutation('queries of DNS cost no lookup', 'flow.h', 'conntrack is not asked about queries to port 53 of a Service', [
     'if (key->dport == bpf_htons(53) && (key->proto',
@@ -83,13 +83,13 @@ const admission: Mutation[] = [
     'Services have addresses of their own',
     'flow.h',
     'a pod’s address translated to a pod of this node is no Service: refused',
-    ['f->out.daddr != key->daddr || f->out.dport != key->dport', '0'],
+    ['!addr_equal(&f->out.daddr, &key->daddr) || f->out.dport != key->dport', '0'],
   ),
   mutation(
     'Services are not ports of pods',
     'flow.h',
     'a pod of this node whose port is translated is no Service: refused',
-    ['f->out.daddr != key->daddr || f->out.dport != key->dport', 'f->out.daddr != key->daddr'],
+    [' || f->out.dport != key->dport)', ')'],
   ),
   mutation('Services: DNS of the endpoint', 'flow.h', 'Service: its own port or the endpoint’s is DNS’s: refused', [
     '(key->dport == bpf_htons(53) || f->out.dport == bpf_htons(53))',
@@ -125,37 +125,40 @@ const admission: Mutation[] = [
     'a slot is one Service’s',
     'flow.h',
     'Service: the same ports between the nodes, but another Service: the slot is taken',
-    ['same = s->saddr == key->daddr && ', 'same = '],
+    ['same = addr_equal(&s->saddr, &key->daddr) && ', 'same = '],
   ),
   mutation(
     'a slot is one Service port’s',
     'flow.h',
     'Service: the same ports between the nodes, but another port of the Service: the slot is taken',
-    ['same = s->saddr == key->daddr && s->sport == reply_port(key) && ', 'same = s->saddr == key->daddr && '],
+    [
+      'same = addr_equal(&s->saddr, &key->daddr) && s->sport == reply_port(key) &&',
+      'same = addr_equal(&s->saddr, &key->daddr) &&',
+    ],
   ),
   mutation(
     'a slot is one endpoint’s',
     'flow.h',
     'Service: the same ports and Service, but another endpoint: not with a slot freed just now',
-    ['s->pod == f->out.daddr && ', ''],
+    ['addr_equal(&s->pod, &f->out.daddr) && ', ''],
   ),
   mutation(
     'conntrack’s entries of the outside are not ours',
     'admission.h',
     'connections to the outside are refused and left alone',
-    [' && is_pod(out.daddr))', ')'],
+    [' && is_pod(&out.daddr))', ')'],
   ),
   mutation(
     'Services: a new connection is judged',
     'admission.h',
     'Service: SYN on the ports of an established connection expires it',
-    [' && is_pod(out.daddr))', ' && is_pod(key->daddr))'],
+    [' && is_pod(&out.daddr))', ' && is_pod(&key->daddr))'],
   ),
   mutation(
     'no key reaches a pod from a Service',
     'pod_ingress.h',
     'Service: an announcement before the flow is admitted: erased',
-    ['|| !is_service(&key)', '|| 1'],
+    ['|| !is_service(cfg, &key)', '|| 1'],
   ),
   mutation(
     'the IDs of pods of this node are their own',
@@ -167,7 +170,7 @@ const admission: Mutation[] = [
     'the IDs of the outside are its own',
     'pod_ingress.h',
     'connections to the outside are refused and left alone',
-    ['return r && r->reason != XMASQ_REASON_NOT_POD;', 'return r;'],
+    ['if (r->reason != XMASQ_REASON_NOT_POD)', 'if (1)'],
   ),
   mutation('keys come from the endpoint’s node', 'pod_ingress.h', 'Service: keys come from the endpoint’s node', [
     'from == f->peer && ',
@@ -229,7 +232,7 @@ const admission: Mutation[] = [
     '',
   ]),
   mutation('the sender’s address at admission', 'flow.h', 'a source address that is not the pod’s: refused', [
-    'if (ep->addr4 != key->saddr || !mac_equal(ep->mac, eth.smac))',
+    'if (!owns_address(ep, &key->saddr) || !mac_equal(ep->mac, eth.smac))',
     'if (!mac_equal(ep->mac, eth.smac))',
   ]),
   mutation('excluded pods', 'flow.h', 'an excluded pod: refused', ['excluded = ep->excluded;', 'excluded = 0;']),
@@ -245,7 +248,7 @@ const admission: Mutation[] = [
     'the cause before the peer',
     'flow.h',
     'traffic with other nodes is excluded, and the peer is not capable either: refused',
-    ['(!excluded && !(peer->flags & XMASQ_PEER_CAPABLE))', '!(peer->flags & XMASQ_PEER_CAPABLE)'],
+    ['if (!*excluded && !(cfg->flags & XMASQ_CFG_ENCAP))', 'if (!(cfg->flags & XMASQ_CFG_ENCAP))'],
   ),
   mutation('paused admission', 'flow.h', 'no new flows are admitted: refused', [
     'excluded = cfg->paused;',
@@ -256,14 +259,14 @@ const admission: Mutation[] = [
     'dest',
   ]),
   mutation('the peer is capable', 'flow.h', 'a pod on a node without XMasq: refused', [
-    '!peer || (!excluded && !(peer->flags & XMASQ_PEER_CAPABLE))',
-    '!peer',
+    'if (!(peer->flags & XMASQ_PEER_CAPABLE))\n',
+    'if (0)\n',
   ]),
   mutation(
     'a frame on the node is for the pod with this MAC',
     'flow.h',
     'same node: a frame for another MAC is not for that pod (new flow)',
-    ['!translated && !mac_equal(ep->mac, eth.dmac)', '0'],
+    ['!translated && !mac_equal(ep->mac, dmac)', '0'],
   ),
   mutation(
     'a slot has one owner',
@@ -295,7 +298,7 @@ const admission: Mutation[] = [
     'successive keys differ',
     'flow.h',
     'a slot that the same pods freed 500 ms ago: taken again, with another key',
-    ['s->key = s->key + 1 + (bpf_get_prandom_u32() & 0x7f);', ''],
+    ['s->key = usable_key(s->key + 1 + (bpf_get_prandom_u32() & 0x7f));', ''],
   ),
   mutation(
     'a new owner has learned nothing',
@@ -323,14 +326,14 @@ const sending: Mutation[] = [
     ['if ((f->flags & XMASQ_FLOW_LOCAL) && !mac_equal(eth->h_dest, f->via_mac))', 'if (0)'],
   ),
   mutation('the marker is cleared', 'pod_egress.h', 'first fragment: slow, marker cleared (new flow)', [
-    'set_id(ip, id);\n\tcount(XMASQ_COUNTER_MARKER_CLEARED);',
-    'count(XMASQ_COUNTER_MARKER_CLEARED);',
+    'if (!write_id(skb, p->v6, id))',
+    'if (0)',
   ]),
   mutation(
     'the marker below VLAN tags is cleared',
     'pod_egress.h',
     'VLAN tags in the frame: slow, the marker below them cleared, dropped if there are more than 8',
-    ['\tset_id(&ip, to);\n', ''],
+    ['\tset_id4(&ip, to);\n', ''],
   ),
   mutation('no forged control message from a pod', 'pod_egress.h', 'forged control message to a peer: dropped', [
     'forges_control(skb, cfg, &p))\n\t\treturn DROP;',
@@ -363,7 +366,7 @@ const sending: Mutation[] = [
     ['\tif (is_vlan(protocol))\n\t\treturn DROP;', '\tif (is_vlan(protocol))\n\t\treturn PASS;'],
   ),
   mutation('segments must not count into the marker', 'packet.h', 'marker: segments that would count into the marker', [
-    'if ((__u32)id + segments > 0x8000)',
+    'if (!v6 && (__u32)id + segments > 0x8000)',
     'if (0)',
   ]),
   mutation('AH is left alone', 'pod_egress.h', 'AH: slow, and its ID is left alone', [
@@ -375,8 +378,8 @@ const sending: Mutation[] = [
     'if (0)',
   ]),
   mutation('peer epoch', 'flow.h', 'peer epoch changed: stale', [
-    '!peer_valid(f->peer, f->peer_epoch) || f->node_saddr',
-    'f->node_saddr',
+    '!peer_valid(f->peer, f->peer_epoch) || !addr_equal(&f->node_saddr',
+    '!addr_equal(&f->node_saddr',
   ]),
   mutation('own slot belongs to the flow', 'flow.h', 'own slot given to another pair: stale', [
     '!s || s->gen != f->slot_gen || s->state != XMASQ_SLOT_ACTIVE',
@@ -421,8 +424,8 @@ const sending: Mutation[] = [
     'deviates = p.ttl != f->ttl;',
   ]),
   mutation('deviating packets do not announce', 'pod_egress.h', 'another TTL in a fast flow: slow, does not announce', [
-    'if (deviates || (f->flags & XMASQ_FLOW_LOCAL)',
-    'if ((f->flags & XMASQ_FLOW_LOCAL)',
+    'if (deviates || !announces(cfg, &p, f))',
+    'if (!announces(cfg, &p, f))',
   ]),
   mutation('TTL 1', 'packet.h', 'TTL 1: slow', ['if (p->ttl <= 1)', 'if (0)']),
   mutation('Traceflow', 'packet.h', 'Traceflow DSCP (TOS 0xc): slow', [
@@ -446,8 +449,8 @@ const sending: Mutation[] = [
     'if (0)',
   ]),
   mutation('lengths', 'packet.h', 'bytes after the packet: slow, marker cleared (fast flow)', [
-    '(!padded && p->tot_len + (__u32)ETH_HLEN != skb->len)',
-    '0',
+    '((frag & IP_EVIL) || p->tot_len + l3_off > skb->len || (!padded && p->tot_len + l3_off != skb->len))',
+    '((frag & IP_EVIL) || p->tot_len + l3_off > skb->len)',
   ]),
   mutation(
     'a new connection is not the old one',
@@ -479,19 +482,19 @@ const sending: Mutation[] = [
     'else if (0)',
   ]),
   mutation('SCTP control chunks', 'packet.h', 'SCTP INIT: slow and announcing (fast flow)', [
-    'if (!sctp_is_data(skb))',
+    'if (!sctp_is_data(skb, l4_off))',
     'if (0)',
   ]),
   mutation('ICMP other than echo', 'packet.h', 'ICMP unreachable: slow, marker cleared (new flow)', [
-    'if ((l4[0] != ICMP_ECHO && l4[0] != ICMP_ECHOREPLY) || l4[1])',
-    'if (0)',
+    'if (l4[1] || (v6',
+    'if (0 && (v6',
   ]),
   mutation('64 segments', 'packet.h', 'more than 64 segments: slow, does not announce', [
     'if (!p->reason && p->segments > ID_MAX_SEGMENTS)',
     'if (0)',
   ]),
   mutation('the uplink’s MTU', 'pod_egress.h', 'larger than the uplink’s MTU: slow and announcing', [
-    'if (!reason && too_big(skb, f))',
+    'if (!reason && too_big(skb, v6, &p, f, 0))',
     'if (0)',
   ]),
   mutation(
@@ -507,7 +510,7 @@ const sending: Mutation[] = [
     ['count(XMASQ_COUNTER_FLOW_CLOSED);\n\t\tct_reset(skb, cfg, &key, f->peer);', 'count(XMASQ_COUNTER_FLOW_CLOSED);'],
   ),
   mutation('RST ends only what is allowed', 'admission.h', 'RST does not end an entry that is not allowed any more', [
-    'if (!ct_verdict(ct, key->proto) && is_pod(out.daddr))',
+    'if (!ct_verdict(ct, key->proto, answers_routed(cfg, key, dir)) && is_pod(&out.daddr))',
     'if (1)',
   ]),
   mutation('timeouts are not shortened', 'conntrack.h', 'timeouts are never shortened', [
@@ -522,34 +525,34 @@ const sending: Mutation[] = [
     'draining: nothing is announced',
     'pod_egress.h',
     'nothing sent while the node does not send, and nothing announced while it does not admit',
-    ['||\n\t\t    !(cfg->flags & XMASQ_CFG_ADMIT))', ')'],
+    [' && (cfg->flags & XMASQ_CFG_ADMIT);', ';'],
   ),
 ];
 
 const restoring: Mutation[] = [
   mutation('the slot’s key', 'uplink_ingress.h', 'rejected: another key', [
-    'copy.key != (__u8)(p.id >> ID_KEY_SHIFT) ||',
+    'copy->key != (__u8)(p.id >> ID_KEY_SHIFT) ||',
     '',
   ]),
   mutation('COMPLETE', 'uplink_ingress.h', 'rejected: a slot that has learned no header', [
-    'if (!(copy.flags & XMASQ_SLOT_COMPLETE))',
+    'if (!(copy->flags & XMASQ_SLOT_COMPLETE))',
     'if (0)',
   ]),
   mutation('a slot that changes', 'uplink_ingress.h', 'rejected: a slot that is being changed', ['(gen & 1) || ', '']),
   mutation('tombstones', 'uplink_ingress.h', 'rejected: a tombstone', [
-    '(copy.state != XMASQ_SLOT_CLOSING || now - copy.freed_at > XMASQ_CLOSING_NS)',
-    '(copy.state == XMASQ_SLOT_CLOSING && now - copy.freed_at > XMASQ_CLOSING_NS)',
+    '(copy->state != XMASQ_SLOT_CLOSING || now - copy->freed_at > XMASQ_CLOSING_NS)',
+    '(copy->state == XMASQ_SLOT_CLOSING && now - copy->freed_at > XMASQ_CLOSING_NS)',
   ]),
   mutation('closing has an end', 'uplink_ingress.h', 'rejected: more than a second after a FIN', [
-    ' || now - copy.freed_at > XMASQ_CLOSING_NS',
+    ' || now - copy->freed_at > XMASQ_CLOSING_NS',
     '',
   ]),
   mutation('endpoint epoch at the restore', 'uplink_ingress.h', 'rejected: endpoint epoch changed', [
-    '!endpoint_valid(copy.endpoint, copy.endpoint_epoch) || ',
+    '!endpoint_valid(copy->endpoint, copy->endpoint_epoch) || ',
     '',
   ]),
   mutation('peer epoch at the restore', 'uplink_ingress.h', 'rejected: peer epoch changed', [
-    ' || !peer_valid(copy.peer, copy.peer_epoch))',
+    ' || !peer_valid(copy->peer, copy->peer_epoch))',
     ')',
   ]),
   mutation('excluded pods at the restore', 'flow.h', 'rejected: endpoint excluded', [' && !ep->excluded', '']),
@@ -569,7 +572,7 @@ const restoring: Mutation[] = [
   ]),
   mutation('FIN is judged', 'packet.h', 'not masqueraded: FIN', ['else if (p->tcp_flags & TCP_FIN)', 'else if (0)']),
   mutation('the destination is judged', 'uplink_ingress.h', 'not masqueraded: another address of the node', [
-    'if (p.daddr != cfg->uplink_addr4)',
+    'if (!addr_equal(&p.daddr, uplink_addr(cfg, !v6)))',
     'if (0)',
   ]),
   mutation('pkt_type is judged', 'uplink_ingress.h', 'not masqueraded: another host’s frame (pkt_type OTHERHOST)', [
@@ -580,13 +583,16 @@ const restoring: Mutation[] = [
     'silent peers are not interpreted',
     'uplink_ingress.h',
     'not masqueraded: unknown key from a peer that was not heard of for 30 s',
-    ['!id || !peer_interpreted(cfg, *id, now)', '!id'],
+    [
+      'if (!id || !peer_interpreted(cfg, *id, now))\n\t\t\treturn PASS;\n\t\treturn unknown',
+      'if (!id)\n\t\t\treturn PASS;\n\t\treturn unknown',
+    ],
   ),
   mutation(
     'the node’s own connections',
     'uplink_ingress.h',
     'a zone-0 connection of the node itself: passes, counted',
-    ['if (is_nodes_own(skb, p))', 'if (0)'],
+    ['if (is_nodes_own(skb, p))\n\t\treturn pass_own(peer);', ''],
   ),
   mutation('unknown keys are dropped', 'uplink_ingress.h', 'RST with an unknown key: dropped, not answered', [
     'if ((p->tcp_flags & TCP_RST) || !may_reject(peer, now))\n\t\treturn DROP;',
@@ -616,14 +622,14 @@ const restoring: Mutation[] = [
     'RST at the restore ends the conntrack entry',
     'uplink_ingress.h',
     'RST: delivered; ends the flow, the slot and the conntrack entry',
-    ['ct_reset(skb, cfg, &key, copy.peer);', ''],
+    ['ct_reset(skb, cfg, &key, copy->peer);', ''],
   ),
-  mutation('the mark is cleared', 'uplink_ingress.h', 'the mark is cleared, cb is empty', ['\tskb->mark = 0;\n', '']),
+  mutation('the mark is cleared', 'receive.h', 'the mark is cleared, cb is empty', ['\tskb->mark = 0;\n', '']),
 ];
 
 const exchange: Mutation[] = [
   mutation('keys do not reach pods', 'pod_ingress.h', 'without a flow, too', [
-    'set_id(ip, p.df ? 0 : fresh_id());',
+    'write_id(skb, v6, p.df ? 0 : fresh_id());',
     '',
   ]),
   mutation('keys come from peers', 'admission.h', 'forged keys from outside of the cluster teach nothing', [
@@ -646,15 +652,15 @@ const exchange: Mutation[] = [
     ' && peer_valid(f->peer, f->peer_epoch))',
     ')',
   ]),
-  mutation('rejected keys rest', 'pod_ingress.h', 'a rejected key is not learned before its time', [
+  mutation('rejected keys rest', 'exchange.h', 'a rejected key is not learned before its time', [
     'if (now < f->reject_until && announced == f->reject_key)',
     'if (0)',
   ]),
-  mutation('the absence of A counts', 'pod_ingress.h', 'A sets PEER_COMPLETE, its absence clears it', [
+  mutation('the absence of A counts', 'exchange.h', 'A sets PEER_COMPLETE, its absence clears it', [
     '__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);',
     '',
   ]),
-  mutation('the slot when learning', 'pod_ingress.h', 'nothing is learned into a slot of another flow', [
+  mutation('the slot when learning', 'exchange.h', 'nothing is learned into a slot of another flow', [
     's->gen != f->slot_gen || ',
     '',
   ]),
@@ -671,8 +677,8 @@ const exchange: Mutation[] = [
     ['outlived(skb, cfg, &key)', '0'],
   ),
   mutation('SYN and the pods of the slot', 'pod_ingress.h', 'SYN on the ports of other pods: delivered', [
-    's->daddr == key->saddr && ',
-    '',
+    ' && addr_equal(&s->daddr, &key->saddr) &&',
+    ' &&',
   ]),
   mutation('SYN and a living connection', 'pod_ingress.h', 'SYN while the connection lives: delivered', [
     '!known && (p.tcp_flags',
@@ -686,13 +692,13 @@ const exchange: Mutation[] = [
   ),
   mutation(
     'life by the count',
-    'pod_ingress.h',
+    'exchange.h',
     'later segments, which segmentation has counted, teach nothing; they are erased',
-    ['if (p->id & ID_COUNT_MASK)', 'if (0)'],
+    ['(p->id & ID_COUNT_MASK) || ', ''],
   ),
   mutation(
     'life by the repeated key',
-    'pod_ingress.h',
+    'exchange.h',
     'the IDs of a node that has lost its programs are no sign of life',
     ['if (!is_new || !peer_known(f->peer))', 'if (1)'],
   ),
@@ -701,8 +707,8 @@ const exchange: Mutation[] = [
     'if (0 &&',
   ]),
   mutation('the device of a RST', 'flow.h', 'RST on another pod’s device ends nothing', [
-    'key->saddr == ep->addr4 && ',
-    '',
+    'owns_address(ep, &key->saddr) && (!mac',
+    '(!mac',
   ]),
   mutation('closing on the slow path', 'pod_ingress.h', 'RST on the slow path ends the flow', [
     'if (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) {',
@@ -712,28 +718,28 @@ const exchange: Mutation[] = [
 
 const uplink: Mutation[] = [
   mutation('the node’s own marker', 'uplink_egress.h', 'marker cleared: a packet of the node to a peer', [
-    '\tset_id(ip, to);\n',
-    '',
+    'if (!write_id(skb, v6, to))',
+    'if (0)',
   ]),
   mutation('segments of the node', 'packet.h', 'marker cleared: the marker is only in reach of the segments', [
-    'if ((__u32)id + segments > 0x8000)',
+    'if (!v6 && (__u32)id + segments > 0x8000)',
     'if (0)',
   ]),
   mutation('AH of the node', 'uplink_egress.h', 'passes as it is: AH: its signature covers the ID', [
-    ' || ip->protocol == IPPROTO_AH)',
-    ')',
+    'if (!df || proto == IPPROTO_AH)',
+    'if (!df)',
   ]),
   mutation('no DF', 'uplink_egress.h', 'passes as it is: no DF: its ID must stay unique, and nobody judges it', [
-    '!(ip->frag_off & bpf_htons(IP_DF)) || ',
-    '',
+    'if (!df || proto == IPPROTO_AH)',
+    'if (proto == IPPROTO_AH)',
   ]),
   mutation('only to peers', 'uplink_egress.h', 'passes as it is: to somebody who is no peer', [
-    'if (!bpf_map_lookup_elem(&peer_by_addr, &daddr))\n\t\treturn PASS;\n\tif (is_pod_veth',
-    'if (is_pod_veth',
+    'if (to == id || !bpf_map_lookup_elem(&peer_by_addr, &daddr))',
+    'if (to == id)',
   ]),
   mutation('the magic needs a pod', 'uplink_egress.h', 'the magic with no device: dropped', [
-    'kind == cfg->magic[0] && pod',
-    'kind == cfg->magic[0]',
+    'kind == KIND_OWN(cfg->magic[0]) && pod',
+    'kind == KIND_OWN(cfg->magic[0])',
   ]),
   mutation(
     'a pod’s marker needs the magic',
@@ -742,31 +748,25 @@ const uplink: Mutation[] = [
     ['if (is_pod_veth(skb->ingress_ifindex)) {', 'if (0) {'],
   ),
   mutation('cb is wiped', 'uplink_egress.h', 'ours: passes as it is, cb is wiped', [
-    '\t\tstore_cb(skb, 0, 0, 0, 0);\n\t\tif (kind',
-    '\t\tif (kind',
+    '\tstore_cb(skb, 0, 0, 0, 0);\n\tif (kind',
+    '\tif (kind',
   ]),
   mutation('no forged control message leaves', 'uplink_egress.h', 'a control message of a pod, translated: dropped', [
     '\tcount(XMASQ_COUNTER_REJECT_IGNORED);\n\treturn DROP;',
     '\tcount(XMASQ_COUNTER_REJECT_IGNORED);\n\treturn PASS;',
   ]),
   mutation(
-    'a control message with the magic comes from no pod',
-    'uplink_egress.h',
-    'a control message of a pod with the magic: dropped',
-    [' && !is_pod_veth(skb->ingress_ifindex)) {', ') {'],
-  ),
-  mutation(
     'acknowledgements come from no pod',
     'uplink_egress.h',
     'the magic of acknowledgements on a pod’s packet: dropped',
-    ['kind == ~cfg->magic[0] && !pod', 'kind == ~cfg->magic[0]'],
+    ['kind == KIND_ACK(cfg->magic[0]) && !pod', 'kind == KIND_ACK(cfg->magic[0])'],
   ),
 ];
 
 const instrumented: Mutation[] = [
   mutation('VLAN tags', 'packet.h', 'uplink_ingress: a VLAN tag beside the packet: not masqueraded', [
-    'if (skb->vlan_present)',
-    'if (0)',
+    'p->df = !!(frag & IP_DF);\n\tif (skb->vlan_present)',
+    'p->df = !!(frag & IP_DF);\n\tif (0)',
   ]),
   mutation(
     'no forged control message with a VLAN tag',
@@ -774,8 +774,8 @@ const instrumented: Mutation[] = [
     'pod_egress: a forged control message with a VLAN tag beside the packet: dropped',
     [' ||\n\t     p.reason == XMASQ_REASON_VLAN)', ')'],
   ),
-  mutation('the target of a restore', 'uplink_ingress.h', 'uplink_ingress redirects into pod2', [
-    'bpf_redirect_peer(copy.ifindex, 0)',
+  mutation('the target of a restore', 'receive.h', 'uplink_ingress redirects into pod2', [
+    'bpf_redirect_peer(ifindex, 0)',
     'bpf_redirect_peer(skb->ifindex, 0)',
   ]),
 ];
@@ -783,7 +783,7 @@ const instrumented: Mutation[] = [
 /** Those that a test run of the plain object proves. */
 const icmpErrors: Mutation[] = [
   mutation('ICMP errors: the key', 'icmp_error.h', 'ICMP error: another key than the one we send with: dropped', [
-    'f->peer_key != (__u8)(bpf_ntohs(e->ip.id) >> ID_KEY_SHIFT)',
+    'f->peer_key != (__u8)(id >> ID_KEY_SHIFT)',
     '0',
   ]),
   mutation(
@@ -810,13 +810,13 @@ const icmpErrors: Mutation[] = [
     'ICMP errors: about packets to peers',
     'icmp_error.h',
     'ICMP error: about a packet to a node that is no peer: the stack’s',
-    ['!bpf_map_lookup_elem(&peer_by_addr, &e.ip.daddr)', '0'],
+    ['!quotes_peer(&e)', '0'],
   ),
   mutation(
     'ICMP errors: about packets of this node',
     'icmp_error.h',
     'ICMP error: about a packet that this node has not sent: the stack’s',
-    ['e.ip.saddr != cfg->uplink_addr4', '0'],
+    ['e.ip.saddr != cfg->uplink_addr4.word[3]', '0'],
   ),
   mutation('ICMP errors: errors only', 'icmp_error.h', 'ICMP other than errors is the stack’s', [
     '!is_icmp_error(e.icmp.type)',
@@ -834,6 +834,519 @@ const icmpErrors: Mutation[] = [
   ),
 ];
 
+/** One change: [guard, file, rule, searched, replacement]. */
+type Line = readonly [string, string, string, string, string];
+const each = (lines: readonly Line[]): Mutation[] =>
+  lines.map(([guard, file, rule, search, replace]) => mutation(guard, file, rule, [search, replace]));
+
+const tunnels: Mutation[] = each([
+  ['learned once', 'encap.h', 'tunnel header learned: vxlan over IPv4', '!f || tx_learned(f) || ', '!f || '],
+  [
+    'a pod’s own tunnel packet',
+    'encap.h',
+    'tunnel header not learned: what a pod has sent',
+    ' || skb->ingress_ifindex ||',
+    ' ||',
+  ],
+  ['the tunnel’s port', 'encap.h', 'tunnel header not learned: to another port', 'port != cfg->tunnel_port || ', ''],
+  [
+    'the peer of the header',
+    'encap.h',
+    'tunnel header not learned: to another peer',
+    '!id || *id != f->peer)\n\t\treturn;',
+    '!id)\n\t\treturn;',
+  ],
+  [
+    'the TTL that is learned',
+    'encap.h',
+    'tunnel header not learned: the TTL is lower than routing makes it',
+    ' && (__u8)(f->ttl - p->ttl) <= 3',
+    '',
+  ],
+  [
+    'the DSCP that is learned',
+    'encap.h',
+    'tunnel header not learned: another DSCP',
+    ' && (p->tos & ~TOS_ECN) == f->tos && ',
+    ' && ',
+  ],
+  [
+    'deviating packets teach nothing',
+    'encap.h',
+    'tunnel header not learned: packets deviate',
+    '!p->reason && !f->deviating_since && ',
+    '!p->reason && ',
+  ],
+  ['outer DF', 'encap.h', 'tunnel header not learned: no DF outside', ' || frag != bpf_htons(IP_DF)))', '))'],
+  ['Geneve options', 'encap.h', 'tunnel header not learned: Geneve options', '!(b[0] | b[1] | b[7])', '!(b[1] | b[7])'],
+  [
+    'the kind of Geneve',
+    'encap.h',
+    'tunnel header not learned: Geneve of a critical kind',
+    '!(b[0] | b[1] | b[7])',
+    '!(b[0] | b[7])',
+  ],
+  [
+    'the flags of VXLAN',
+    'encap.h',
+    'tunnel header not learned: VXLAN with group policy',
+    'if (b[0] == 0x08)',
+    'if (b[0] & 0x08)',
+  ],
+  [
+    'the addresses of a flow with keys',
+    'encap.h',
+    'tunnel header not learned: a flow with keys, to another address of the peer',
+    '!addr_equal(&daddr, &f->node_daddr) || ',
+    '',
+  ],
+  [
+    'the node’s address of a flow with keys',
+    'encap.h',
+    'tunnel header not learned: a flow with keys, from another address of the node',
+    ' || !addr_equal(&own, &f->node_saddr) ||',
+    ' ||',
+  ],
+  [
+    'ECN outside',
+    'encap.h',
+    'tunnel: ECN 3 is treated as RFC 6040 says',
+    '(p->tos & TOS_ECN) == ECN_CE ? ECN_ECT0 : p->tos & TOS_ECN',
+    'p->tos & TOS_ECN',
+  ],
+  [
+    'the outer checksum zero',
+    'encap.h',
+    'tunnel with UDP checksums: one that becomes zero is written as 0xffff',
+    'udp->check = 0xffff;',
+    ';',
+  ],
+  [
+    'segments in a summed tunnel',
+    'encap.h',
+    'tunnel with UDP checksums: segments are slow',
+    'if (skb->gso_size)\n\t\treturn XMASQ_REASON_TUNNEL_CHECKSUM;',
+    '',
+  ],
+  [
+    'unsummed packets in a summed tunnel',
+    'encap.h',
+    'tunnel with UDP checksums: what has no checksum over all of itself is slow',
+    '\t\t    !check)',
+    '\t\t    0)',
+  ],
+  [
+    'another flow’s header',
+    'encap.h',
+    'tunnel: another flow’s entry while it is read: not sent',
+    'if (f->gen != gen || f->gen2 != gen || f->tx_gen != gen)',
+    'if (0)',
+  ],
+  [
+    'the header is learned first',
+    'pod_egress.h',
+    'tunnel: the header is unlearned: slow',
+    'only_masquerade(reason) && tx_learned(f) && ',
+    'only_masquerade(reason) && ',
+  ],
+  [
+    'encapsulation is allowed',
+    'pod_egress.h',
+    'tunnel: encapsulation is turned off: slow',
+    '} else if (cfg->flags & XMASQ_CFG_ENCAP) {',
+    '} else {',
+  ],
+  [
+    'room for the header',
+    'pod_egress.h',
+    'tunnel: the largest packet that fits with the header; a larger one is slow',
+    'too_big(skb, v6, &p, f, encap_len)',
+    'too_big(skb, v6, &p, f, 0)',
+  ],
+  [
+    'the peer of a flow without keys',
+    'flow.h',
+    'tunnel: the peer’s epoch changed: slow',
+    'if (!peer_present(f->peer, f->peer_epoch))',
+    'if (0)',
+  ],
+  [
+    'the node’s address of a flow without keys',
+    'flow.h',
+    'tunnel: the node’s address changed: slow',
+    'if (tx_learned(f) && !addr_equal(&f->node_saddr',
+    'if (0 && !addr_equal(&f->node_saddr',
+  ],
+  [
+    'the network of the tunnel',
+    'receive.h',
+    'out of the tunnel, left to the slow path: another network',
+    'if (known[i] != tunnel[i])',
+    'if (0)',
+  ],
+  [
+    'the peer of the tunnel',
+    'receive.h',
+    'out of the tunnel, left to the slow path: another peer',
+    '!f || f->peer != *id',
+    '!f',
+  ],
+  [
+    'delivery is learned first',
+    'receive.h',
+    'out of the tunnel: nothing before the slow path has delivered a packet',
+    '!(f->flags & XMASQ_FLOW_RX_LEARNED) || !tx_learned(f)',
+    '!tx_learned(f)',
+  ],
+  [
+    'SYN in the tunnel',
+    'receive.h',
+    'out of the tunnel, left to the slow path: SYN',
+    'if (p->reason && p->reason != XMASQ_REASON_GSO_SEGMENTS)',
+    'if (0)',
+  ],
+  [
+    'Traceflow in the tunnel',
+    'receive.h',
+    'out of the tunnel, left to the slow path: Traceflow DSCP',
+    'if (header_reason(p))',
+    'if (0)',
+  ],
+  [
+    'TTL in the tunnel',
+    'receive.h',
+    'out of the tunnel, left to the slow path: TTL that would reach 0',
+    'p->ttl <= f->rx_ttl + 1',
+    '0',
+  ],
+  [
+    'draining nodes take nothing',
+    'receive.h',
+    'out of the tunnel, left to the slow path: the node drains',
+    '!(cfg->flags & XMASQ_CFG_SEND)',
+    '0',
+  ],
+  [
+    'excluded pods take nothing',
+    'receive.h',
+    'out of the tunnel, left to the slow path: an excluded pod',
+    '!endpoint_valid(f->endpoint, f->endpoint_epoch) || ',
+    '',
+  ],
+  [
+    'peers that are gone',
+    'receive.h',
+    'out of the tunnel, left to the slow path: a peer that has gone',
+    '!peer_present(f->peer, f->peer_epoch) ||',
+    '0 ||',
+  ],
+  [
+    'excluded nodes take nothing',
+    'receive.h',
+    'out of the tunnel, left to the slow path: traffic with other nodes is excluded',
+    '    cfg->excluded_remote)',
+    '    0)',
+  ],
+  [
+    'conntrack of what comes in the tunnel',
+    'receive.h',
+    'out of the tunnel: the conntrack entry is gone: demoted, and left to the slow path',
+    'if (now >= f->rx_recheck_at)',
+    'if (0)',
+  ],
+  [
+    'the endpoint of what comes in the tunnel',
+    'receive.h',
+    'out of the tunnel: another endpoint of the Service since: demoted, and left to the slow path',
+    'if (!reason && !same_tuple(&out, &f->out))',
+    'if (0)',
+  ],
+  [
+    'the translation of what comes in the tunnel',
+    'receive.h',
+    'out of the tunnel: a Service’s endpoint that the pod talks to directly: not mixed up',
+    '!same_tuple(&f->out, &out) || ',
+    '',
+  ],
+  [
+    'CE outside without ECN inside',
+    'receive.h',
+    'out of the tunnel, left to the slow path: CE outside, no ECN inside: the kernel drops it',
+    'if (!(p.tos & TOS_ECN))',
+    'if (0)',
+  ],
+  [
+    'keys do not reach pods by the tunnel',
+    'receive.h',
+    'out of the tunnel: an announced key is read and erased',
+    'd->key_read = 1;',
+    '',
+  ],
+  ['the tunnel’s mark', 'receive.h', 'out of the tunnel: the mark is cleared', '\tskb->mark = 0;\n', ''],
+  [
+    'the TTL that is delivered',
+    'exchange.h',
+    'out of the tunnel: a delivered TTL that routing does not explain teaches nothing',
+    '!f->rx_wire_ttl || lowered > 3',
+    '!f->rx_wire_ttl',
+  ],
+  [
+    'direct mode is allowed',
+    'flow.h',
+    'direct: direct mode is turned off: slow',
+    'return (cfg->flags & XMASQ_CFG_DIRECT) &&',
+    'return 1 &&',
+  ],
+  [
+    'a routed flow comes without a tunnel',
+    'receive.h',
+    'direct, left to the slow path: a flow that is not routed',
+    '} else if (!(f->flags & XMASQ_FLOW_DIRECT)) {',
+    '} else if (0) {',
+  ],
+  [
+    'the gateway’s answers only',
+    'admission.h',
+    'direct: what the pod itself sends by the gateway is refused',
+    ' || dir != CT_DIR_REPLY)',
+    ')',
+  ],
+  [
+    'the gateway of routed nodes only',
+    'admission.h',
+    'direct: answers to what came by the gateway, from a node with a tunnel: refused',
+    'return peer && (peer->flags & XMASQ_PEER_DIRECT);',
+    'return peer;',
+  ],
+  [
+    'the gateway in direct mode only',
+    'admission.h',
+    'direct mode is off: answers to what came by the gateway are refused',
+    '!(cfg->flags & XMASQ_CFG_DIRECT) || ',
+    '',
+  ],
+]);
+
+tunnels.push(
+  mutation(
+    'SYN teaches nothing',
+    'encap.h',
+    'tunnel header not learned: SYN',
+    ['\tif (p.reason)\n\t\treturn;\n\tsender_key', '\tsender_key'],
+    ['!p->reason && !f->deviating_since', '!f->deviating_since'],
+  ),
+);
+
+const paths: Mutation[] = each([
+  [
+    'a proof first',
+    'path.h',
+    'path: nothing is masqueraded before a probe is answered; the packet asks',
+    'return proven && path->masquerade;',
+    'return 1;',
+  ],
+  ['a proof has an end', 'path.h', 'path: a proof is good for 60 s', 'now - path->proven_at < XMASQ_PROVEN_NS', '1'],
+  [
+    'a hole ends a proof',
+    'path.h',
+    'path: lost packets end the proof for the other flows of the class',
+    '\tpath->hole_at = now;\n',
+    '',
+  ],
+  [
+    'a hole is not tried again at once',
+    'path.h',
+    'path: after lost packets an answer to an old probe proves nothing, a new one does, but not for 5 s',
+    ' || now - path->hole_at >= XMASQ_MODE_HOLD_NS',
+    ' || 1',
+  ],
+  [
+    'no path flaps',
+    'path.h',
+    'path: it is not used again within 5 s of a change',
+    ' || now - path->changed_at >= XMASQ_MODE_HOLD_NS',
+    ' || 1',
+  ],
+  [
+    'answers are asked for',
+    'uplink_ingress.h',
+    'path: an answer that nobody asked for is ignored',
+    '!path || path->answers >= path->probes',
+    '!path',
+  ],
+  [
+    'probes pause',
+    'path.h',
+    'path: probes come with doubling pauses, from 100 ms to 8 s',
+    'now < path->probe_at || ',
+    '',
+  ],
+  [
+    'probes need the peer',
+    'path.h',
+    'path: no probe before the peer holds our key, nor without its key',
+    ' || (f->flags & ready) != ready)',
+    ')',
+  ],
+  [
+    'probes are of flows with keys',
+    'uplink_egress.h',
+    'probe: made of no other packets than those of flows with keys, from their pods',
+    '!f || !(f->flags & XMASQ_FLOW_KEYED) || bpf_skb_change_tail',
+    '!f || bpf_skb_change_tail',
+  ],
+  [
+    'probes of SCTP',
+    'uplink_egress.h',
+    'probe made of a SCTP packet that is not carried fast: looks like one that is',
+    'l4[12] = 0;',
+    '',
+  ],
+  [
+    'the probe’s checksum',
+    'uplink_egress.h',
+    'probe, tcp: its checksum is right, too, if the device has to complete it',
+    'fold(words) + check + check',
+    'fold(words) + check',
+  ],
+  [
+    'probes are delivered to nobody',
+    'uplink_ingress.h',
+    'a probe on a node that drains: dropped',
+    ' || !(cfg->flags & XMASQ_CFG_ADMIT))\n\t\treturn DROP;\n\treturn answer',
+    ')\n\t\treturn DROP;\n\treturn answer',
+  ],
+  [
+    'probes of peers that are interpreted',
+    'uplink_ingress.h',
+    'a probe of a peer that was not heard of for 30 s: a plain packet',
+    '!peer_interpreted(cfg, *id, now))\n\t\treturn PASS;\n\t/*',
+    '0)\n\t\treturn PASS;\n\t/*',
+  ],
+  [
+    'probes are limited',
+    'uplink_ingress.h',
+    'probes are answered at most as often as keys are rejected',
+    '!may_reject(*id, now) || !(cfg->flags',
+    '!(cfg->flags',
+  ],
+  [
+    'the node’s own packets are no probes',
+    'uplink_ingress.h',
+    'what looks like a probe, but belongs to a connection of the node itself: passes, counted',
+    'if (is_nodes_own(skb, p))\n\t\treturn pass_own(*id);',
+    '',
+  ],
+  [
+    'the probes’ key is not learned',
+    'exchange.h',
+    'the probes’ key is never given to a slot, nor learned',
+    ' || announced == XMASQ_PROBE_KEY)',
+    ')',
+  ],
+]);
+
+const six: Mutation[] = each([
+  [
+    'IPv6: mapped addresses',
+    'packet.h',
+    'IPv6: an IPv4 address in the place of an IPv6 one: nobody’s',
+    'else if (addr_is4(&p->saddr) || addr_is4(&p->daddr))',
+    'else if (0)',
+  ],
+  [
+    'IPv6: fragments',
+    'packet.h',
+    'IPv6: atomic fragment: slow, marker cleared',
+    'else if (p->proto == IPPROTO_FRAGMENT)',
+    'else if (0)',
+  ],
+  [
+    'IPv6: extension headers',
+    'packet.h',
+    'IPv6: destination options: slow, marker cleared',
+    ' || p->proto == IPPROTO_DSTOPTS ||',
+    ' ||',
+  ],
+  [
+    'IPv6: ICMP of the family',
+    'packet.h',
+    'IPv6: not masqueraded: ICMP of IPv4',
+    'if ((p->proto == IPPROTO_ICMPV6) != v6)',
+    'if (0)',
+  ],
+  [
+    'IPv6: neighbour discovery',
+    'packet.h',
+    'IPv6: neighbour solicitation: slow, marker cleared',
+    'if (l4[1] || (v6',
+    'if (0 && (v6',
+  ],
+  [
+    'IPv6: lengths',
+    'packet.h',
+    'IPv6: bytes after the packet: slow, marker cleared',
+    'else if (p->tot_len + l3_off > skb->len || (!padded && p->tot_len + l3_off != skb->len))',
+    'else if (p->tot_len + l3_off > skb->len)',
+  ],
+  [
+    'IPv6: the zone',
+    'admission.h',
+    'IPv6: conntrack is asked in the zone of IPv6, not in that of IPv4',
+    'addr_is4(&key->saddr) ? cfg->ct_zone4 : cfg->ct_zone6',
+    'cfg->ct_zone4',
+  ],
+  [
+    'IPv6: the label of the node',
+    'uplink_egress.h',
+    'IPv6: uplink_egress: the label’s marker of the node’s packets to peers is cleared',
+    'if (!write_id(skb, v6, to))',
+    'if (0)',
+  ],
+  [
+    'IPv6: the label below tags',
+    'pod_egress.h',
+    'IPv6: VLAN tags in the frame: slow, the marker below them cleared, dropped if there are more than 8',
+    '*(__be32 *)&ip &= ~bpf_htonl(IPV6_LABEL_MARKER);',
+    '',
+  ],
+  [
+    'IPv6: control messages have a checksum',
+    'uplink_ingress.h',
+    'IPv6: a rejection has a right UDP checksum, never zero',
+    'd.udp.check = ctl_checksum6(skb, &d);',
+    ';',
+  ],
+  [
+    'IPv6: ICMP errors, the key',
+    'icmp_error.h',
+    'IPv6: ICMP error: another key: dropped',
+    'f->peer_key != (__u8)(id >> ID_KEY_SHIFT)',
+    '0',
+  ],
+  [
+    'IPv6: ICMP errors, of this node',
+    'icmp_error.h',
+    'IPv6: ICMP error: about a packet that this node has not sent: the stack’s',
+    '!addr_equal(&saddr, &cfg->uplink_addr6) || ',
+    '',
+  ],
+  [
+    'IPv6: ICMP errors, room for the tunnel',
+    'icmp_error.h',
+    'IPv6: ICMP error: packet too big leaves room for the tunnel',
+    'mtu - TUNNEL_OVERHEAD6',
+    'mtu',
+  ],
+  [
+    'IPv6: the pod’s label',
+    'encap.h',
+    'tunnel: a flow label with the marker is cleared as on the slow path, others are left alone (IPv6)',
+    'if ((__u16)(bpf_ntohl(*(__be32 *)ip) >> 4) != p->id)',
+    'if (1)',
+  ],
+]);
+
 export const mutations: readonly Mutation[] = [
   ...admission,
   ...sending,
@@ -841,6 +1354,9 @@ export const mutations: readonly Mutation[] = [
   ...exchange,
   ...uplink,
   ...icmpErrors,
+  ...tunnels,
+  ...paths,
+  ...six,
 ];
 /** Those that need the instrumented object. */
 export const instrumentedMutations: readonly Mutation[] = instrumented;

@@ -23,7 +23,7 @@ export type ProbeCommand =
   | { op: 'dumpFirst'; filter: CtFilter }
   | { op: 'setTimeout'; tuple: CtTuple; zone: number; seconds: number }
   | { op: 'delete'; tuple: CtTuple; zone: number; id?: number }
-  | { op: 'watchDestroy'; zone?: number; receiveBufferBytes?: number; readsPerTurn?: number }
+  | { op: 'watchDestroy'; zones?: readonly number[]; receiveBufferBytes?: number; readsPerTurn?: number }
   | { op: 'deleteAll'; zone: number }
   | { op: 'watchLinks'; receiveBufferBytes?: number }
   | { op: 'events' }
@@ -76,29 +76,19 @@ async function udpSend(from: number, to: string, port: number, times: number, ta
   return answers;
 }
 
-/** IPv6 addresses travel as arrays of numbers. */
-function plainBytes(_key: string, value: unknown): unknown {
-  return value instanceof Uint8Array ? Array.from(value) : value;
-}
-
-function revive(tuple: CtTuple): CtTuple {
-  if (tuple.family === 4) return tuple;
-  return { ...tuple, src: Uint8Array.from(tuple.src), dst: Uint8Array.from(tuple.dst) };
-}
-
 async function run(command: ProbeCommand): Promise<unknown> {
   switch (command.op) {
     case 'get':
-      return ct.get(revive(command.tuple), command.zone, command.direction) ?? null;
+      return ct.get(command.tuple, command.zone, command.direction) ?? null;
     case 'dump':
       return collect(ct.dump(command.filter));
     case 'dumpFirst':
       for await (const entry of ct.dump(command.filter)) return entry;
       return null;
     case 'setTimeout':
-      return ct.setTimeout(revive(command.tuple), command.zone, command.seconds);
+      return ct.setTimeout(command.tuple, command.zone, command.seconds);
     case 'delete':
-      return ct.delete(revive(command.tuple), command.zone, command.id);
+      return ct.delete(command.tuple, command.zone, command.id);
     case 'deleteAll': {
       // In one turn of the event loop, so that the watch cannot read in between.
       const entries = await collect(ct.dump({ zone: command.zone }));
@@ -180,7 +170,7 @@ lines.on('line', (line) => {
   queue = queue.then(async () => {
     try {
       const value = await run(JSON.parse(line) as ProbeCommand);
-      process.stdout.write(`${JSON.stringify({ value }, plainBytes)}\n`);
+      process.stdout.write(`${JSON.stringify({ value })}\n`);
     } catch (error) {
       const code = error instanceof NetlinkError ? error.code : undefined;
       process.stdout.write(`${JSON.stringify({ error: String(error), code })}\n`);

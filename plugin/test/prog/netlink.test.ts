@@ -8,7 +8,6 @@ import { isDeepStrictEqual } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { CtSctpState, CtStatus, CtTcpState, reverseTuple } from '../../src/netlink/ctnetlink.ts';
 import type { CtEntry, CtTuple } from '../../src/netlink/ctnetlink.ts';
-import { parseIpv4 } from '../../src/netlink/ip.ts';
 import type { Link, LinkAddress, TcFilter } from '../../src/netlink/rtnetlink.ts';
 import type { ProbeCommand } from './netlink-probe.ts';
 
@@ -60,7 +59,7 @@ class Probe {
 }
 
 function tuple(proto: number, sport: number, dport: number): CtTuple {
-  return { family: 4, src: parseIpv4(NEAR_IP), dst: parseIpv4(FAR_IP), proto, sport, dport };
+  return { family: 4, src: NEAR_IP, dst: FAR_IP, proto, sport, dport };
 }
 
 function reverse(of: CtTuple): CtTuple {
@@ -167,8 +166,8 @@ describe('conntrack', () => {
     inside(near, 'ping', '-c', '1', '-W', '1', '-e', '77', FAR_IP);
     const echo: CtTuple = {
       family: 4,
-      src: parseIpv4(NEAR_IP),
-      dst: parseIpv4(FAR_IP),
+      src: NEAR_IP,
+      dst: FAR_IP,
       proto: 1,
       icmpType: 8,
       icmpCode: 0,
@@ -263,7 +262,7 @@ describe('conntrack', () => {
   });
 
   test('tells of the end of entries of the watched zone, by deletion and by timeout', async () => {
-    await probe.ask({ op: 'watchDestroy', zone: ZONE });
+    await probe.ask({ op: 'watchDestroy', zones: [ZONE] });
     inside(near, 'conntrack', '-I', '-p', '253', '-s', '10.1.0.3', '-d', '10.1.0.4', '-t', '60', '-w', '6');
     await probe.ask({ op: 'udpSend', from: 4003, to: FAR_IP, port: 5001, times: 1 });
     await probe.ask({ op: 'udpSend', from: 4004, to: FAR_IP, port: 5001, times: 1 });
@@ -284,7 +283,7 @@ describe('conntrack', () => {
     const { events } = await probe.ask<{ events: string }>({ op: 'sysctl' });
     if (events !== 'listened') return;
     await probe.ask({ op: 'udpSend', from: 4005, to: FAR_IP, port: 5001, times: 1 });
-    await probe.ask({ op: 'watchDestroy', zone: ZONE });
+    await probe.ask({ op: 'watchDestroy', zones: [ZONE] });
     await probe.ask({ op: 'udpSend', from: 4006, to: FAR_IP, port: 5001, times: 1 });
     for (const from of [4005, 4006]) await probe.ask({ op: 'delete', tuple: tuple(17, from, 5001), zone: ZONE });
     const seen = await eventsUntil<CtEntry>((all) =>
@@ -295,7 +294,7 @@ describe('conntrack', () => {
   });
 
   test('goes on in the next turn when a turn has read its share', async () => {
-    await probe.ask({ op: 'watchDestroy', zone: ZONE, readsPerTurn: 1 });
+    await probe.ask({ op: 'watchDestroy', zones: [ZONE], readsPerTurn: 1 });
     await probe.ask({ op: 'udpSend', from: 4007, to: FAR_IP, port: 6000, times: 1, targets: 100 });
     expect(await probe.ask({ op: 'deleteAll', zone: ZONE })).toBeGreaterThanOrEqual(100);
     const began = Date.now();
@@ -307,7 +306,7 @@ describe('conntrack', () => {
   });
 
   test('survives lost events, says so, and hears the next one', async () => {
-    await probe.ask({ op: 'watchDestroy', zone: ZONE, receiveBufferBytes: 4096 });
+    await probe.ask({ op: 'watchDestroy', zones: [ZONE], receiveBufferBytes: 4096 });
     await probe.ask({ op: 'udpSend', from: 4007, to: FAR_IP, port: 6000, times: 1, targets: 300 });
     expect(await probe.ask({ op: 'deleteAll', zone: ZONE })).toBeGreaterThanOrEqual(300);
     const seen = await eventsUntil<unknown>((all) => all.includes('overrun'));

@@ -1,5 +1,7 @@
 import { Option } from 'commander';
 import { xmasq } from '../../gen/xmasq.js';
+import type { TransmitMode } from '../../grpc/backend.ts';
+import { TRANSMIT_MODES } from '../../grpc/convert.ts';
 import { reasonName, toReason } from '../../grpc/reasons.ts';
 import {
   integerArgument,
@@ -14,7 +16,7 @@ import { ExitCode, usageError } from '../exit.ts';
 import { print, printNext } from '../output.ts';
 import { renderTable } from '../table.ts';
 import { addressAndPort, compact, duration, protocolName } from '../text.ts';
-import { podText } from '../words.ts';
+import { enumWord, podText } from '../words.ts';
 
 const v1 = xmasq.v1;
 
@@ -26,6 +28,7 @@ interface FlowsOptions {
   readonly protocol?: number;
   readonly port?: number;
   readonly path?: 'fast' | 'slow';
+  readonly mode?: TransmitMode;
   readonly reason?: number;
   readonly limit?: number;
   readonly watch?: boolean;
@@ -44,7 +47,8 @@ export const flowsCommand: CommandSpec<FlowsOptions> = {
       .option('--protocol <name|number>', 'tcp, udp, icmp, sctp, ...', protocolArgument)
       .option('--port <number>', 'port of either end', integerArgument(1, 65535))
       .addOption(new Option('--path <path>', 'the path the flow is on').choices(['fast', 'slow']))
-      .option('--reason <name>', 'why it is slow, e.g. ct-unreplied', reasonArgument)
+      .addOption(new Option('--mode <mode>', 'how its packets go').choices(Object.keys(TRANSMIT_MODES)))
+      .option('--reason <name>', 'why it is slow or not masqueraded, e.g. ct-unreplied', reasonArgument)
       .option('--limit <flows>', 'at most so many', integerArgument(1, 4294967295))
       .option('-w, --watch', 'go on until interrupted')
       .option('--interval <seconds>', 'between two rounds of --watch (default: 2)', secondsArgument(0.1, 3600)),
@@ -68,7 +72,7 @@ export const flowsCommand: CommandSpec<FlowsOptions> = {
 
 /** @throws CliError USAGE */
 function toRequest(options: FlowsOptions): xmasq.v1.FlowsRequest {
-  const { pod, namespace, ip, peer, protocol, port, path, reason, limit, watch = false, interval } = options;
+  const { pod, namespace, ip, peer, protocol, port, path, mode, reason, limit, watch = false, interval } = options;
   if (interval !== undefined && !watch) throw usageError('--interval is of use only with --watch');
   if (pod?.namespace !== undefined && namespace !== undefined && pod.namespace !== namespace) {
     throw usageError(`--pod and --namespace name two namespaces, ${pod.namespace} and ${namespace}`);
@@ -82,6 +86,7 @@ function toRequest(options: FlowsOptions): xmasq.v1.FlowsRequest {
     ...(protocol !== undefined && { protocol }),
     ...(port !== undefined && { port }),
     ...(path !== undefined && { path: path === 'fast' ? v1.FlowPath.FLOW_PATH_FAST : v1.FlowPath.FLOW_PATH_SLOW }),
+    ...(mode !== undefined && { mode: TRANSMIT_MODES[mode] }),
     ...(reason !== undefined && { reason: toReason(reason) }),
     limit: limit ?? 0,
     watch,
@@ -112,7 +117,8 @@ function flowsTable({ flows, truncated }: xmasq.v1.FlowsResponse): string {
       { name: 'PROTO' },
       { name: 'PEER' },
       { name: 'PATH' },
-      { name: 'SLOW BECAUSE' },
+      { name: 'MODE' },
+      { name: 'BECAUSE' },
       { name: 'KEYS' },
       { name: 'FAST TX', right: true },
       { name: 'FAST RX', right: true },
@@ -139,7 +145,8 @@ function row(flow: xmasq.v1.Flow.$Properties): string[] {
     protocolName(flow.protocol ?? 0),
     flow.sameNode === true ? '(same node)' : (flow.peer ?? ''),
     fast ? 'fast' : 'slow',
-    fast ? '' : reasonName(flow.reason ?? 0),
+    fast ? enumWord(v1.TransmitMode, 'TRANSMIT_MODE_', flow.mode ?? 0) : '',
+    (flow.reason ?? 0) === 0 ? '' : reasonName(flow.reason ?? 0),
     keysText(flow),
     compact(flow.txBytes ?? 0),
     compact(flow.rxBytes ?? 0),

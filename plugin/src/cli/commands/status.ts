@@ -61,7 +61,7 @@ function statusText(status: xmasq.v1.StatusResponse, all: boolean): string {
 }
 
 function summary(status: xmasq.v1.StatusResponse): string {
-  const { uplink, podEvents } = status;
+  const { uplinks, podEvents } = status;
   const synced = podEvents?.synced === true ? 'snapshot in force, no stream' : 'no snapshot yet';
   return renderFields([
     ['node', status.nodeName],
@@ -71,18 +71,20 @@ function summary(status: xmasq.v1.StatusResponse): string {
     ['kernel', status.kernelRelease],
     ['admission', enumWord(v1.AdmissionMode, 'ADMISSION_MODE_', status.admissionMode)],
     ['attach', enumWord(v1.AttachMode, 'ATTACH_MODE_', status.attachMode)],
-    [
+    ...(uplinks.length === 0 ? [{ device: '' }] : uplinks).map((uplink): [string, string] => [
       'uplink',
-      uplink
-        ? `${uplink.device ?? ''} (${uplink.ifindex ?? 0}), ${uplink.address ?? ''}, MTU ${uplink.mtu ?? 0}`
-        : 'none',
-    ],
+      uplinkText(uplink),
+    ]),
     ['pod events', podEvents?.connected === true ? 'connected' : synced],
     ...status.sources.map((source): [string, string] => [source.name ?? '', sourceText(source)]),
     ['endpoints', String(status.endpoints)],
     ['peers', `${status.peers}, alive ${status.peersAlive}`],
     ['flows', String(status.flows)],
   ]);
+}
+
+function uplinkText({ device, ifindex, address, mtu }: xmasq.v1.Uplink.$Properties): string {
+  return device ? `${device} (${ifindex ?? 0}), ${address ?? ''}, MTU ${mtu ?? 0}` : 'none';
 }
 
 function sourceText({ connected, synced, detail }: xmasq.v1.Source.$Properties): string {

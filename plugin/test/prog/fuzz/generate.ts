@@ -1,7 +1,17 @@
 /** Broken packets: random bytes, and valid packets with lies in them. */
-import { EXCLUDED_POD, GATEWAY_MAC, NODE, PEER, PEER2, PEER_GATEWAY, PLAIN_NODE, POD, POD2 } from '../harness.ts';
-import { macBytes, Proto } from '../packets.ts';
-import { parseIpv4 } from '../../../src/netlink/ip.ts';
+import {
+  EXCLUDED_POD,
+  GATEWAY_MAC,
+  NODE,
+  PEER,
+  PEER2,
+  PEER_GATEWAY,
+  PEER_GATEWAY6,
+  PLAIN_NODE,
+  POD,
+  POD2,
+} from '../harness.ts';
+import { addressBytes, macBytes, Proto } from '../packets.ts';
 import type { Random } from './random.ts';
 
 const PROTOS = [...Object.values(Proto), 0, 253, 255];
@@ -9,7 +19,11 @@ const PORTS = [0, 53, 80, 500, 4500, 4789, 6081, 8080, 40000, 40001, 51820, 6553
 const ADDRESSES = [
   ...[NODE, PEER, PEER2, PLAIN_NODE, POD, POD2, EXCLUDED_POD].map(({ addr }) => addr),
   ...[PEER.pod, PEER2.pod, PLAIN_NODE.pod, PEER_GATEWAY, '192.0.2.99', '203.0.113.1', '127.0.0.1', '0.0.0.0'],
-].map(parseIpv4);
+].map(addressBytes);
+const ADDRESSES6 = [
+  ...[NODE, PEER, PEER2, PLAIN_NODE, POD, POD2, EXCLUDED_POD].map(({ addr6 }) => addr6),
+  ...[PEER.pod6, PLAIN_NODE.pod6, PEER_GATEWAY6, '2001:db8::99', '::1', '::', 'ff02::1', '::ffff:192.0.2.2'],
+].map(addressBytes);
 const MACS = [NODE.mac, PEER.mac, POD.mac, POD2.mac, GATEWAY_MAC, 'ff:ff:ff:ff:ff:ff', '01:00:5e:00:00:01'].map(
   macBytes,
 );
@@ -51,12 +65,28 @@ const BREAKAGES: readonly Breakage[] = [
   field((r, b) => (b[46] = r.u32())),
   field((r, b) => (b[34] = r.pick([0, 8, 3, 11, 13]))),
   field((r, b) => b.writeUInt16BE(r.u32() & 0xffff, 48)),
-  field((r, b) => b.writeUInt32BE(r.pick(ADDRESSES), 26)),
-  field((r, b) => b.writeUInt32BE(r.pick(ADDRESSES), 30)),
+  field((r, b) => r.pick(ADDRESSES).copy(b, 26)),
+  field((r, b) => r.pick(ADDRESSES).copy(b, 30)),
   field((r, b) => r.pick(MACS).copy(b, 0)),
   field((r, b) => r.pick(MACS).copy(b, 6)),
   field((r, b) => b.writeUInt16BE(r.pick(ETHER_TYPES), 12)),
   field((r, b) => b.writeUInt16BE(0, r.pick([40, 50]))),
+  // The same in IPv6, where other fields are.
+  field((r, b) => r.pick(ADDRESSES6).copy(b, 22)),
+  field((r, b) => r.pick(ADDRESSES6).copy(b, 38)),
+  field((r, b) => b.writeUInt16BE(r.u32() & 0xffff, 16)),
+  field((r, b) => (b[15] = r.u32())),
+  field((r, b) => (b[14] = r.pick([0x60, 0x61, 0x66, 0x50, 0x40]))),
+  field((r, b) => b.writeUInt16BE((b.readUInt16BE(18) + r.below(9) - 4) & 0xffff, 18)),
+  field((r, b) => (b[20] = r.pick(PROTOS))),
+  field((r, b) => (b[21] = r.pick([0, 1, 2, 63, 64, 128, 255]))),
+  field((r, b) => b.writeUInt16BE(r.pick(PORTS), 54)),
+  field((r, b) => b.writeUInt16BE(r.pick(PORTS), 56)),
+  field((r, b) => (b[54] = r.pick([128, 129, 1, 2, 133, 135, 136]))),
+  field((r, b) => (b[66] = r.u32())),
+  field((r, b) => (b[67] = r.pick([0x01, 0x02, 0x04, 0x10, 0x11, 0x12, 0x14, 0x18]))),
+  // In a tunnel.
+  field((r, b, length) => (b[42 + r.below(Math.max(1, Math.min(length - 42, 64)))] = r.u32())),
   // Cut, with and without saying so.
   (r, _bytes, length) => 14 + r.below(length - 13),
   (r, b, length) => {
@@ -81,7 +111,7 @@ const BREAKAGES: readonly Breakage[] = [
     b[23] = Proto.udp;
     b.writeUInt16BE(4789, 36);
     b[42 + (r.chance(70) ? 0 : r.below(Math.max(1, length - 42)))] = 0xc1;
-    if (r.chance(80)) b.writeUInt32BE(parseIpv4(r.pick([PEER.addr, PEER2.addr, NODE.addr])), 30);
+    if (r.chance(80)) r.pick(ADDRESSES.slice(0, 3)).copy(b, 30);
     if (r.chance(20)) b.writeUInt16BE(53, 34);
   }),
   // VLAN tags, one or many.

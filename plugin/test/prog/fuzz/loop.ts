@@ -10,6 +10,7 @@ import {
   type Run,
 } from './oracle.ts';
 import { Random } from './random.ts';
+import { isSix, l4Of } from './view.ts';
 import { MAX_FRAME, Runner, type SkbFields } from './runner.ts';
 import type { Known, World } from './world.ts';
 
@@ -38,30 +39,35 @@ const plans: Readonly<Record<ProgramName, Plan>> = {
     judge: judgePodIngress,
   },
   uplink_ingress: {
-    base: ({ masqueraded, sent }, random) => (random.chance(95) ? masqueraded : sent),
+    base: ({ masqueraded, arriving, tunnel, sent }, random) => {
+      if (random.chance(5)) return sent;
+      return random.chance(tunnel === undefined ? 5 : 95) ? arriving : masqueraded;
+    },
     device: ({ ifindex }) => ifindex.uplink,
     judge: judgeUplinkIngress,
   },
   uplink_egress: {
     // What leaves has the addresses of both nodes, as what comes has.
-    base: ({ masqueraded, sent }, random) => {
+    base: ({ masqueraded, leaving, sent }, random) => {
+      if (random.chance(20)) return leaving;
       const frame = Buffer.from(random.chance(80) ? masqueraded : sent);
-      const [src, dst] = [frame.readUInt32BE(26), frame.readUInt32BE(30)];
-      frame.writeUInt32BE(dst, 26);
-      frame.writeUInt32BE(src, 30);
+      const [at, bytes] = isSix(frame) ? [22, 16] : [26, 4];
+      const ends = [frame.subarray(at + bytes, at + 2 * bytes), frame.subarray(at, at + bytes)];
+      Buffer.concat(ends).copy(frame, at);
       return frame;
     },
     device: ({ ifindex }) => ifindex.uplink,
     judge: judgeUplinkEgress,
     decorate: (skb, { ifindex }, known, random) => {
       const ours = [...MAGIC];
+      const probe = [(MAGIC[0] ^ 0xffff) >>> 0, MAGIC[1], MAGIC[2], MAGIC[3]];
       const ack = [~MAGIC[0] >>> 0, MAGIC[1], MAGIC[2], MAGIC[3]];
       const broken = ours.map((word, i) => (i === 2 ? (word ^ 1) >>> 0 : word));
       const others = [
         [MAGIC[0], 0, 0, 0],
         [7, MAGIC[1], MAGIC[2], MAGIC[3]],
       ];
-      skb.cb = random.pick([NO_CB, NO_CB, ours, ours, ack, broken, ...others]);
+      skb.cb = random.pick([NO_CB, NO_CB, ours, ours, ack, probe, broken, ...others]);
       skb.ingressIfindex = random.pick([0, known.ifindex, known.ifindex, ifindex.excluded, ifindex.stranger, 1]);
     },
   },
@@ -131,7 +137,8 @@ export function fuzz(world: World, program: ProgramName, seed: number, count: nu
     verdicts[runner.verdict] = (verdicts[runner.verdict] ?? 0) + 1;
     touched?.restore(false);
     // RST and SYN end the connection in conntrack, too.
-    if (touched?.talk.kind === 'tcp' && ((input[47] ?? 0) & 6) !== 0) touched.allow();
+    if (touched?.talk.kind === 'tcp' && (touched.tunnel !== undefined || ((input[l4Of(input) + 13] ?? 0) & 6) !== 0))
+      touched.allow();
   }
   return { longest, verdicts, complaint: undefined };
 }

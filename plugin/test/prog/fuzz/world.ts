@@ -1,5 +1,6 @@
 /** Connections in every state, restored before each packet that could meet them. */
 import {
+  ConfigFlag,
   FlowFlag,
   SlotState,
   maps,
@@ -9,22 +10,25 @@ import {
   type SlotKey,
 } from '../../../src/gen/layouts.ts';
 import { libbpf } from '../../../src/bpf/libbpf.ts';
-import { parseIpv4 } from '../../../src/netlink/ip.ts';
 import { isNetlinkError } from '../../../src/netlink/errors.ts';
 import {
   announcement,
   Conversation,
+  FLAGS,
   masquerade,
-  NODE,
+  neighbour,
   now,
   PEER,
   PEER2,
+  PLAIN_NODE,
   POD2,
   SEC,
+  Verdict,
   type Bench,
   type ConversationSpec,
 } from '../harness.ts';
-import { macBytes } from '../packets.ts';
+import { addressBytes, macBytes } from '../packets.ts';
+import { routedIn, routedOut, tunnelledIn, tunnelledOut, type Tunnel } from '../tunnels.ts';
 import { reversed, type Tuple } from './view.ts';
 
 /** Beyond every test: nothing is due then. */
@@ -37,6 +41,8 @@ export interface Known {
   readonly ifindex: number;
   /** What the pod sends goes fast. */
   readonly ready: boolean;
+  /** Not masqueraded, but sent and taken in this tunnel. */
+  readonly tunnel: Tunnel | undefined;
   /** To a pod of the same node. */
   readonly local: boolean;
   /** What comes masqueraded with the right key is restored. */
@@ -51,6 +57,9 @@ export interface Known {
   readonly sent: Buffer;
   readonly delivered: Buffer;
   readonly masqueraded: Buffer;
+  /** On the underlay in the tunnel: to the other node, and from it. */
+  readonly leaving: Buffer;
+  readonly arriving: Buffer;
   readonly podMac: Buffer;
   readonly otherMac: Buffer;
   /** All checks would find everything as it should be. */
@@ -62,6 +71,7 @@ export interface Known {
 }
 
 interface Shape {
+  readonly tunnel?: Tunnel;
   readonly spec: ConversationSpec;
   readonly flow?: Partial<Flow>;
   readonly slot?: Partial<Slot>;
@@ -69,7 +79,19 @@ interface Shape {
   readonly restorable?: boolean;
 }
 
+const hex = (address: string): string => addressBytes(address).toString('hex');
 const key = (text: Tuple): string => `${text.src} ${text.dst} ${text.proto} ${text.sport} ${text.dport}`;
+
+/** A connection's packets in a tunnel. */
+function inTunnel(
+  talk: Conversation,
+  tunnel: Tunnel = { type: 'geneve', outer: talk.family },
+): Pick<Known, 'leaving' | 'arriving'> {
+  return {
+    leaving: tunnelledOut(tunnel, talk.peer, routedOut(talk)),
+    arriving: tunnelledIn(tunnel, talk.peer, routedIn(talk)),
+  };
+}
 
 /** All of them, and finding one by the tuple of a packet. */
 export class World {
@@ -81,11 +103,16 @@ export class World {
   constructor(bench: Bench) {
     this.bench = bench;
     bench.reset();
+    bench.configure({ flags: FLAGS | ConfigFlag.ENCAP });
     const shapes: Shape[] = [
       ...(['tcp', 'udp', 'icmp', 'sctp', 'raw'] as const).map((kind) => ({ spec: { kind } })),
       { spec: { kind: 'tcp', local: POD2, sport: 40001, ttl: 128, tos: 0x68 } },
       { spec: { kind: 'udp', sport: 40002, remote: PEER2 } },
-      { spec: { kind: 'udp', sport: 40003 }, flow: { flags: FlowFlag.ANNOUNCED | FlowFlag.HAVE_KEY }, ready: false },
+      {
+        spec: { kind: 'udp', sport: 40003 },
+        flow: { flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED | FlowFlag.HAVE_KEY },
+        ready: false,
+      },
       { spec: { kind: 'udp', sport: 40004 }, slot: { flags: 0 }, restorable: false },
       { spec: { kind: 'tcp', sport: 40005 }, slot: { state: SlotState.TOMBSTONE, freedAt: now() }, restorable: false },
       {
@@ -96,18 +123,46 @@ export class World {
       { spec: { kind: 'tcp', sport: 40007 }, slot: { state: SlotState.CLOSING, freedAt: NEVER }, restorable: false },
       { spec: { kind: 'udp', sport: 40008 }, slot: { peerEpoch: 999 }, restorable: false },
       { spec: { kind: 'udp', sport: 40009 }, slot: { endpointEpoch: 999 }, restorable: false },
+      ...(['tcp', 'udp', 'icmp', 'sctp', 'raw'] as const).map((kind) => ({ spec: { kind, family: 6 } as const })),
+      { spec: { kind: 'tcp', family: 6, local: POD2, sport: 40001, ttl: 128, tos: 0x68 } },
+      {
+        spec: { kind: 'udp', family: 6, sport: 40003 },
+        flow: { flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED | FlowFlag.HAVE_KEY },
+        ready: false,
+      },
+      { spec: { kind: 'udp', family: 6, sport: 40004 }, slot: { flags: 0 }, restorable: false },
+      {
+        spec: { kind: 'tcp', family: 6, sport: 40005 },
+        slot: { state: SlotState.TOMBSTONE, freedAt: now() },
+        restorable: false,
+      },
     ];
     const known = shapes.map((shape, index) => this.#establish(shape, 0x31 + 7 * index));
     known.push(this.#establishLocal());
+    for (const outer of [4, 6] as const) {
+      for (const family of [4, 6] as const) {
+        for (const kind of ['tcp', 'udp'] as const) {
+          known.push(this.#establishTunnelled({ type: 'geneve', outer }, { kind, family, sport: 42000 + outer }));
+        }
+      }
+    }
     this.all = known;
     this.#bySent = new Map(known.map((entry) => [`${entry.ifindex} ${key(entry.tuple)}`, entry]));
-    this.#byWire = new Map(known.filter(({ local }) => !local).map((entry) => [key(entry.wire), entry]));
+    this.#byWire = new Map(
+      known.filter(({ local, tunnel }) => !local && tunnel === undefined).map((entry) => [key(entry.wire), entry]),
+    );
     this.refresh();
   }
 
   /** The connection that a packet of the pod behind a device belongs to. */
   sentBy(ifindex: number, tuple: Tuple): Known | undefined {
     return this.#bySent.get(`${ifindex} ${key(tuple)}`);
+  }
+
+  /** The connection that answers a packet which came in a tunnel. */
+  takes(tuple: Tuple): Known | undefined {
+    const { pod, pod2 } = this.bench.node.ifindex;
+    return this.sentBy(pod, tuple) ?? this.sentBy(pod2, tuple);
   }
 
   /** The connection that a packet for a pod belongs to. */
@@ -136,17 +191,19 @@ export class World {
     bench.run('uplink_ingress', talk.masqueraded({ id: flow.idIn }));
     bench.patchFlow(flowKey, { ...shape.flow });
     bench.patchSlot(slotKey, { ...shape.slot });
-    const [src, dst] = [parseIpv4(talk.remote.addr), parseIpv4(NODE.addr)];
+    const [src, dst] = [hex(talk.remote.addr), hex(talk.node.addr)];
     return {
       ...this.#common(talk, flowKey.ifindex, slotKey),
       ready: shape.ready ?? true,
       sound: shape.slot === undefined,
       local: false,
+      tunnel: undefined,
       restorable: shape.restorable ?? true,
       ownKey: flow.ownKey,
       peerKey,
       wire: { src, dst, proto: talk.proto, sport: slotKey.sport, dport: slotKey.dport },
       masqueraded: talk.masqueraded({ id: masquerade(flow.ownKey) }),
+      ...inTunnel(talk),
       delivered: talk.delivered({ id: announcement(peerKey, true) }),
       sent: talk.sent({ id: 0xdead }),
     };
@@ -154,8 +211,7 @@ export class World {
 
   #establishLocal(): Known {
     const { bench } = this;
-    const remote = { id: 0, addr: NODE.addr, mac: POD2.mac, pod: POD2.addr };
-    const talk = new Conversation({ kind: 'tcp', sport: 41000, remote });
+    const talk = new Conversation({ kind: 'tcp', sport: 41000, remote: neighbour(POD2) });
     bench.allow(talk);
     const sent = talk.sent({ dmac: POD2.mac, id: 0xdead });
     bench.run('pod_egress', sent);
@@ -167,13 +223,47 @@ export class World {
       ready: true,
       sound: true,
       local: true,
+      tunnel: undefined,
       restorable: false,
       ownKey: 0,
       peerKey: 0,
       wire: common.tuple,
       masqueraded: talk.masqueraded({ id: masquerade(1) }),
+      ...inTunnel(talk),
       delivered: talk.delivered({ id: announcement(1, true) }),
       sent,
+    };
+  }
+
+  #establishTunnelled(tunnel: Tunnel, spec: ConversationSpec): Known {
+    const { bench } = this;
+    const talk = new Conversation({ remote: PLAIN_NODE, ...spec });
+    bench.allow(talk);
+    const { ifindex } = bench.flowKeyOf(talk);
+    const { leaving, arriving } = inTunnel(talk, tunnel);
+    bench.run('pod_egress', talk.sent(), { ifindex });
+    bench.run('uplink_egress', leaving);
+    bench.run('pod_egress', talk.sent(), { ifindex });
+    bench.run('uplink_ingress', arriving);
+    bench.run('pod_ingress', talk.delivered(), { ifindex });
+    if (bench.run('uplink_ingress', arriving).verdict !== Verdict.redirect) throw new Error('the tunnel is not fast');
+    bench.run('pod_egress', talk.sent(), { ifindex });
+    const common = this.#common(talk, ifindex);
+    return {
+      ...common,
+      ready: true,
+      sound: true,
+      local: false,
+      tunnel,
+      restorable: false,
+      ownKey: 0,
+      peerKey: 0,
+      wire: common.tuple,
+      masqueraded: talk.masqueraded({ id: masquerade(1) }),
+      leaving,
+      arriving,
+      delivered: talk.delivered({ id: announcement(1, true) }),
+      sent: talk.sent({ id: 0xdead }),
     };
   }
 
@@ -193,7 +283,7 @@ export class World {
       talk,
       ifindex,
       flowKey,
-      tuple: { src: flowKey.saddr, dst: flowKey.daddr, proto: talk.proto, sport, dport },
+      tuple: { src: hex(flowKey.saddr), dst: hex(flowKey.daddr), proto: talk.proto, sport, dport },
       podMac: macBytes(talk.local.mac),
       otherMac: macBytes(talk.remote.mac),
       restore(due) {
@@ -221,7 +311,9 @@ export class World {
     const { bench } = this;
     const flow = bench.flow(flowKey);
     if (flow === undefined) throw new Error('the flow is not there any more');
-    const times = due ? { verifyAt: 1n, recheckAt: 1n } : { verifyAt: NEVER, recheckAt: NEVER };
+    const times = due
+      ? { verifyAt: 1n, recheckAt: 1n, rxRecheckAt: 1n }
+      : { verifyAt: NEVER, recheckAt: NEVER, rxRecheckAt: NEVER };
     const flowBytes = maps.flows.value.encode({ ...flow, ...times, unansweredSince: 0n });
     const flowEntry = [bench.object.mapFd('flows'), maps.flows.key.encode(flowKey), flowBytes] as const;
     const slot = slotKey === undefined ? undefined : bench.slot(slotKey);

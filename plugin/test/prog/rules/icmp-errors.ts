@@ -1,9 +1,8 @@
 /** uplink_ingress: ICMP errors about masqueraded packets are translated for the pod. */
 import { expect } from '@jest/globals';
-import { parseIpv4 } from '../../../src/netlink/ip.ts';
 import { SlotState } from '../../../src/gen/layouts.ts';
 import { masquerade, NODE, PEER, PLAIN_NODE, Verdict, type Bench, type Established, type Outcome } from '../harness.ts';
-import { buildFrame } from '../packets.ts';
+import { addressBytes, buildFrame } from '../packets.ts';
 import { expectUntouched, requireFast, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
@@ -154,13 +153,10 @@ export const icmpErrorRules: readonly Rule[] = [
   ...(
     [
       ['about the node’s own packet to a peer', (wire: Buffer) => void wire.writeUInt16BE(5, 4)],
-      [
-        'about a packet to a node that is no peer',
-        (wire: Buffer) => void wire.writeUInt32BE(parseIpv4('192.0.2.200'), 16),
-      ],
+      ['about a packet to a node that is no peer', (wire: Buffer) => void addressBytes('192.0.2.200').copy(wire, 16)],
       [
         'about a packet that this node has not sent',
-        (wire: Buffer) => void wire.writeUInt32BE(parseIpv4(PLAIN_NODE.addr), 12),
+        (wire: Buffer) => void addressBytes(PLAIN_NODE.addr).copy(wire, 12),
       ],
       ['about a fragment', (wire: Buffer) => void wire.writeUInt16BE(0x2000, 6)],
       ['about a packet with options', (wire: Buffer) => void wire.writeUInt8(0x46, 0)],

@@ -1,18 +1,28 @@
 /** What only the instrumented object shows: the devices that packets are redirected to, copies, VLAN tags beside packets. */
 import { expect } from '@jest/globals';
-import { Conversation, MAGIC, masquerade, NODE, now, PEER, POD2, TUNNEL_PORT, Verdict, withId } from '../harness.ts';
-import { expectUntouched, FORGED_ID, requireFast, rule } from './rule.ts';
+import {
+  Conversation,
+  MAGIC,
+  masquerade,
+  neighbour,
+  now,
+  PEER,
+  POD2,
+  TUNNEL_PORT,
+  Verdict,
+  withId,
+} from '../harness.ts';
+import { expectUntouched, FORGED_ID, inBoth, requireFast, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
-export const instrumentedRules: readonly Rule[] = [
+export const instrumentedRules: readonly Rule[] = inBoth([
   rule('pod_egress redirects masqueraded packets to the uplink', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     requireFast(bench, flow);
     expect(bench.redirected()).toMatchObject({ kind: 'redirect', ifindex: bench.node.ifindex.uplink, flags: 0 });
   }),
   rule('pod_egress redirects to the other pod of the node', (bench) => {
-    const remote = { id: 0, addr: NODE.addr, mac: POD2.mac, pod: POD2.addr };
-    const talk = new Conversation({ kind: 'udp', remote });
+    const talk = new Conversation({ kind: 'udp', remote: neighbour(POD2) });
     bench.allow(talk);
     const sent = (): Buffer => talk.sent({ dmac: POD2.mac });
     bench.run('pod_egress', sent());
@@ -49,7 +59,7 @@ export const instrumentedRules: readonly Rule[] = [
   }),
   rule('pod_egress: a forged control message with a VLAN tag beside the packet: dropped', (bench) => {
     const transport = { kind: 'udp', sport: 1, dport: TUNNEL_PORT, payload: Buffer.alloc(30, 0xc1) } as const;
-    const frame = new Conversation({ kind: 'udp' }).sent({ dst: PEER.addr, transport });
+    const frame = new Conversation({ kind: 'udp' }).sent({ dst: PEER.addr, dst6: PEER.addr6, transport });
     const { pod } = bench.node.ifindex;
     expect(bench.runAny('pod_egress_vlan', frame, { ifindex: pod }).verdict).toBe(Verdict.drop);
   }),
@@ -67,4 +77,4 @@ export const instrumentedRules: readonly Rule[] = [
     expectUntouched(outcome, frame);
     expect(outcome.counters).toEqual({});
   }),
-];
+]);

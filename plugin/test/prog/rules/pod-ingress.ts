@@ -1,7 +1,6 @@
 /** pod_ingress: what is learned from announcements, and that no key reaches a pod. */
 import { expect } from '@jest/globals';
-import { ConfigFlag, DestKind, EventType, FlowFlag, SlotFlag, SlotState } from '../../../src/gen/layouts.ts';
-import { parseIpv4 } from '../../../src/netlink/ip.ts';
+import { DestKind, EventType, FlowFlag, SlotFlag, SlotState } from '../../../src/gen/layouts.ts';
 import {
   announcement,
   Conversation,
@@ -13,9 +12,12 @@ import {
   PEER,
   PEER2,
   PEER_GATEWAY,
+  PEER_GATEWAY6,
   PLAIN_NODE,
   POD,
   POD2,
+  podOf,
+  spokenEnd,
   SEC,
   STRANGER_MAC,
   Verdict,
@@ -23,9 +25,11 @@ import {
   type Bench,
   type ConversationSpec,
   type Established,
+  NO_LOOKUP,
+  prefix,
 } from '../harness.ts';
-import { macBytes, Proto, Tcp } from '../packets.ts';
-import { expectFast, expectUntouched, requireFast, rule } from './rule.ts';
+import { frameId, macBytes, Proto, Tcp } from '../packets.ts';
+import { expectFast, expectUntouched, inBoth, requireFast, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
 type Overrides = NonNullable<Parameters<Conversation['sent']>[0]>;
@@ -43,7 +47,7 @@ function admitted(bench: Bench, spec: ConversationSpec): Omit<Established, 'peer
 /** The packet reached the pod with an ID of 0 and is otherwise what it was. */
 function expectErased(bench: Bench, input: Buffer, ifindex = bench.node.ifindex.pod): void {
   const outcome = bench.run('pod_ingress', input, { ifindex });
-  expectUntouched(outcome, input.readUInt16BE(18) === 0 ? input : withId(input, 0));
+  expectUntouched(outcome, frameId(input) === 0 ? input : withId(input, 0));
 }
 
 const learning: Rule[] = [
@@ -54,7 +58,9 @@ const learning: Rule[] = [
       const outcome = bench.run('pod_ingress', frame);
       expectUntouched(outcome, withId(frame, 0));
       expect(outcome.counters).toEqual({ slow_rx: 1, key_learned: 1 });
-      expect((bench.flow(flowKey)?.flags ?? 0) & ~FlowFlag.APPROVED).toBe(FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED);
+      expect((bench.flow(flowKey)?.flags ?? 0) & ~FlowFlag.APPROVED).toBe(
+        FlowFlag.KEYED | FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED,
+      );
       expect(bench.flow(flowKey)).toMatchObject({ peerKey: 0xa7, fastSince: 0n, recheckAt: 0n });
       expect(bench.slot(slotKey)).toMatchObject({
         flags: SlotFlag.COMPLETE,
@@ -96,7 +102,7 @@ const learning: Rule[] = [
     // As the kernel counts them for a connected socket.
     for (let id = 0x7f00; id < 0x9000; id++) {
       const frame = talk.delivered({ id });
-      expect(bench.run('pod_ingress', frame).frame.readUInt16BE(18)).toBe(id & Id.marker ? 0 : id);
+      expect(frameId(bench.run('pod_ingress', frame).frame)).toBe(id & Id.marker ? 0 : id);
     }
     expect(bench.tables.peerState.get(PEER.id)).toMatchObject({ lastLife: 1n, lastConfirmed: 1n });
   }),
@@ -119,13 +125,13 @@ const learning: Rule[] = [
   rule('later segments, which segmentation has counted, teach nothing; they are erased', (bench) => {
     const { talk, flowKey } = admitted(bench, { kind: 'tcp' });
     for (const count of [1, 63]) expectErased(bench, talk.delivered({ id: announcement(0x3c, true) | count }));
-    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
   }),
   rule('a packet without marker teaches nothing, but is heard', (bench) => {
     const { talk, flowKey, slotKey } = admitted(bench, { kind: 'udp' });
     const frame = talk.delivered({ id: 0x7fc0 });
     expectUntouched(bench.run('pod_ingress', frame), frame);
-    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
     expect(now() - (bench.flow(flowKey)?.lastRxSlow ?? 0n) < 100n * MS).toBe(true);
     expect(bench.slot(slotKey)).toMatchObject({ flags: 0 });
   }),
@@ -146,7 +152,7 @@ const learning: Rule[] = [
       const flow = admitted(bench, { kind: 'udp' });
       change(bench, flow);
       bench.run('pod_ingress', flow.talk.delivered({ id: announcement(9, true) }));
-      expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED, peerKey: 0 });
+      expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED, peerKey: 0 });
       expect(bench.slot(flow.slotKey)?.flags ?? 0).toBe(0);
     }),
   ),
@@ -154,31 +160,32 @@ const learning: Rule[] = [
     const flow = admitted(bench, { kind: 'udp' });
     bench.patchSlot(flow.slotKey, { lock: 1 });
     bench.run('pod_ingress', flow.talk.delivered({ id: announcement(9, true) }));
-    expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
     expect(bench.slot(flow.slotKey)).toMatchObject({ flags: 0 });
   }),
   rule('nothing is learned after the peer’s epoch has changed', (bench) => {
     const flow = admitted(bench, { kind: 'udp' });
     bench.tables.peers.set(PEER.id, { ...bench.tables.peers.get(PEER.id), epoch: 99 });
     expectErased(bench, flow.talk.delivered({ id: announcement(9, true) }));
-    expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
   }),
   rule('nothing is learned if the pod address belongs to another peer by now', (bench) => {
     const flow = admitted(bench, { kind: 'udp' });
-    bench.tables.destinations.set(
-      { prefixlen: 32, addr: parseIpv4(PEER.pod) },
-      { kind: DestKind.PEER, peer: PEER2.id },
-    );
+    bench.tables.destinations.set(prefix(podOf(PEER)), { kind: DestKind.PEER, peer: PEER2.id });
     try {
       expectErased(bench, flow.talk.delivered({ id: announcement(9, true) }));
-      expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+      expect(bench.flow(flow.flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
     } finally {
-      bench.tables.destinations.delete({ prefixlen: 32, addr: parseIpv4(PEER.pod) });
+      bench.tables.destinations.delete(prefix(podOf(PEER)));
     }
   }),
   rule('a rejected key is not learned before its time', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
-    bench.patchFlow(flow.flowKey, { flags: FlowFlag.ANNOUNCED, rejectKey: flow.peerKey, rejectUntil: now() + SEC });
+    bench.patchFlow(flow.flowKey, {
+      flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED,
+      rejectKey: flow.peerKey,
+      rejectUntil: now() + SEC,
+    });
     expectErased(bench, flow.talk.delivered({ id: announcement(flow.peerKey, true) }));
     expectFast(bench, flow, false);
   }),
@@ -239,27 +246,27 @@ const foreign: Rule[] = [
   untouched('not IPv4', { etherType: 0x86dd }),
   ...(
     [
-      ['outside of the cluster', '203.0.113.7'],
-      ['a pod of the same node', POD2.addr],
-      ['a gateway', PEER_GATEWAY],
-      ['a pod on a node without XMasq', PLAIN_NODE.pod],
+      ['outside of the cluster', '203.0.113.7', '2001:db8:1::7'],
+      ['a pod of the same node', POD2.addr, POD2.addr6],
+      ['a gateway', PEER_GATEWAY, PEER_GATEWAY6],
+      ['a pod on a node without XMasq', PLAIN_NODE.pod, PLAIN_NODE.pod6],
     ] as const
-  ).map(([name, src]) => untouched(`the ID of packets from ${name} is their business`, { src })),
+  ).map(([name, src, src6]) => untouched(`the ID of packets from ${name} is their business`, { src, src6 })),
   rule('forged keys from outside of the cluster teach nothing', (bench) => {
     const { talk, flowKey } = admitted(bench, { kind: 'udp' });
-    bench.tables.destinations.set({ prefixlen: 32, addr: parseIpv4(PEER.pod) }, { kind: DestKind.NONE, peer: PEER.id });
+    bench.tables.destinations.set(prefix(podOf(PEER)), { kind: DestKind.NONE, peer: PEER.id });
     try {
       const frame = talk.delivered({ id: announcement(9, true) });
       expectUntouched(bench.run('pod_ingress', frame), frame);
-      expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+      expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
     } finally {
-      bench.tables.destinations.delete({ prefixlen: 32, addr: parseIpv4(PEER.pod) });
+      bench.tables.destinations.delete(prefix(podOf(PEER)));
     }
   }),
   rule('a packet on another pod’s device teaches nothing', (bench) => {
     const { talk, flowKey } = admitted(bench, { kind: 'udp' });
     bench.run('pod_ingress', talk.delivered({ id: announcement(9, true) }), { ifindex: bench.node.ifindex.pod2 });
-    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.ANNOUNCED });
+    expect(bench.flow(flowKey)).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
   }),
 ];
 
@@ -300,7 +307,7 @@ const resets: Rule[] = [
     expect(outcome.counters).toEqual({ slow_rx: 1 });
   }),
   rule('RST of a flow that an approval admitted: the sidecar is told', (bench) => {
-    bench.configure({ flags: ConfigFlag.ADMIT | ConfigFlag.SEND });
+    bench.configure({ flags: NO_LOOKUP });
     const flow = bench.establish({ kind: 'tcp' });
     const told = bench.events(() => {
       bench.run('pod_ingress', flow.talk.delivered({ id: 0, l4: { flags: Tcp.rst } }));
@@ -310,7 +317,7 @@ const resets: Rule[] = [
   rule('SYN of a connection that a RST has ended, passed for a part of it: dropped, its entry expires', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });
     // The keys are forgotten, so the RST goes slow.
-    bench.patchFlow(flow.flowKey, { flags: FlowFlag.ANNOUNCED });
+    bench.patchFlow(flow.flowKey, { flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED });
     expect(bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.rst } })).verdict).toBe(Verdict.pass);
     const syn = flow.talk.delivered({ id: 0, l4: { flags: Tcp.syn } });
     const first = bench.run('pod_ingress', syn);
@@ -327,7 +334,7 @@ const resets: Rule[] = [
         Tcp.syn,
         (bench, { flowKey, slotKey }) => {
           bench.tables.flows.delete(flowKey);
-          bench.patchSlot(slotKey, { daddr: parseIpv4(POD2.addr) });
+          bench.patchSlot(slotKey, { daddr: spokenEnd(POD2).addr });
         },
       ],
     ] as const satisfies readonly (readonly [
@@ -347,4 +354,7 @@ const resets: Rule[] = [
   ),
 ];
 
-export const podIngressRules: readonly Rule[] = [...learning, ...erasing, ...foreign, ...closing, ...resets];
+export const podIngressRules: readonly Rule[] = inBoth(
+  [...learning, ...erasing, ...foreign, ...closing, ...resets],
+  /without DF|IP options|not IPv4/,
+);

@@ -1,6 +1,7 @@
 /** What the tables of rules are made of. */
 import { expect } from '@jest/globals';
-import { Verdict, withId, type Bench, type Established, type Outcome } from '../harness.ts';
+import { FAMILIES, speaking, Verdict, withId, type Bench, type Established, type Outcome } from '../harness.ts';
+import { frameId, type Family } from '../packets.ts';
 
 /**
  * One rule of the data plane. `check` brings about the situation and judges with `expect`; whatever goes wrong before
@@ -8,11 +9,29 @@ import { Verdict, withId, type Bench, type Established, type Outcome } from '../
  */
 export interface Rule {
   readonly name: string;
+  /** Of the packets: whatever is for other families may be left out of the programs. */
+  readonly families: readonly Family[];
   readonly check: (bench: Bench) => void;
 }
 
-export function rule(name: string, check: (bench: Bench) => void): Rule {
-  return { name, check };
+export function rule(name: string, check: (bench: Bench) => void, families: readonly Family[] = [4]): Rule {
+  return { name, check, families };
+}
+
+/** A rule for each family; the name of IPv6's says so. */
+export function both(name: string, check: (bench: Bench, family: Family) => void): Rule[] {
+  return FAMILIES.map((family) =>
+    rule(family === 4 ? name : `${name} (IPv6)`, (bench) => check(bench, family), [family]),
+  );
+}
+
+/** The same rules for IPv6, too. They name no family. @param except rules about what only IPv4 has, by name */
+export function inBoth(rules: readonly Rule[], except?: RegExp): Rule[] {
+  const six = rules.filter(({ name }) => except?.test(name) !== true);
+  return [
+    ...rules,
+    ...six.map(({ name, check }) => rule(`${name} (IPv6)`, (bench) => speaking(6, () => check(bench)), [6])),
+  ];
 }
 
 /** An ID with the marker, as a pod that forges keys would write it; it stays below the marker when cleared. */
@@ -24,7 +43,7 @@ export function expectSlow(outcome: Outcome, input: Buffer, reason: string): voi
   expect(outcome.verdict).toBe(Verdict.pass);
   expect(outcome.counters).toMatchObject({ slow_tx: 1, marker_cleared: 1 });
   expect(outcome.counters).not.toHaveProperty('announced');
-  expect(outcome.frame.toString('hex')).toBe(withId(input, input.readUInt16BE(18) & 0x7fff).toString('hex'));
+  expect(outcome.frame.toString('hex')).toBe(withId(input, frameId(input) & 0x7fff).toString('hex'));
 }
 
 /** The packet left as it came. */

@@ -141,8 +141,6 @@ export const uplinkEgressRules: readonly Rule[] = [
     [
       ['of a process of the node', () => ({})],
       ['of a pod, translated', (bench: Bench) => ({ ingress_ifindex: pod(bench) })],
-      ['of a pod with the magic', (bench: Bench) => ({ ingress_ifindex: pod(bench), cb: ours })],
-      ['with the magic of acknowledgements', () => ({ cb: ackMagic })],
       ['with a broken magic', () => ({ cb: [MAGIC[0], MAGIC[1], 0, MAGIC[3]] })],
     ] as const
   ).map(([name, skb]) =>

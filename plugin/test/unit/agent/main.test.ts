@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findBpfFiles } from '../../../src/agent/bpf-files.ts';
 import { VERSION } from '../../../src/agent/version.ts';
-import { LAYOUT_VERSION } from '../../../src/dataplane/layout.ts';
+import { LAYOUT_VERSION, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 
 const MAIN = join(import.meta.dirname, '../../../src/agent/main.ts');
 let directory: string;
@@ -32,7 +32,10 @@ jest.setTimeout(60_000);
 describe('xmasq-agent', () => {
   test('shows its version', () => {
     const { code, out } = run('version');
-    expect([code, out]).toEqual([0, `xmasq-agent ${VERSION}, protocol 1, map layout ${LAYOUT_VERSION}\n`]);
+    expect([code, out]).toEqual([
+      0,
+      `xmasq-agent ${VERSION}, protocol ${PROTOCOL_VERSION}, map layout ${LAYOUT_VERSION}\n`,
+    ]);
   });
 
   test('wrong use is exit code 2, help is 0', () => {

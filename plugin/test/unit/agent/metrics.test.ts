@@ -3,7 +3,8 @@ import type { AgentParts } from '../../../src/agent/backend.ts';
 import { serveHttp } from '../../../src/agent/http.ts';
 import { metricsRegistry } from '../../../src/agent/metrics.ts';
 import type { Health } from '../../../src/agent/health.ts';
-import { Counter, Reason } from '../../../src/dataplane/layout.ts';
+import { ConfigFlag, Counter, Reason } from '../../../src/dataplane/layout.ts';
+import { zeroConfig, zeroPath, zeroPeer, zeroState } from '../dataplane/fakes.ts';
 import { zeroCounts } from '../../../src/kubernetes/reflector.ts';
 
 /** What the metrics read of the parts. */
@@ -17,13 +18,18 @@ function parts(): AgentParts {
       capacity: { flows: 1024 },
       counters: { allSums: () => counters },
       reasons: { allSums: () => reasons },
+      peers: { get: () => zeroPeer },
+      peerState: { get: () => zeroState },
+      paths: { get: () => zeroPath },
     },
     janitor: {
       fill: () => [{ name: 'flows', entries: 3, capacity: 1024 }],
       counts: { idleFlows: 2 },
     },
     endpoints: { count: 4 },
-    peers: { count: 2, alive: 1 },
+    peers: { count: 2, alive: 1, byId: () => new Map([[1, { podCIDRs: ['10.1.0.0/24'], addresses: ['10.0.0.2'] }]]) },
+    configMap: { get: () => ({ ...zeroConfig, flags: ConfigFlag.SEND | ConfigFlag.ENCAP }) },
+    now: () => 1n,
     degradations: { size: 0 },
     approvals: { sizes: { granted: 5, wanted: 0 }, counts: { granted: 9 } },
     events: { counts: new Map([['black_hole', 1]]) },
@@ -68,6 +74,8 @@ describe('metrics', () => {
       'xmasq_excluded_pods{reason="bandwidth"} 1',
       'xmasq_node_exclusions{reason="encryption"} 1',
       'xmasq_peers_alive 1',
+      'xmasq_peer_paths{family="ipv4",class="tcp",mode="encap"} 1',
+      'xmasq_peer_paths{family="ipv4",class="other",mode="encap"} 1',
       'xmasq_state{state="ready"} 1',
       'xmasq_state{state="drained"} 0',
       'xmasq_swept_total{what="idle_flows"} 2',

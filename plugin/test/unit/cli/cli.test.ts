@@ -90,7 +90,7 @@ describe('xmasq: what it prints', () => {
       nodeName: 'node-a',
       state: 'NODE_STATE_READY',
       admissionMode: 'ADMISSION_MODE_CONNTRACK',
-      uplink: { device: 'eth0', mtu: 1500 },
+      uplinks: [{ device: 'eth0', mtu: 1500 }],
       counters: [{ name: 'fast_tx', value: '9007199254740991' }],
       reasons: [{ reason: 'REASON_NONE' }, { reason: 'REASON_TCP_SYN', packets: '17' }],
     });
@@ -103,8 +103,13 @@ describe('xmasq: what it prints', () => {
 
   test('peers, endpoints, version', async () => {
     const [peers, endpoints, version] = await Promise.all([xmasq('peers'), xmasq('endpoints'), xmasq('version')]);
-    expect(peers.stdout).toMatch(/^node-b +192\.168\.77\.2 +10\.10\.2\.0\/24 +v1 +yes +40ms +2$/m);
-    expect(peers.stdout).toMatch(/^node-c +192\.168\.77\.3 +- +no +no +- +0$/m);
+    const peer = (rest: string): RegExp =>
+      new RegExp(String.raw`^node-b +192\.168\.77\.2,fd00::2 +10\.10\.2\.0/24 +v1 +yes +40ms +2 +${rest}$`, 'm');
+    // Classes that go the same way are one line.
+    expect(peers.stdout).toMatch(peer('IPv4 +tcp,udp +masquerade +- +900ms +2'));
+    expect(peers.stdout).toMatch(peer('IPv4 +other +encap +unproven +- +0'));
+    expect(peers.stdout).toMatch(peer('IPv6 +all +direct +- +- +0'));
+    expect(peers.stdout).toMatch(/^node-c +192\.168\.77\.3 +- +no +no +- +0 +- +- +- +- +- +-$/m);
     expect(endpoints.stdout).toMatch(
       /^default\/web-0 +veth0 \(12\) +10\.10\.1\.2 +02:00:00:00:00:02 +attached +2 +-$/m,
     );
@@ -114,13 +119,15 @@ describe('xmasq: what it prints', () => {
 
   test('flows: a table, the busiest first, reasons only for slow ones', async () => {
     harness.backend.flowList = [
-      flow({ sourcePort: 1, path: 'slow', reason: 10, txBytes: 0n, rxBytes: 0n }),
+      flow({ sourcePort: 1, path: 'slow', mode: 'slow', reason: 10, txBytes: 0n, rxBytes: 0n }),
       flow({ sourcePort: 2 }),
     ];
     const { stdout } = await xmasq('flows');
     const [, first, second] = stdout.split('\n');
-    expect(first).toMatch(/10\.10\.1\.2:2 +10\.10\.2\.3:80 +tcp +node-b +fast +- +both +1\.5M +26\.0k +6 +1m1s +12ms$/);
-    expect(second).toMatch(/10\.10\.1\.2:1 .* slow +tcp-syn /);
+    expect(first).toMatch(
+      /10\.10\.1\.2:2 +10\.10\.2\.3:80 +tcp +node-b +fast +masquerade +- +both +1\.5M +26\.0k +6 +1m1s +12ms$/,
+    );
+    expect(second).toMatch(/10\.10\.1\.2:1 .* slow +- +tcp-syn /);
   });
 
   test('flows: what flow records say has columns only where they say something', async () => {

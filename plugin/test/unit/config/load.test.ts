@@ -21,13 +21,14 @@ describe('configuration file', () => {
     expect(parseConfig('x.yaml', MINIMAL)).toEqual({
       nodeName: 'node-a',
       featureGates: { XMasq: false, SameNode: true, FlowExport: false, FlowAccounting: false },
-      uplink: { device: undefined },
+      uplink: { devices: [], xdp: 'off' },
       bpffs: '/sys/fs/bpf/xmasq',
       socket: '/run/xmasq/xmasq.sock',
       clusterState: { file: '/etc/xmasq/nodes.yaml', kubernetes: undefined },
       ovsdb: { socket: undefined, bridge: 'br-int' },
       tunnel: { type: 'geneve', port: 6081 },
-      conntrack: { zone: 65520 },
+      conntrack: { zone: 65520, zone6: 65510 },
+      transmitMode: 'auto',
       maps: { flows: 65536, slots: 131072, approvals: 65536, refusals: 65536 },
       startHold: 10,
       approvals: { pollInterval: 0.5, lease: 5 },
@@ -53,7 +54,8 @@ describe('configuration file', () => {
         socket: '/run/a/b.sock',
         clusterState: { file: '/n.json' },
         tunnel: { type: 'vxlan' },
-        conntrack: { zone: 0 },
+        conntrack: { zone: 0, zone6: 1 },
+        transmitMode: 'encap',
         maps: { flows: 2048, slots: 4096, approvals: 1024, refusals: 1024 },
         startHold: 0.5,
         approvals: { pollInterval: 0.2, lease: 1 },
@@ -63,10 +65,16 @@ describe('configuration file', () => {
     );
     expect(config).toMatchObject({
       tunnel: { type: 'vxlan', port: 4789 },
-      uplink: { device: 'eth0.12' },
+      uplink: { devices: ['eth0.12'], xdp: 'off' },
+      transmitMode: 'encap',
       startHold: 0.5,
     });
     expect(config.metrics.address).toBe('[::1]:9090');
+  });
+
+  test('a device for each family', () => {
+    const text = 'nodeName: a\nclusterState: { file: /n }\nuplink: { device: [eth0, eth1] }';
+    expect(parseConfig('x.yaml', text).uplink.devices).toEqual(['eth0', 'eth1']);
   });
 
   test('NODE_NAME is the default of nodeName', () => {
@@ -102,6 +110,8 @@ describe('configuration file', () => {
     ['maps: { flows: 200000 }', 'maps.slots: is 131072; expected at least maps.flows (200000)'],
     ['approvals:\n  lease: 1\n  pollInterval: 1', 'x.yaml:4: approvals.lease: is 1; expected at least twice'],
     ['uplink: { device: a/b }', 'uplink.device: is "a/b"; expected the name of a network interface'],
+    ['uplink: { device: [a, b, c] }', 'uplink.device: is a list; expected the name of a network interface'],
+    ['transmitMode: direct', 'transmitMode: is "direct"; expected one of auto, masquerade, encap'],
     ['uplink:', 'x.yaml:3: uplink: is null; expected a mapping of device'],
     ['tunnel: geneve', 'tunnel: is "geneve"; expected a mapping of type, port'],
     ['maps: [1]', 'maps: is a list; expected a mapping of flows, slots, approvals, refusals'],

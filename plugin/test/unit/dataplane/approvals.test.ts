@@ -17,8 +17,11 @@ class FakeConntrack {
   gets = 0;
   timeouts: number[] = [];
   deleted: (number | undefined)[] = [];
-  get(): CtEntry | undefined {
+  /** Of the last request. */
+  zone: number | undefined;
+  get(_tuple: CtTuple, zone: number): CtEntry | undefined {
     this.gets++;
+    this.zone = zone;
     if (this.error !== undefined) throw this.error;
     return this.entry;
   }
@@ -52,11 +55,14 @@ function entry(over: Partial<CtEntry> = {}): CtEntry {
   };
 }
 
+let routed: boolean;
+
 function make(): Approvals {
   return new Approvals({
     tables,
     conntrack,
-    zone: 65520,
+    zones: { 4: 65520, 6: 65510 },
+    isRouted: (address) => routed && address === key.daddr,
     timeout: () => 120,
     leaseNs: LEASE,
     deviceOf: (address) => (address === key.saddr ? key.ifindex : undefined),
@@ -73,6 +79,7 @@ function admit(): void {
 }
 
 beforeEach(() => {
+  routed = false;
   tables = new FakeTables();
   conntrack = new FakeConntrack();
   clock = new FakeClock();
@@ -80,6 +87,31 @@ beforeEach(() => {
 });
 
 describe('wanted flows', () => {
+  test.each([
+    ['10.10.2.2', 65520],
+    ['fd00:2::2', 65510],
+  ])('each family has its zone: %s', (daddr, zone) => {
+    const saddr = daddr.includes(':') ? 'fd00:1::2' : key.saddr;
+    const echo = { ...key, saddr, daddr, proto: daddr.includes(':') ? 58 : 1, sport: 7, dport: 128 };
+    conntrack.entry = entry({ origin: tupleOf(echo), reply: tupleOf(echo), protocol: echo.proto });
+    make().want(echo);
+    expect(tables.approvals.get(echo)).toBeDefined();
+    expect(conntrack.zone).toBe(zone);
+  });
+
+  test('what came by the gateway is approved where Antrea routes, and only as the answer', () => {
+    conntrack.entry = entry({ origin: reversed(tupleOf(key)), reply: tupleOf(key), mark: 2 });
+    make().want(key);
+    expect(tables.approvals.size).toBe(0);
+    routed = true;
+    make().want(key);
+    expect(tables.approvals.size).toBe(1);
+    tables.approvals.delete(key);
+    conntrack.entry = entry({ mark: 2 });
+    make().want(key);
+    expect(tables.approvals.size).toBe(0);
+  });
+
   test('one that conntrack allows is approved at once, and its refusal forgotten', () => {
     conntrack.entry = entry();
     tables.refusals.set(key, { until: 1n, backoff: 1n, packets: 1n, tries: 4, reason: 0 });
@@ -173,9 +205,9 @@ describe('wanted flows', () => {
     conntrack.entry = entry();
     approvals.want(key);
     const get = conntrack.get.bind(conntrack);
-    conntrack.get = () => {
+    conntrack.get = (tuple, zone) => {
       clock.seconds(3);
-      return get();
+      return get(tuple, zone);
     };
     clock.seconds(1);
     admit();
@@ -249,15 +281,28 @@ describe('approved flows', () => {
     expect(tables.slots.get(slotKey)?.state).toBe(SlotState.TOMBSTONE);
   });
 
-  test('one that never becomes a flow loses its approval', async () => {
+  test('one whose packets are further apart than the lease finds its approval, for half a minute', async () => {
     const approvals = granted();
     tables.flows.delete(key);
-    clock.seconds(4);
+    for (let second = 0; second < 30; second++) {
+      clock.seconds(1);
+      await approvals.renew();
+      expect((tables.approvals.get(key)?.expires ?? 0n) > clock.time).toBe(true);
+    }
+    expect(conntrack.timeouts).toEqual([]);
+    clock.seconds(1);
     await approvals.renew();
-    expect(tables.approvals.size).toBe(1);
-    clock.seconds(2);
+    expect([tables.approvals.size, approvals.sizes.granted]).toEqual([0, 0]);
+  });
+
+  test('one that is closed before it comes back loses its approval', async () => {
+    const approvals = granted();
+    tables.flows.delete(key);
+    conntrack.entry = entry({ mark: 0 });
+    clock.seconds(3);
     await approvals.renew();
     expect(tables.approvals.size).toBe(0);
+    expect(approvals.counts.revoked).toBe(0);
   });
 
   test('a new start goes on with what is there', async () => {

@@ -5,7 +5,6 @@ import { Endpoints } from '../../../src/dataplane/endpoints.ts';
 import { EndpointFlag, Reason } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
 import type { Pod } from '../../../src/grpc/backend.ts';
-import { parseIpv4 } from '../../../src/netlink/ip.ts';
 import type { Link } from '../../../src/netlink/rtnetlink.ts';
 import { FakeAttacher, FakeClock, fakeNotes, FakeTables, link, program, quiet } from './fakes.ts';
 
@@ -42,7 +41,7 @@ function pod(n: number, over: Partial<Pod> = {}): Pod {
   };
 }
 
-const address = (n: number): number => parseIpv4(`10.10.1.${n}`);
+const address = (n: number): string => `10.10.1.${n}`;
 
 beforeEach(() => {
   tables = new FakeTables();
@@ -192,10 +191,30 @@ describe('endpoints', () => {
     expect(tables.endpointByAddr.get(address(2))).toBe(2);
   });
 
-  test('IPv6-only pods and a full table are told, not hidden', async () => {
+  test('a pod has an address of each family, or of one', async () => {
     const endpoints = make();
-    await endpoints.added(pod(2, { ips: ['fd00::2'] }));
-    expect(endpoints.list(new Map())[0]?.problem).toContain('no IPv4');
+    await endpoints.added(pod(2, { ips: ['fd00::2', '10.10.1.2', '10.10.9.9'] }));
+    await endpoints.added(pod(3, { ips: ['fd00::3'] }));
+    expect(tables.endpoints.get(1)).toMatchObject({ addr4: '10.10.1.2', addr6: 'fd00::2' });
+    expect(tables.endpoints.get(2)).toMatchObject({ addr4: '', addr6: 'fd00::3' });
+    expect(tables.endpointByAddr.entries().sort()).toEqual([
+      ['10.10.1.2', 1],
+      ['fd00::2', 1],
+      ['fd00::3', 2],
+    ]);
+    expect(endpoints.find({ namespace: 'default', name: 'p2' })?.addresses).toEqual(['10.10.1.2', 'fd00::2']);
+    // A new start takes over both; one address that is another now makes it another endpoint.
+    expect(make().count).toBe(2);
+    await endpoints.added(pod(2, { ips: ['fd00::22', '10.10.1.2'] }));
+    expect(tables.endpointByAddr.get('fd00::2')).toBeUndefined();
+    expect(tables.endpointByAddr.get('fd00::22')).toBe(tables.endpointByAddr.get('10.10.1.2'));
+    // Whoever claims either address later has it.
+    await endpoints.added(pod(3, { containerId: 'later', ips: ['10.10.1.4', 'fd00::22'] }));
+    expect(tables.endpointByAddr.get('10.10.1.2')).toBeUndefined();
+  });
+
+  test('a full table is told, not hidden', async () => {
+    const endpoints = make();
     links = Array.from({ length: 1024 }, (_, i) => link(`v${i}`, 1000 + i));
     const many = Array.from({ length: 1024 }, (_, i) =>
       pod(5, { containerId: `m${i}`, ifName: `v${i}`, ips: [`10.10.${i >> 8}.${i & 255}`] }),
@@ -221,7 +240,7 @@ describe('endpoints', () => {
   test('a new start drops what changed meanwhile', async () => {
     await make().snapshot([pod(2), pod(3), pod(4)]);
     links = [link('veth2', 102), link('veth3', 999)];
-    tables.endpointByAddr.set(12345, 1);
+    tables.endpointByAddr.set('10.9.9.9', 1);
     const endpoints = make();
     expect(endpoints.count).toBe(1);
     expect(tables.endpoints.get(2)).toMatchObject({ flags: 0, epoch: 2 });

@@ -2,17 +2,21 @@
 import type { Attacher, Attachment } from '../../../src/dataplane/attach.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
 import {
+  FlowFlag,
   MAX_ENDPOINTS,
+  Mode,
+  PathClass,
   type DataPlaneConfig,
   type Endpoint,
   type Flow,
   type FlowKey,
+  type Path,
   type Peer,
   type PeerState,
   type Slot,
 } from '../../../src/dataplane/layout.ts';
 import type { ArrayTable, HashTable, Log } from '../../../src/dataplane/ports.ts';
-import type { Program, ProgramName } from '../../../src/dataplane/programs.ts';
+import type { TcProgram, TcProgramName } from '../../../src/dataplane/programs.ts';
 import type { Tables } from '../../../src/dataplane/tables.ts';
 import { reverseTuple, type CtTuple } from '../../../src/netlink/ctnetlink.ts';
 import type { Link } from '../../../src/netlink/rtnetlink.ts';
@@ -65,34 +69,59 @@ export class FakeArray<V> implements ArrayTable<V> {
   }
 }
 
-const zeroEndpoint: Endpoint = { ifindex: 0, addr4: 0, flags: 0, epoch: 0, mac: new Uint8Array(6), excluded: 0 };
-const zeroPeer: Peer = { addr4: 0, flags: 0, epoch: 0 };
-const zeroState: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n };
+export const zeroEndpoint: Endpoint = {
+  addr4: '',
+  addr6: '',
+  ifindex: 0,
+  flags: 0,
+  epoch: 0,
+  mac: new Uint8Array(6),
+  excluded: 0,
+};
+export const zeroPeer: Peer = { addr4: '', addr6: '', flags: 0, epoch: 0 };
+export const zeroPath: Path = {
+  provenAt: 0n,
+  probeAt: 0n,
+  probeWait: 0n,
+  holeAt: 0n,
+  probes: 0n,
+  answers: 0n,
+  changedAt: 0n,
+  changes: 0,
+  masquerade: 0,
+};
+export const zeroState: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n };
 export const zeroConfig: DataPlaneConfig = {
   layoutVersion: 0,
   flags: 0,
   magic: [0, 0, 0, 0],
-  uplinkIfindex: 0,
-  uplinkAddr4: 0,
+  uplinkAddr4: '',
+  uplinkAddr6: '',
+  uplinkIfindex4: 0,
+  uplinkIfindex6: 0,
   stateSince: 0n,
   hz: 0,
-  ctZone: 0,
+  ctZone4: 0,
+  ctZone6: 0,
   tunnelPort: 0,
   excludedLocal: 0,
   excludedRemote: 0,
   paused: 0,
+  xdpVlan: 0,
 };
 
 export class FakeTables implements Tables {
   readonly config = new FakeArray(1, zeroConfig);
   readonly endpoints = new FakeArray(MAX_ENDPOINTS, zeroEndpoint);
   readonly endpointByIfindex = new FakeHash<number, number>();
-  readonly endpointByAddr = new FakeHash<number, number>();
+  readonly endpointByAddr = new FakeHash<string, number>();
   readonly peers = new FakeArray(64, zeroPeer);
-  readonly peerByAddr = new FakeHash<number, number>();
+  readonly peerByAddr = new FakeHash<string, number>();
   readonly peerState = new FakeArray(64, zeroState);
+  readonly paths = new FakeArray(64 * 2 * PathClass.CLASSES, zeroPath);
   readonly destinations: Tables['destinations'] & { readonly size: number } = new FakeHash();
   readonly flows = new FakeHash<FlowKey, Flow>();
+  readonly translated = new FakeHash<FlowKey, FlowKey>();
   readonly slots: Tables['slots'] & { readonly size: number } = new FakeHash();
   readonly approvals: Tables['approvals'] & { readonly size: number } = new FakeHash();
   readonly refusals: Tables['refusals'] & { readonly size: number } = new FakeHash();
@@ -122,45 +151,45 @@ export const quiet: Log = {
 /** Attaches in memory and keeps a journal. */
 export class FakeAttacher implements Attacher {
   readonly mode = 'tcx';
-  readonly attached = new Map<string, Program>();
+  readonly attached = new Map<string, TcProgram>();
   readonly journal: string[] = [];
   /** Called before each attachment; may throw. */
-  onAttach: (name: ProgramName, ifindex: number) => void = () => undefined;
+  onAttach: (name: TcProgramName, ifindex: number) => void = () => undefined;
   /** Programs that another one runs before. */
-  readonly displaced = new Set<ProgramName>();
-  attach(program: Program, ifindex: number): void {
+  readonly displaced = new Set<TcProgramName>();
+  attach(program: TcProgram, ifindex: number): void {
     this.onAttach(program.name, ifindex);
     this.journal.push(`attach ${program.name}-${ifindex}`);
     this.attached.set(`${program.name}-${ifindex}`, program);
   }
-  detach(name: ProgramName, ifindex: number): boolean {
+  detach(name: TcProgramName, ifindex: number): boolean {
     this.journal.push(`detach ${name}-${ifindex}`);
     return this.attached.delete(`${name}-${ifindex}`);
   }
   list(): Attachment[] {
     return [...this.attached.keys()].map((text) => {
-      const [program, ifindex] = text.split('-') as [ProgramName, string];
+      const [program, ifindex] = text.split('-') as [TcProgramName, string];
       return { program, ifindex: Number(ifindex) };
     });
   }
-  has(name: ProgramName, ifindex: number): boolean {
+  has(name: TcProgramName, ifindex: number): boolean {
     return this.attached.has(`${name}-${ifindex}`);
   }
-  position(program: Program, ifindex: number): 'first' | 'later' | 'absent' {
+  position(program: TcProgram, ifindex: number): 'first' | 'later' | 'absent' {
     return this.attached.has(`${program.name}-${ifindex}`)
       ? this.displaced.has(program.name)
         ? 'later'
         : 'first'
       : 'absent';
   }
-  moveFirst(program: Program, ifindex: number, reload: () => Program): Program {
+  moveFirst(program: TcProgram, ifindex: number, reload: () => TcProgram): TcProgram {
     this.journal.push(`move ${program.name}-${ifindex}`);
     this.displaced.delete(program.name);
     return reload();
   }
 }
 
-export function program(name: ProgramName): Program {
+export function program(name: TcProgramName): TcProgram {
   return { name, fd: 3, id: 100 };
 }
 
@@ -184,15 +213,16 @@ export function reversed(tuple: CtTuple): CtTuple {
   return other;
 }
 
-export const key: FlowKey = { saddr: 0x0a0a0102, daddr: 0x0a0a0202, sport: 1000, dport: 2000, ifindex: 7, proto: 17 };
+export const key: FlowKey = { saddr: '10.10.1.2', daddr: '10.10.2.2', sport: 1000, dport: 2000, ifindex: 7, proto: 17 };
 
 /** A flow that is on the fast path. */
 export function flow(over: Partial<Flow> = {}): Flow {
   return {
     gen: 5,
-    flags: 14,
+    flags: FlowFlag.KEYED | FlowFlag.HAVE_KEY | FlowFlag.ANNOUNCED | FlowFlag.PEER_COMPLETE,
     txPackets: 1n,
     txBytes: 100n,
+    masqPackets: 1n,
     slowPackets: 0n,
     admittedAt: 1n,
     lastTx: 1n,
@@ -205,6 +235,10 @@ export function flow(over: Partial<Flow> = {}): Flow {
     holeUntil: 0n,
     rejectUntil: 0n,
     deviatingSince: 0n,
+    rxPackets: 0n,
+    rxBytes: 0n,
+    lastRx: 0n,
+    rxRecheckAt: 0n,
     csumDiff: 0,
     ipSum: 0,
     endpoint: 1,
@@ -213,8 +247,8 @@ export function flow(over: Partial<Flow> = {}): Flow {
     peerEpoch: 1,
     slotGen: 10,
     outIfindex: 2,
-    nodeSaddr: 0xac1e0001,
-    nodeDaddr: 0xac1e0002,
+    nodeSaddr: '172.30.0.1',
+    nodeDaddr: '172.30.0.2',
     out: { saddr: key.saddr, daddr: key.daddr, sport: key.sport, dport: key.dport },
     smac: new Uint8Array(6),
     dmac: new Uint8Array(6),
@@ -230,6 +264,15 @@ export function flow(over: Partial<Flow> = {}): Flow {
     holeLevel: 0,
     proto: 17,
     outTtl: 0,
+    mode: Mode.MASQUERADE,
+    encapLen: 0,
+    encap: new Uint8Array(70),
+    rxDmac: new Uint8Array(6),
+    rxSmac: new Uint8Array(6),
+    rxTtl: 0,
+    rxWireTtl: 0,
+    unkeyed: 0,
+    txGen: 0,
     mtu: 1500,
     gen2: 5,
     ...over,

@@ -7,9 +7,9 @@ import {
   slotKeyOf,
   tupleOf,
 } from '../../../src/dataplane/flow-key.ts';
-import { countFlows, listFlows, slowReason, type FlowNames } from '../../../src/dataplane/flows.ts';
+import { countFlows, listFlows, transmission, type FlowNames } from '../../../src/dataplane/flows.ts';
 import { EVERYTHING, flowsOfEndpoint, flowsWithPeer, flush } from '../../../src/dataplane/flush.ts';
-import { FlowFlag, Reason, SlotState } from '../../../src/dataplane/layout.ts';
+import { FlowFlag, Mode, Reason, SlotState, type Flow } from '../../../src/dataplane/layout.ts';
 import type { FlowInfo, Pod } from '../../../src/grpc/backend.ts';
 import { FakeClock, FakeTables, flow, key, reversed, slot } from './fakes.ts';
 
@@ -25,31 +25,45 @@ beforeEach(() => {
 
 describe('keys', () => {
   test('a flow and its slot lead to each other', () => {
-    expect(slotKey).toEqual({ peer: 0xac1e0002, sport: 2000, dport: 1000, proto: 17 });
+    expect(slotKey).toEqual({ peer: '172.30.0.2', sport: 2000, dport: 1000, proto: 17 });
     expect(flowKeyOfSlot(slotKey, slot())).toEqual(key);
-    const icmpSlot = slotKeyOf({ out: icmp, nodeDaddr: 1, proto: 1 });
-    expect(icmpSlot).toEqual({ peer: 1, sport: 4711, dport: 0, proto: 1 });
+    const icmpSlot = slotKeyOf({ out: icmp, nodeDaddr: '172.30.0.2', proto: 1 });
+    expect(icmpSlot).toEqual({ peer: '172.30.0.2', sport: 4711, dport: 0, proto: 1 });
     expect(flowKeyOfSlot(icmpSlot, slot({ sport: 4711 }))).toEqual(icmp);
   });
 
   test('a flow to a Service has the slot of the endpoint’s ports, which leads back to it', () => {
-    const out = { saddr: key.saddr, daddr: 0x0a0a0909, sport: key.sport, dport: 8080 };
+    const out = { saddr: key.saddr, daddr: '10.10.9.9', sport: key.sport, dport: 8080 };
     const ofEndpoint = slotKeyOf(flow({ out }));
-    expect(ofEndpoint).toEqual({ peer: 0xac1e0002, sport: 8080, dport: 1000, proto: 17 });
+    expect(ofEndpoint).toEqual({ peer: '172.30.0.2', sport: 8080, dport: 1000, proto: 17 });
     expect(flowKeyOfSlot(ofEndpoint, slot({ saddr: key.daddr, sport: key.dport }))).toEqual(key);
     // Within a node the endpoint answers from its own address.
     expect(oppositeKeyOf(flow({ out, outIfindex: 99 }))).toEqual({
-      ...{ saddr: 0x0a0a0909, daddr: key.saddr, sport: 8080, dport: 1000 },
+      ...{ saddr: '10.10.9.9', daddr: key.saddr, sport: 8080, dport: 1000 },
       ...{ ifindex: 99, proto: 17 },
     });
   });
 
+  const echo6 = { ...icmp, saddr: 'fd00::2', daddr: 'fd00:1::2', proto: 58, dport: 128 };
+
+  test('ICMPv6 echo has types of its own', () => {
+    expect(oppositeKey(echo6, 9)).toMatchObject({ saddr: 'fd00:1::2', sport: 4711, dport: 129, ifindex: 9 });
+    expect(tupleOf(echo6)).toEqual({
+      ...{ family: 6, src: 'fd00::2', dst: 'fd00:1::2', proto: 58 },
+      ...{ icmpType: 128, icmpCode: 0, icmpId: 4711 },
+    });
+    expect(flowKeyOfTuple(tupleOf({ ...echo6, dport: 135 }), 7)).toBeUndefined();
+    expect(slotKeyOf({ out: echo6, nodeDaddr: 'fd30::2', proto: 58 })).toEqual({
+      ...{ peer: 'fd30::2', sport: 4711, dport: 129, proto: 58 },
+    });
+  });
+
   test('the opposite of the opposite is the same', () => {
-    for (const one of [key, icmp]) expect(oppositeKey(oppositeKey(one, 99), one.ifindex)).toEqual(one);
+    for (const one of [key, icmp, echo6]) expect(oppositeKey(oppositeKey(one, 99), one.ifindex)).toEqual(one);
   });
 
   test("conntrack's tuples become flows of either side", () => {
-    for (const one of [key, icmp, { ...icmp, dport: 0 }]) {
+    for (const one of [key, icmp, { ...icmp, dport: 0 }, echo6, { ...echo6, dport: 129 }]) {
       expect(flowKeyOfTuple(tupleOf(one), 7)).toEqual(one);
       expect(flowKeyOfTuple(reversed(tupleOf(one)), 9)).toEqual(oppositeKey(one, 9));
     }
@@ -72,7 +86,7 @@ describe('flows for people', () => {
   };
 
   test('a flow to a Service: its endpoint, and names by the endpoint’s address', async () => {
-    const out = { ...flow().out, daddr: 0x0a0a0203, dport: 8080 };
+    const out = { ...flow().out, daddr: '10.10.2.3', dport: 8080 };
     tables.flows.set(key, flow({ out, flags: 14 | FlowFlag.SERVICE }));
     const asked: unknown[] = [];
     const words = (flowKey: unknown): undefined => void asked.push(flowKey);
@@ -84,10 +98,10 @@ describe('flows for people', () => {
   });
 
   test('a same-node flow to a Service is slow until it is learned how it is delivered', () => {
-    expect(slowReason(flow({ flags: 15 | FlowFlag.SERVICE | FlowFlag.UNLEARNED }), clock.time)).toBe(
+    expect(transmission(flow({ flags: 15 | FlowFlag.SERVICE | FlowFlag.UNLEARNED }), clock.time).reason).toBe(
       Reason.KEY_EXCHANGE,
     );
-    expect(slowReason(flow({ flags: 15 | FlowFlag.SERVICE }), clock.time)).toBe(Reason.NONE);
+    expect(transmission(flow({ flags: 15 | FlowFlag.SERVICE }), clock.time).reason).toBe(Reason.NONE);
   });
 
   test('a fast flow with what came back', async () => {
@@ -137,10 +151,41 @@ describe('flows for people', () => {
   });
 
   test('why an admitted flow is slow', () => {
-    expect(slowReason(flow(), 0n)).toBe(Reason.NONE);
-    expect(slowReason(flow({ flags: FlowFlag.ANNOUNCED }), 0n)).toBe(Reason.KEY_EXCHANGE);
-    expect(slowReason(flow({ flags: FlowFlag.ANNOUNCED, rejectUntil: 5n }), 4n)).toBe(Reason.KEY_REJECTED);
-    expect(slowReason(flow({ blocked: Reason.DRAINING }), 0n)).toBe(Reason.DRAINING);
+    expect(transmission(flow(), 0n).reason).toBe(Reason.NONE);
+    expect(transmission(flow({ flags: FlowFlag.ANNOUNCED }), 0n).reason).toBe(Reason.KEY_EXCHANGE);
+    expect(transmission(flow({ flags: FlowFlag.ANNOUNCED, rejectUntil: 5n }), 4n).reason).toBe(Reason.KEY_REJECTED);
+    expect(transmission(flow({ blocked: Reason.DRAINING }), 0n).reason).toBe(Reason.DRAINING);
+  });
+
+  test.each([
+    ['masqueraded', {}, 'masquerade', 'fast', Reason.NONE],
+    ['in the header of the tunnel', { blocked: Reason.UNPROVEN, mode: Mode.ENCAP }, 'encap', 'fast', Reason.UNPROVEN],
+    [
+      'without keys, not looked at yet',
+      { flags: 0, unkeyed: Reason.PEER_NOT_CAPABLE, mode: Mode.SLOW },
+      'slow',
+      'slow',
+      Reason.PEER_NOT_CAPABLE,
+    ],
+    [
+      'routed',
+      { flags: FlowFlag.DIRECT, unkeyed: Reason.MODE, blocked: Reason.MODE, mode: Mode.DIRECT },
+      'direct',
+      'fast',
+      Reason.NONE,
+    ],
+    ['held back', { blocked: Reason.BLACK_HOLE, mode: Mode.SLOW }, 'slow', 'slow', Reason.BLACK_HOLE],
+  ])('%s', async (_what, over: Partial<Flow>, mode, path, reason) => {
+    tables.flows.set(key, flow(over));
+    expect(await all()).toMatchObject([{ mode, path, reason, blocked: path === 'slow' && over.blocked !== undefined }]);
+  });
+
+  test('what came fast without masquerade is added to what was restored', async () => {
+    tables.flows.set(key, flow({ rxPackets: 5n, rxBytes: 500n, lastRx: clock.time - 2_000_000n, lastTx: 1n }));
+    tables.slots.set(slotKey, slot({ lastRx: 1n }));
+    expect(await all()).toMatchObject([{ rxPackets: 8n, rxBytes: 800n, idleMs: 2, lastRxMs: 2 }]);
+    tables.flows.set(key, flow({ rxPackets: 5n, rxBytes: 500n, flags: FlowFlag.DIRECT }));
+    expect(await all()).toMatchObject([{ rxPackets: 5n, rxBytes: 500n }]);
   });
 
   test('counts', async () => {
@@ -152,7 +197,7 @@ describe('flows for people', () => {
 });
 
 describe('flush', () => {
-  const other = { ...key, saddr: key.saddr + 1, ifindex: 8 };
+  const other = { ...key, saddr: `${key.saddr}1`, ifindex: 8 };
 
   beforeEach(() => {
     tables.flows.set(key, flow());
@@ -170,7 +215,7 @@ describe('flush', () => {
   });
 
   test('one pod', async () => {
-    expect(await flush(tables, flowsOfEndpoint(1, key.ifindex, key.saddr), clock.now)).toEqual({
+    expect(await flush(tables, flowsOfEndpoint(1, key.ifindex, [key.saddr]), clock.now)).toEqual({
       flows: 1n,
       slots: 1n,
     });

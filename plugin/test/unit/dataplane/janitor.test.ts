@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { slotKeyOf } from '../../../src/dataplane/flow-key.ts';
 import { Janitor } from '../../../src/dataplane/janitor.ts';
 import { FlowFlag, SlotState } from '../../../src/dataplane/layout.ts';
-import { FakeClock, FakeTables, flow, key, slot } from './fakes.ts';
+import { FakeClock, FakeTables, flow, key, slot, zeroEndpoint, zeroPeer } from './fakes.ts';
 
 const slotKey = slotKeyOf(flow());
 let tables: FakeTables;
@@ -21,8 +21,8 @@ beforeEach(() => {
   tables = new FakeTables();
   clock = new FakeClock();
   janitor = new Janitor(tables, clock.now, 8);
-  tables.endpoints.set(1, { ifindex: 7, addr4: key.saddr, flags: 1, epoch: 1, mac: new Uint8Array(6), excluded: 0 });
-  tables.peers.set(1, { addr4: flow().nodeDaddr, flags: 3, epoch: 1 });
+  tables.endpoints.set(1, { ...zeroEndpoint, ifindex: 7, addr4: key.saddr, flags: 1, epoch: 1 });
+  tables.peers.set(1, { ...zeroPeer, addr4: flow().nodeDaddr, flags: 3, epoch: 1 });
   tables.flows.set(key, flow({ lastTx: clock.time }));
   tables.slots.set(slotKey, slot({ lastRx: clock.time }));
 });

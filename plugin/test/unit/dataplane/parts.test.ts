@@ -5,11 +5,12 @@ import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { Drain, DRAINED_NS } from '../../../src/dataplane/drain.ts';
 import { Events } from '../../../src/dataplane/events.ts';
 import { IdPool } from '../../../src/dataplane/ids.ts';
-import { EventType, INTERPRET_NS, LAYOUT_VERSION, type Event } from '../../../src/dataplane/layout.ts';
+import { EventType, INTERPRET_NS, LAYOUT_VERSION, Reason, type Event } from '../../../src/dataplane/layout.ts';
+import type { PinLayout } from '../../../src/dataplane/pins.ts';
 import { missingCapabilities, snapHz } from '../../../src/dataplane/probe.ts';
 import { Throttle } from '../../../src/dataplane/throttle.ts';
-import { ACTIVE_FLAGS, findUplink, Uplink } from '../../../src/dataplane/uplink.ts';
-import { parseIpv4 } from '../../../src/netlink/ip.ts';
+import { ACTIVE_FLAGS, findUplink, Uplink, type UplinkSearch } from '../../../src/dataplane/uplink.ts';
+import { UplinkXdp, xdpPlace } from '../../../src/dataplane/uplink-xdp.ts';
 import type { LinkAddress } from '../../../src/netlink/rtnetlink.ts';
 import { FakeAttacher, FakeArray, FakeClock, fakeNotes, key, link, program, quiet, zeroConfig } from './fakes.ts';
 
@@ -84,32 +85,36 @@ describe('finding the uplink', () => {
   });
 
   test('by the address, or by name and address', () => {
-    const found = { device: 'eth0', ifindex: 2, address: parseIpv4('10.0.0.1'), mtu: 1500 };
-    expect(findUplink('10.0.0.1', undefined, links, [on(2, '10.0.0.1'), on(3, '10.0.0.2')])).toEqual({ found });
-    expect(findUplink('10.0.0.1', 'eth0', links, [on(2, '10.0.0.1'), on(3, '10.0.0.1')])).toEqual({ found });
+    const found = { device: 'eth0', ifindex: 2, address: '10.0.0.1', prefixLength: 24, mtu: 1500 };
+    const search = { family: 4, found };
+    expect(findUplink(4, '10.0.0.1', [], links, [on(2, '10.0.0.1'), on(3, '10.0.0.2')])).toEqual(search);
+    expect(findUplink(4, '10.0.0.1', ['eth0'], links, [on(2, '10.0.0.1'), on(3, '10.0.0.1')])).toEqual(search);
+    expect(findUplink(6, 'fd00::1', ['eth0', 'eth1'], links, [on(3, 'fd00::1')])).toMatchObject({
+      found: { device: 'eth1' },
+    });
   });
 
   test.each([
-    ['no device has it', undefined, [], 'no device has'],
-    ['the device does not have it', 'eth1', [on(2, '10.0.0.1')], 'eth1 does not have'],
-    ['there is no such device', 'eth9', [on(2, '10.0.0.1')], 'eth9 does not exist'],
-    [
-      'two have it',
-      undefined,
-      [on(2, '10.0.0.1'), on(3, '10.0.0.1')],
-      "eth0 and eth1 both have the node's transport address",
-    ],
-  ])('says what is wrong: %s', (_what, device, addresses, problem) => {
-    const result = findUplink('10.0.0.1', device, links, addresses);
+    ['no device has it', [], [], 'no device has'],
+    ['the device does not have it', ['eth1'], [on(2, '10.0.0.1')], 'eth1 does not have'],
+    ['there is no such device', ['eth9'], [on(2, '10.0.0.1')], 'eth9 does not exist'],
+    ['none of them has it', ['eth1', 'eth9'], [on(2, '10.0.0.1')], 'none of the uplinks eth1, eth9 has'],
+    ['two have it', [], [on(2, '10.0.0.1'), on(3, '10.0.0.1')], "eth0 and eth1 both have the node's transport address"],
+  ])('says what is wrong: %s', (_what, devices, addresses, problem) => {
+    const result = findUplink(4, '10.0.0.1', devices, links, addresses);
     expect(result.found).toBeUndefined();
     expect('problem' in result && result.problem).toContain(problem);
   });
 });
 
 describe('uplink', () => {
-  const eth0 = { found: { device: 'eth0', ifindex: 2, address: 1, mtu: 1500 } };
-  const eth1 = { found: { device: 'eth1', ifindex: 3, address: 1, mtu: 1500 } };
-  const lost = { problem: 'gone', action: 'x' };
+  const at = (device: string, ifindex: number, address: string): UplinkSearch => ({
+    family: address.includes(':') ? 6 : 4,
+    found: { device, ifindex, address, prefixLength: 24, mtu: 1500 },
+  });
+  const eth0 = [at('eth0', 2, '10.0.0.1')];
+  const eth1 = [at('eth1', 3, '10.0.0.1')];
+  const lost: UplinkSearch[] = [{ family: 4, problem: 'gone', action: 'x' }];
   let attacher: FakeAttacher;
   let degradations: Degradations;
   let draining: boolean;
@@ -138,7 +143,7 @@ describe('uplink', () => {
     const uplink = make();
     uplink.update(eth0);
     expect(attacher.journal).toEqual(['attach uplink_ingress-2', 'attach uplink_egress-2']);
-    expect(config.get()).toMatchObject({ uplinkIfindex: 2, uplinkAddr4: 1 });
+    expect(config.get()).toMatchObject({ uplinkIfindex4: 2, uplinkAddr4: '10.0.0.1' });
     clock.seconds(9.9);
     uplink.tick();
     expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([false, true]);
@@ -181,7 +186,56 @@ describe('uplink', () => {
     config.setFlags(ACTIVE_FLAGS);
     uplink.update(eth1);
     expect([...attacher.attached.keys()]).toEqual(['uplink_ingress-3', 'uplink_egress-3']);
-    expect(config.get()).toMatchObject({ uplinkIfindex: 3, flags: 0 });
+    expect(config.get()).toMatchObject({ uplinkIfindex4: 3, flags: 0 });
+  });
+
+  test('each family may have a device of its own; both have the programs', () => {
+    const uplink = make();
+    const both = [...eth0, at('eth1', 3, 'fd00::1')];
+    uplink.update(both);
+    expect(attacher.journal).toEqual([
+      'attach uplink_ingress-2',
+      'attach uplink_ingress-3',
+      'attach uplink_egress-2',
+      'attach uplink_egress-3',
+    ]);
+    expect(config.get()).toMatchObject({
+      ...{ uplinkIfindex4: 2, uplinkAddr4: '10.0.0.1' },
+      ...{ uplinkIfindex6: 3, uplinkAddr6: 'fd00::1' },
+    });
+    expect(uplink.devices.map(({ device }) => device)).toEqual(['eth0', 'eth1']);
+    config.setFlags(ACTIVE_FLAGS);
+    // Of one that goes, the other one does not suffer; its programs leave the device.
+    uplink.update([...eth0, { family: 6, problem: 'no device has fd00::1', action: 'x' }]);
+    expect(config.get()).toMatchObject({ uplinkIfindex6: 0, uplinkAddr6: '' });
+    expect(config.has(ACTIVE_FLAGS)).toBe(true);
+    expect([...attacher.attached.keys()]).toEqual(['uplink_ingress-2', 'uplink_egress-2']);
+    expect(degradations.list()).toMatchObject([{ what: 'no device has fd00::1' }]);
+    // One that comes, on a device without programs, makes all wait.
+    uplink.update(both);
+    expect([config.has(ACTIVE_FLAGS), degradations.size]).toEqual([false, 0]);
+  });
+
+  test('a further address of a device that has the programs makes nobody wait', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    config.setFlags(ACTIVE_FLAGS);
+    uplink.update([...eth0, at('eth0', 2, 'fd00::1')]);
+    expect(config.get()).toMatchObject({ uplinkIfindex6: 2, uplinkAddr6: 'fd00::1' });
+    expect(config.has(ACTIVE_FLAGS)).toBe(true);
+    uplink.update([...eth0, at('eth0', 2, 'fd00::2')]);
+    expect(config.has(ACTIVE_FLAGS)).toBe(false);
+  });
+
+  test('a program that is displaced on one device is moved there', () => {
+    const uplink = make();
+    uplink.update([...eth0, at('eth1', 3, 'fd00::1')]);
+    attacher.displaced.add('uplink_egress');
+    uplink.tick();
+    expect(attacher.journal.filter((line) => line.startsWith('move'))).toEqual(['move uplink_egress-2']);
+    expect(degradations.size).toBe(1);
+    uplink.tick();
+    expect(degradations.size).toBe(0);
   });
 
   test('without an uplink the node does not take part', () => {
@@ -244,6 +298,35 @@ describe('uplink', () => {
     uplink.tick();
     expect(attacher.attached.has(`${name}-2`)).toBe(true);
     expect([config.has(ACTIVE_FLAGS), uplink.holding]).toEqual([false, true]);
+  });
+});
+
+describe('XDP', () => {
+  const links = [link('eth0', 2), { ...link('eth0.7', 5), vlanId: 7, linkIfindex: 2 }];
+
+  test('belongs below a VLAN', () => {
+    expect(xdpPlace(2, links)).toEqual({ ifindex: 2, vlan: 0 });
+    expect(xdpPlace(5, links)).toEqual({ ifindex: 2, vlan: 7 });
+  });
+
+  test('what does not work is told, and over when nothing is wanted', () => {
+    const degradations = new Degradations(quiet);
+    const pins = { list: () => [], link: () => '/nonexistent/link' } as unknown as PinLayout;
+    const xdp = new UplinkXdp({
+      program: { name: 'uplink_xdp', fd: -1, id: 1 },
+      pins,
+      config,
+      degradations,
+      log: quiet,
+    });
+    xdp.update([xdpPlace(2, links), xdpPlace(3, links)]);
+    expect(degradations.list()).toMatchObject([{ what: 'uplink_xdp serves one uplink, and this node has two' }]);
+    // One device with both addresses is one place.
+    xdp.update([xdpPlace(5, links), xdpPlace(5, links)]);
+    expect(degradations.list()[0]?.what).toMatch(/^uplink_xdp cannot be attached: /);
+    expect(config.get().xdpVlan).toBe(7);
+    xdp.update([]);
+    expect(degradations.size).toBe(0);
   });
 });
 
@@ -314,7 +397,11 @@ describe('events', () => {
     let lines = 0;
     const log = { ...quiet, warn: () => lines++, debug: () => lines++ };
     const events = new Events(
-      { wantApproval: () => calls.push('want'), reset: () => calls.push('reset') },
+      {
+        wantApproval: () => calls.push('want'),
+        reset: () => calls.push('reset'),
+        peerName: (id) => `n${id}`,
+      },
       log,
       clock.now,
     );
@@ -328,5 +415,28 @@ describe('events', () => {
     events.handle(event(EventType.BLACK_HOLE));
     expect(lines).toBe(8);
     expect(events.counts.get('black_hole')).toBe(101);
+  });
+
+  test('a way to a peer that changes is told with the name of the peer, as a warning if it is for the worse', () => {
+    const lines: unknown[] = [];
+    const line =
+      (level: string) =>
+      (fields: object, message: string): void =>
+        void lines.push([level, message, fields]);
+    const log = { ...quiet, info: line('info'), warn: line('warn') };
+    const sink = { wantApproval: () => undefined, reset: () => undefined, peerName: (id: number) => `n${id}` };
+    const events = new Events(sink, log, clock.now);
+    const flow6 = { ...key, saddr: 'fd00::2', daddr: 'fd00:1::2', proto: 6 };
+    const changed = { time: 0n, type: EventType.PATH_CHANGED, flow: flow6, peer: 2 };
+    events.handle({ ...changed, reason: Reason.BLACK_HOLE });
+    events.handle({ ...changed, reason: Reason.NONE });
+    expect(lines).toEqual([
+      [
+        'warn',
+        'packets to the peer are not masqueraded any more',
+        expect.objectContaining({ peer: 'n2', reason: 'black_hole', flow: '6 [fd00::2]:1000 > [fd00:1::2]:2000' }),
+      ],
+      ['info', 'packets to the peer are masqueraded', expect.objectContaining({ peer: 'n2', reason: 'none' })],
+    ]);
   });
 });

@@ -3,12 +3,13 @@ import { BpfError } from '../../../src/bpf/errors.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { DestKind, MAX_PEERS, PeerFlag } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
-import { parsePrefix, Peers } from '../../../src/dataplane/peers.ts';
+import { pathIndex } from '../../../src/dataplane/paths.ts';
+import { parsePrefix, peerOfPod, Peers } from '../../../src/dataplane/peers.ts';
 import { formatIpv4, parseIpv4 } from '../../../src/netlink/ip.ts';
 import type { HashTable } from '../../../src/dataplane/ports.ts';
 import type { ClusterDiff, ClusterNode, ClusterState } from '../../../src/state/cluster.ts';
 import { diffCluster } from '../../../src/state/cluster-diff.ts';
-import { FakeArray, FakeClock, fakeNotes, FakeTables, quiet } from './fakes.ts';
+import { FakeArray, FakeClock, fakeNotes, FakeTables, quiet, zeroPath } from './fakes.ts';
 
 let tables: FakeTables;
 let notes: Notes;
@@ -22,9 +23,9 @@ const told = (): string[] => degradations.list().map(({ what }) => what);
 function node(n: number, over: Partial<ClusterNode> = {}): ClusterNode {
   return {
     name: `n${n}`,
-    address: `172.30.0.${n}`,
+    addresses: [`172.30.0.${n}`],
     podCIDRs: [`10.10.${n}.0/24`],
-    capability: { protocol: 1, incarnation: 'a' },
+    capability: { protocol: 2, incarnation: 'a' },
     ...over,
   };
 }
@@ -35,7 +36,7 @@ function state(...nodes: ClusterNode[]): ClusterState {
 
 const destinations = (): string[] =>
   [...tables.destinations.entries()]
-    .map(([prefix, { kind, peer }]) => `${formatIpv4(prefix.addr)}/${prefix.prefixlen} ${kind} ${peer}`)
+    .map(([prefix, { kind, peer }]) => `${prefix.addr}/${prefix.prefixlen} ${kind} ${peer}`)
     .sort();
 
 beforeEach(() => {
@@ -50,21 +51,86 @@ describe('peers', () => {
     const peers = make();
     peers.update(state(node(2), node(3, { capability: { protocol: 99, incarnation: 'x' } })));
     expect(tables.peers.get(1)).toMatchObject({
-      addr4: parseIpv4('172.30.0.2'),
+      addr4: '172.30.0.2',
       flags: PeerFlag.PRESENT | PeerFlag.CAPABLE,
     });
     expect(tables.peers.get(2).flags).toBe(PeerFlag.PRESENT);
-    expect(tables.peerByAddr.get(parseIpv4('172.30.0.3'))).toBe(2);
+    expect(tables.peerByAddr.get('172.30.0.3')).toBe(2);
     expect(destinations()).toEqual([
-      `10.10.2.0/24 ${DestKind.PEER} 1`,
-      `10.10.2.1/32 ${DestKind.NONE} 0`,
-      `10.10.3.0/24 ${DestKind.PEER} 2`,
-      `10.10.3.1/32 ${DestKind.NONE} 0`,
+      `10.10.2.0/120 ${DestKind.PEER} 1`,
+      `10.10.2.1/128 ${DestKind.NONE} 0`,
+      `10.10.3.0/120 ${DestKind.PEER} 2`,
+      `10.10.3.1/128 ${DestKind.NONE} 0`,
     ]);
     expect(peers.list(new Map([[1, 5]]))).toMatchObject([
       { nodeName: 'n2', capable: true, alive: false, flows: 5, id: 1 },
       { nodeName: 'n3', capable: false, flows: 0, id: 2 },
     ]);
+  });
+
+  test('a peer has an address of each family, and pods of both', () => {
+    const peers = make();
+    peers.update(state(node(2, { addresses: ['172.30.0.2', 'fd30::2'], podCIDRs: ['10.10.2.0/24', 'fd10:2::/64'] })));
+    expect(tables.peers.get(1)).toMatchObject({ addr4: '172.30.0.2', addr6: 'fd30::2' });
+    expect([tables.peerByAddr.get('172.30.0.2'), tables.peerByAddr.get('fd30::2')]).toEqual([1, 1]);
+    expect(destinations()).toEqual([
+      `10.10.2.0/120 ${DestKind.PEER} 1`,
+      `10.10.2.1/128 ${DestKind.NONE} 0`,
+      `fd10:2::/64 ${DestKind.PEER} 1`,
+      `fd10:2::1/128 ${DestKind.NONE} 0`,
+    ]);
+    expect(peerOfPod(tables, 'fd10:2::')).toBeUndefined();
+    // A new start takes it over; one without the second address forgets that.
+    const epoch = tables.peers.get(1).epoch;
+    const later = make();
+    expect([later.nameOf(1), tables.peers.get(1).epoch]).toEqual(['n2', epoch]);
+    later.update(state(node(2)));
+    expect(tables.peerByAddr.entries()).toEqual([['172.30.0.2', 1]]);
+    expect(tables.peers.get(1)).toMatchObject({ addr6: '' });
+  });
+
+  test('what was found out about the way to a peer is not another address’s', () => {
+    const index = pathIndex(1, 6, 2);
+    const peers = make();
+    peers.update(state(node(2)));
+    tables.paths.set(index, { ...zeroPath, changes: 4 });
+    peers.update(state(node(2, { capability: { protocol: 2, incarnation: 'b' } })));
+    expect(tables.paths.get(index).changes).toBe(4);
+    peers.update(state(node(2, { addresses: ['172.30.0.9'] })));
+    expect(tables.paths.get(index)).toEqual(zeroPath);
+  });
+
+  test('peers that Antrea routes to are marked; their flows end when that changes', () => {
+    const peers = make();
+    peers.update(state(node(2), node(3)));
+    const { epoch } = tables.peers.get(1);
+    peers.setRouting(({ name }) => name === 'n2');
+    expect(tables.peers.get(1)).toMatchObject({
+      flags: PeerFlag.PRESENT | PeerFlag.CAPABLE | PeerFlag.DIRECT,
+      epoch: epoch + 1,
+    });
+    expect(tables.peers.get(2).flags).toBe(PeerFlag.PRESENT | PeerFlag.CAPABLE);
+    peers.update(state(node(2), node(3)));
+    peers.setRouting(({ name }) => name === 'n2');
+    expect(tables.peers.get(1).epoch).toBe(epoch + 1);
+  });
+
+  test('nothing is masqueraded to a peer whose addresses found no room', () => {
+    const { peerByAddr } = tables;
+    const set = peerByAddr.set.bind(peerByAddr);
+    Object.assign(peerByAddr, {
+      set: (address: string, id: number) => {
+        if (address === 'fd30::2') throw new BpfError('update', 7);
+        set(address, id);
+      },
+    });
+    const peers = make();
+    peers.update(state(node(2, { addresses: ['172.30.0.2', 'fd30::2'] })));
+    expect(tables.peers.get(1).flags).toBe(PeerFlag.PRESENT);
+    expect(told()).toEqual(['transport addresses of 1 nodes found no room in the table of peers']);
+    peers.update(state(node(2)));
+    expect(tables.peers.get(1).flags).toBe(PeerFlag.PRESENT | PeerFlag.CAPABLE);
+    expect(told()).toEqual([]);
   });
 
   test('nothing is written when nothing changes', () => {
@@ -76,9 +142,9 @@ describe('peers', () => {
   });
 
   test.each([
-    ['incarnation', { capability: { protocol: 1, incarnation: 'b' } }],
-    ['capability', { capability: { protocol: 2, incarnation: 'a' } }],
-    ['address', { address: '172.30.0.99' }],
+    ['incarnation', { capability: { protocol: 2, incarnation: 'b' } }],
+    ['capability', { capability: { protocol: 1, incarnation: 'a' } }],
+    ['address', { addresses: ['172.30.0.99'] }],
     ['pod CIDRs', { podCIDRs: ['10.10.77.0/24'] }],
   ])('another %s makes the flows invalid', (_what, over) => {
     const peers = make();
@@ -86,17 +152,17 @@ describe('peers', () => {
     const { epoch } = tables.peers.get(1);
     peers.update(state(node(2, over)));
     expect(tables.peers.get(1).epoch).toBeGreaterThan(epoch);
-    expect(tables.peerByAddr.entries()).toEqual([[parseIpv4(peers.list(new Map())[0]?.address ?? ''), 1]]);
+    expect(tables.peerByAddr.entries()).toEqual([[peers.list(new Map())[0]?.addresses[0], 1]]);
     expect(destinations().length).toBe(2);
   });
 
   test('two nodes that swap addresses never stand for each other', () => {
     const peers = make();
     peers.update(state(node(2), node(3)));
-    peers.update(state(node(2, { address: '172.30.0.3' }), node(3, { address: '172.30.0.2' })));
-    expect(tables.peerByAddr.get(parseIpv4('172.30.0.3'))).toBe(1);
-    expect(tables.peerByAddr.get(parseIpv4('172.30.0.2'))).toBe(2);
-    expect(tables.peers.get(1).addr4).toBe(parseIpv4('172.30.0.3'));
+    peers.update(state(node(2, { addresses: ['172.30.0.3'] }), node(3, { addresses: ['172.30.0.2'] })));
+    expect(tables.peerByAddr.get('172.30.0.3')).toBe(1);
+    expect(tables.peerByAddr.get('172.30.0.2')).toBe(2);
+    expect(tables.peers.get(1).addr4).toBe('172.30.0.3');
   });
 
   test('a number goes to another node without the signs of life of the one before', () => {
@@ -120,19 +186,20 @@ describe('peers', () => {
     make().update(state(node(2), node(3)));
     const before = [tables.peers.get(1).epoch, tables.peers.get(2).epoch];
     const peers = make();
-    peers.update(state(node(2), node(3, { capability: { protocol: 1, incarnation: 'rebooted' } })));
+    peers.update(state(node(2), node(3, { capability: { protocol: 2, incarnation: 'rebooted' } })));
     expect(tables.peers.get(1).epoch).toBe(before[0]);
     expect(tables.peers.get(2).epoch).toBeGreaterThan(before[1] ?? 0);
-    make().update(state(node(3, { capability: { protocol: 1, incarnation: 'rebooted' } })));
+    make().update(state(node(3, { capability: { protocol: 2, incarnation: 'rebooted' } })));
     expect(destinations().length).toBe(2);
     expect(tables.peers.get(1).flags).toBe(0);
   });
 
   test('prefixes are masked, wrong ones refused', () => {
-    expect(parsePrefix('10.1.2.3/16')).toEqual({ prefixlen: 16, addr: parseIpv4('10.1.0.0') });
-    expect(parsePrefix('1.2.3.4/0')).toEqual({ prefixlen: 0, addr: 0 });
-    expect(parsePrefix('255.255.255.255/32').addr).toBe(0xffffffff);
-    for (const wrong of ['10.1.2.3', '10.1.2.3/33', 'x/8', 'fd00::/64'])
+    expect(parsePrefix('10.1.2.3/16')).toEqual({ prefixlen: 112, addr: '10.1.0.0' });
+    expect(parsePrefix('1.2.3.4/0')).toEqual({ prefixlen: 96, addr: '0.0.0.0' });
+    expect(parsePrefix('255.255.255.255/32').addr).toBe('255.255.255.255');
+    expect(parsePrefix('FD00:0::5/64')).toEqual({ prefixlen: 64, addr: 'fd00::' });
+    for (const wrong of ['10.1.2.3', '10.1.2.3/33', 'x/8', '10.1/16', 'fd00::/129', 'fe80::1%eth0/64'])
       expect(() => parsePrefix(wrong)).toThrow(RangeError);
   });
 });
@@ -171,8 +238,8 @@ describe('peers by differences', () => {
   test('leads to the same tables as whole states do', () => {
     const states = [
       [node(2), node(3), node(4)],
-      [node(2, { capability: { protocol: 1, incarnation: 'b' } }), node(3), node(4)],
-      [node(3, { address: '172.30.0.4' }), node(4, { address: '172.30.0.3' })],
+      [node(2, { capability: { protocol: 2, incarnation: 'b' } }), node(3), node(4)],
+      [node(3, { addresses: ['172.30.0.4'] }), node(4, { addresses: ['172.30.0.3'] })],
       [node(2, { podCIDRs: ['10.10.3.0/24'] }), node(3, { podCIDRs: ['10.10.2.0/24'] }), node(5)],
       [node(5, { podCIDRs: ['10.10.64.0/18'] })],
       [],
@@ -189,7 +256,7 @@ describe('peers by differences', () => {
       former = next;
       const entries = [whole, parts].map(({ tables: { destinations, peerByAddr }, peers }) => ({
         destinations: [...destinations.entries()].map((entry) => JSON.stringify(entry)).sort(),
-        addresses: [...peerByAddr.entries()].sort(([a], [b]) => a - b),
+        addresses: [...peerByAddr.entries()].sort(([a], [b]) => (a < b ? -1 : 1)),
         peers: peers.list(new Map()).map((peer) => ({ ...peer, epoch: peer.epoch > 0 })),
       }));
       expect(entries[1]).toEqual(entries[0]);
@@ -205,7 +272,7 @@ describe('peers by differences', () => {
       peers.update(state(...nodes));
       const writes = counter();
       writes();
-      const reborn = node(2, { capability: { protocol: 1, incarnation: 'b' } });
+      const reborn = node(2, { capability: { protocol: 2, incarnation: 'b' } });
       peers.apply(change(node(2), reborn), 'n1');
       const changed = writes();
       peers.apply({ added: [], changed: [], removed: [reborn] }, 'n1');
@@ -222,7 +289,7 @@ describe('peers by differences', () => {
     peers.update(state(node(2)));
     const writes = counter();
     writes();
-    peers.apply(change(node(1), node(1, { capability: { protocol: 1, incarnation: 'c' } })), 'n1');
+    peers.apply(change(node(1), node(1, { capability: { protocol: 2, incarnation: 'c' } })), 'n1');
     expect(writes()).toBe(0);
     expect(peers.count).toBe(1);
   });
@@ -248,10 +315,11 @@ describe('peers by differences', () => {
       const [zero] = [tables[name].get(0)];
       Object.assign(tables, { [name]: new FakeArray<unknown>(MAX_PEERS, zero) });
     }
+    Object.assign(tables, { paths: new FakeArray(pathIndex(MAX_PEERS, 4, 0), zeroPath) });
     const many = Array.from({ length: MAX_PEERS + 1 }, (_, index) =>
       node(2, {
         name: `far-${index}`,
-        address: formatIpv4(parseIpv4('172.31.0.1') + index),
+        addresses: [formatIpv4(parseIpv4('172.31.0.1') + index)],
         podCIDRs: [`${formatIpv4(parseIpv4('11.0.0.0') + index * 256)}/24`],
       }),
     );

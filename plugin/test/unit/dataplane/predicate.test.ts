@@ -53,4 +53,11 @@ describe('admission by conntrack', () => {
     const passing = Array.from({ length: 256 }, (_, mark) => mark).filter((mark) => admission({ ...good, mark }) === 0);
     expect(passing).toEqual([1, 3]);
   });
+
+  test('by the gateway come packets of pods that Antrea routes to, for the local pod to answer', () => {
+    const passing = Array.from({ length: 256 }, (_, mark) => mark).filter(
+      (mark) => admission({ ...good, mark }, true) === 0,
+    );
+    expect(passing).toEqual([1, 2, 3]);
+  });
 });

@@ -6,9 +6,15 @@ import type { FlowTarget } from '../../../../e2e/lab/ovs/policy.ts';
 import { serviceFlows } from '../../../../e2e/lab/ovs/services.ts';
 
 /** Two nodes that record what is sent to them, with a pod each. */
-function recording(): { policy: OvsPolicy; sent: string[][]; pods: Pod[]; nodes: Node[] } {
+function recording(options: { readonly ipv6?: boolean } = {}): {
+  policy: OvsPolicy;
+  sent: string[][];
+  pods: Pod[];
+  nodes: Node[];
+} {
   const sent: string[][] = [[], []];
-  const nodes = sent.map((list) => ({
+  const nodes = sent.map((list, i) => ({
+    podCidr6: options.ipv6 === true ? `fd10:${i + 1}::/64` : undefined,
     addFlows: (flows: readonly string[]) => {
       list.push(...flows);
       return Promise.resolve();
@@ -18,7 +24,10 @@ function recording(): { policy: OvsPolicy; sent: string[][]; pods: Pod[]; nodes:
       return Promise.resolve();
     },
   })) as unknown as FlowTarget[];
-  const pods = nodes.map((node, i) => ({ node, address: `10.10.${i + 1}.2` }) as unknown as Pod);
+  const pods = nodes.map((node, i) => {
+    const address6 = options.ipv6 === true ? `fd10:${i + 1}::2` : undefined;
+    return { node, address: `10.10.${i + 1}.2`, address6 } as unknown as Pod;
+  });
   return { policy: new OvsPolicy(nodes), sent, pods, nodes };
 }
 
@@ -33,6 +42,17 @@ describe('policy of the lab on Open vSwitch', () => {
     expect(sent).toEqual([[expect.stringMatching(EGRESS)], [expect.stringMatching(INGRESS)]]);
     expect(sent[0]?.[0]).toContain('tcp,reg0=3/0xf,nw_src=10.10.1.2,nw_dst=10.10.2.2,tp_dst=80,actions=drop');
     expect(sent[1]?.[0]).toContain('tcp,nw_src=10.10.1.2,nw_dst=10.10.2.2,tp_dst=80,actions=drop');
+  });
+
+  test('denies and marks both families where pods have IPv6', async () => {
+    const { policy, sent, pods } = recording({ ipv6: true });
+    const [srcPod, dstPod] = pods as [Pod, Pod];
+    await policy.deny({ srcPod, dstPod, proto: 'icmp' });
+    expect(sent[0]?.[0]).toContain('icmp,reg0=3/0xf,nw_src=10.10.1.2,nw_dst=10.10.2.2,actions=drop');
+    expect(sent[0]?.[1]).toContain('icmp6,reg0=3/0xf,ipv6_src=fd10:1::2,ipv6_dst=fd10:2::2,actions=drop');
+    expect(sent[1]?.[1]).toContain('icmp6,ipv6_src=fd10:1::2,ipv6_dst=fd10:2::2,actions=drop');
+    await policy.markProtocol('sctp', 5);
+    expect(sent[0]?.slice(2)).toEqual([expect.stringContaining('sctp,ct'), expect.stringContaining('sctp6,ct')]);
   });
 
   test('keeps to the nodes and stages that are named', async () => {

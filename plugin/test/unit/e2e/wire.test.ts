@@ -41,8 +41,10 @@ function packet(ip: Partial<Ipv4Fields>, ports: readonly [number, number], inner
       checksumValid: true,
       ...ip,
     },
+    ip6: undefined,
     l4,
     vni: inner === undefined ? undefined : 1,
+    innerOffset: undefined,
     inner,
   };
 }

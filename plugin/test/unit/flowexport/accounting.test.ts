@@ -94,9 +94,10 @@ describe('what the maps say of a connection', () => {
     tables.slots.set(slotKey, slot({ rxPackets: 3n, rxBytes: 300n, gen: 4, key: 9 }));
   });
 
-  const mine = (address: number): number | undefined => (address === key.saddr ? key.ifindex : undefined);
-  const out = { era: '5', packets: 10n, bytes: 1000n };
-  const back = { era: '9', packets: 3n, bytes: 300n };
+  const mine = (address: string): number | undefined => (address === key.saddr ? key.ifindex : undefined);
+  const out = [{ of: 'flow', era: '5', packets: 10n, bytes: 1000n }];
+  const plain = { of: 'flow', era: '5', packets: 0n, bytes: 0n };
+  const back = [plain, { of: 'slot', era: '9', packets: 3n, bytes: 300n }];
 
   test('begun by the local pod, or by the other one', () => {
     expect(tuple).toMatchObject({ source: key.saddr, destination: key.daddr });
@@ -111,18 +112,18 @@ describe('what the maps say of a connection', () => {
       flow({ txPackets: 10n, txBytes: 1000n, admittedAt: 5n, flags: FlowFlag.LOCAL, outIfindex: 99 }),
     );
     tables.flows.set(other, flow({ txPackets: 4n, txBytes: 400n, admittedAt: 6n, flags: FlowFlag.LOCAL }));
-    const both = (address: number): number => (address === key.saddr ? key.ifindex : 99);
+    const both = (address: string): number => (address === key.saddr ? key.ifindex : 99);
     expect(bypassReader(tables, both)(tuple)).toEqual({
       forward: out,
-      reverse: { era: '6', packets: 4n, bytes: 400n },
+      reverse: [{ of: 'flow', era: '6', packets: 4n, bytes: 400n }],
     });
   });
 
   test('by a Service: records name the endpoint, and the flow goes to the Service’s address', () => {
-    const toService = { ...key, daddr: 0x0a60000a, dport: 80 };
+    const toService = { ...key, daddr: '10.96.0.10', dport: 80 };
     tables.flows.delete(key);
     tables.flows.set(toService, flow({ txPackets: 10n, txBytes: 1000n, admittedAt: 5n, slotGen: 4 }));
-    const service = { name: 'shop/web:http', address: 0x0a60000a, port: 80 };
+    const service = { name: 'shop/web:http', address: '10.96.0.10', port: 80 };
     expect(bypassReader(tables, mine)({ ...tuple, service })).toEqual({ forward: out, reverse: back });
     expect(bypassReader(tables, mine)(tuple)).toBeUndefined();
   });
@@ -130,14 +131,35 @@ describe('what the maps say of a connection', () => {
   test('nothing, of others', () => {
     expect(bypassReader(tables, () => undefined)(tuple)).toBeUndefined();
     expect(bypassReader(tables, mine)({ ...tuple, sourcePort: 1 })).toBeUndefined();
-    expect(bypassReader(tables, mine)({ ...tuple, source: 'fd00' })).toBeUndefined();
+    expect(bypassReader(tables, mine)({ ...tuple, source: 'fd00::1' })).toBeUndefined();
     tables.slots.set(slotKeyOf(flow()), slot({ gen: 6 }));
-    expect(bypassReader(tables, mine)(tuple)).toEqual({ forward: out });
+    expect(bypassReader(tables, mine)(tuple)).toEqual({ forward: out, reverse: [plain] });
+  });
+
+  test('what came encapsulated or routed is counted in the flow, with keys or without', () => {
+    const rx = { rxPackets: 7n, rxBytes: 700n };
+    const ofFlow = { of: 'flow', era: '5', packets: 7n, bytes: 700n };
+    const both = flow({ txPackets: 10n, txBytes: 1000n, admittedAt: 5n, slotGen: 4, ...rx });
+    tables.flows.set(key, both);
+    expect(bypassReader(tables, mine)(tuple)?.reverse).toEqual([ofFlow, back[1]]);
+    tables.flows.set(key, { ...both, flags: FlowFlag.DIRECT });
+    expect(bypassReader(tables, mine)(tuple)?.reverse).toEqual([ofFlow]);
+  });
+
+  test('of IPv6', () => {
+    const ends = { source: 'fd00:10:1::2', destination: 'fd00:10:2::2' };
+    const key6 = { ...key, saddr: ends.source, daddr: ends.destination };
+    tables.flows.set(key6, flow({ txPackets: 10n, txBytes: 1000n, admittedAt: 5n, flags: FlowFlag.DIRECT }));
+    const device = (address: string): number | undefined => (address === ends.source ? key.ifindex : undefined);
+    expect(bypassReader(tables, device)({ ...tuple, ...ends })).toEqual({ forward: out, reverse: [plain] });
+    expect(bypassReader(tables, device)({ ...tuple, ...ends, protocol: 58 })).toBeUndefined();
   });
 
   test('the meter goes on where a counter begins anew', () => {
     const meter = new BypassMeter();
-    const at = (era: string, packets: bigint): BypassSample => ({ forward: { era, packets, bytes: packets * 10n } });
+    const at = (era: string, packets: bigint): BypassSample => ({
+      forward: [{ of: 'flow', era, packets, bytes: packets * 10n }],
+    });
     for (const [era, packets] of [
       ['1', 5n],
       ['1', 8n],
@@ -176,8 +198,8 @@ describe('accounting', () => {
   };
   const bypassed = (forward: bigint, reverse: bigint, era = '1'): void => {
     sample = {
-      forward: { era, packets: forward, bytes: forward * 100n },
-      reverse: { era, packets: reverse, bytes: reverse * 100n },
+      forward: [{ of: 'flow', era, packets: forward, bytes: forward * 100n }],
+      reverse: [{ of: 'slot', era, packets: reverse, bytes: reverse * 100n }],
     };
   };
 
@@ -287,21 +309,25 @@ describe('candidates for approvals', () => {
   });
   const allowed = (over: Partial<ConstructorParameters<typeof AllowedFlows>[0]> = {}): AllowedFlows =>
     new AllowedFlows({
-      deviceOf: (address) => (address === 0x0a0a0102 ? 7 : undefined),
+      deviceOf: (address) => (address === '10.10.1.2' ? 7 : undefined),
       isApproved: () => false,
       want: (one) => wanted.push(one),
       now: clock.now,
       ...over,
     });
   const seen = (change: Partial<Connection> = {}): FlowRecord => decoded(bytesOf(record({ ...connection, ...change })));
-  const forward = { saddr: 0x0a0a0102, daddr: 0x0a0a0203, sport: 1000, dport: 2000, ifindex: 7, proto: 17 };
+  const forward = { saddr: '10.10.1.2', daddr: '10.10.2.3', sport: 1000, dport: 2000, ifindex: 7, proto: 17 };
 
   test('the local pod as client, as server, and of a Service', () => {
     const flows = allowed();
     flows.take(seen());
     flows.take(seen({ source: '10.10.2.3', destination: '10.10.1.2', sourcePort: 5, destinationPort: 6 }));
     flows.take(seen({ service: { ip: '10.96.0.1', port: 53, name: 'a/b:c' } }));
-    expect(wanted).toEqual([forward, { ...forward, sport: 6, dport: 5 }, { ...forward, daddr: 0x0a600001, dport: 53 }]);
+    expect(wanted).toEqual([
+      forward,
+      { ...forward, sport: 6, dport: 5 },
+      { ...forward, daddr: '10.96.0.1', dport: 53 },
+    ]);
   });
 
   test('not what has ended, is approved, or is ICMP', () => {

@@ -61,7 +61,7 @@ describe('the flow export', () => {
     const wanted: FlowKey[] = [];
     const one = await start({
       allowed: {
-        deviceOf: (address) => (address === 0x0af40103 ? 7 : undefined),
+        deviceOf: (address) => (address === '10.244.1.3' ? 7 : undefined),
         isApproved: () => false,
         want: (key) => wanted.push(key),
         now: monotonic,
@@ -71,7 +71,7 @@ describe('the flow export', () => {
         tls: { current: clientTls },
         onProblem: () => undefined,
         readBypass: ({ sourcePort }) =>
-          sourcePort === 1024 ? { forward: { era: '1', packets: 90n, bytes: 9000n } } : undefined,
+          sourcePort === 1024 ? { forward: [{ of: 'flow', era: '1', packets: 90n, bytes: 9000n }] } : undefined,
       },
     });
     const stream = agent?.open();
@@ -80,7 +80,7 @@ describe('the flow export', () => {
     await stream?.send(message);
     await until(() => collector.flows.length === 1);
     expect(collector.flows[0]).toMatchObject({ stats: { packetTotalCount: 100, octetTotalCount: 10_000 } });
-    const key = { saddr: 0x0af40103, daddr: 0x0af40202, sport: 1024, dport: 8080, proto: 17 };
+    const key = { saddr: '10.244.1.3', daddr: '10.244.2.2', sport: 1024, dport: 8080, proto: 17 };
     expect(one.names.lookup(key)).toMatchObject({ flowType: 'inter-node', sourceNode: 'node-1' });
     expect(wanted).toEqual([{ ...key, ifindex: 7 }]);
     await until(() => one.counts.store.duplicate === 1);

@@ -25,8 +25,8 @@ const connection: Connection = {
   end: 1_005_000,
   service: { ip: '10.96.0.10', port: 80, name: 'shop/db:http' },
 };
-const flow = { saddr: 0x0af40105, daddr: 0x0af40209, sport: 41000, dport: 8080, proto: 6 };
-const toService = { ...flow, daddr: 0x0a60000a, dport: 80 };
+const flow = { saddr: '10.244.1.5', daddr: '10.244.2.9', sport: 41000, dport: 8080, proto: 6 };
+const toService = { ...flow, daddr: '10.96.0.10', dport: 80 };
 const answer = { saddr: flow.daddr, daddr: flow.saddr, sport: flow.dport, dport: flow.sport, proto: 6 };
 
 let store: RecordStore;
@@ -102,7 +102,7 @@ describe('names', () => {
         flowType: 'inter-node',
         sourcePod: { namespace: 'shop', name: 'client-10.244.1.5' },
         sourceNode: 'node-1',
-        service: { name: 'shop/db:http', address: 0x0a60000a, port: 80 },
+        service: { name: 'shop/db:http', address: '10.96.0.10', port: 80 },
         egressPolicy: { type: 'ACNP', namespace: '', name: 'allow-shop', rule: 'to-db' },
       });
     }
@@ -131,7 +131,7 @@ describe('names', () => {
   test('not of another one', () => {
     put();
     const lookup = new FlowNames(store);
-    for (const other of [{ sport: 1 }, { dport: 1 }, { proto: 17 }, { saddr: 1 }, { daddr: 1 }]) {
+    for (const other of [{ sport: 1 }, { dport: 1 }, { proto: 17 }, { saddr: '10.0.0.1' }, { daddr: '10.0.0.1' }]) {
       expect(lookup.lookup({ ...flow, ...other })).toBeUndefined();
     }
   });

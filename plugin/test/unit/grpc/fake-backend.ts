@@ -1,3 +1,4 @@
+import { xmasq } from '../../../src/gen/xmasq.js';
 import type {
   AdminBackend,
   DrainResult,
@@ -13,6 +14,8 @@ import type {
 } from '../../../src/grpc/backend.ts';
 import { NotFoundError } from '../../../src/grpc/backend.ts';
 
+const UNPROVEN = xmasq.v1.Reason.REASON_UNPROVEN;
+
 /** A flow of pod default/web-0, with everything that the test does not care about. */
 export function flow(values: Partial<FlowInfo> = {}): FlowInfo {
   return {
@@ -25,6 +28,7 @@ export function flow(values: Partial<FlowInfo> = {}): FlowInfo {
     peer: 'node-b',
     sameNode: false,
     path: 'fast',
+    mode: 'masquerade',
     reason: 0,
     admitted: true,
     approved: false,
@@ -53,7 +57,7 @@ export class FakeBackend implements AdminBackend {
     admission: 'conntrack',
     attach: 'tcx',
     kernelRelease: '6.18.0',
-    uplink: { device: 'eth0', ifindex: 2, address: '192.168.77.1', mtu: 1500 },
+    uplinks: [{ device: 'eth0', ifindex: 2, address: '192.168.77.1', mtu: 1500 }],
     degradations: [],
     exclusions: [],
     sources: [],
@@ -87,23 +91,45 @@ export class FakeBackend implements AdminBackend {
     return Promise.resolve([
       {
         nodeName: 'node-b',
-        address: '192.168.77.2',
+        addresses: ['192.168.77.2', 'fd00::2'],
         podCIDRs: ['10.10.2.0/24'],
         capable: true,
         capability: { protocol: 1, incarnation: 'boot-1' },
         alive: true,
         lastLifeMs: 40.4,
         flows: 2,
+        paths: [
+          {
+            ...{ family: 4, pathClass: 'tcp', mode: 'masquerade', reason: 0 },
+            ...{ provenMs: 1500, changedMs: 61_000, changes: 1, probes: 4n, answers: 3n },
+          },
+          {
+            family: 4,
+            pathClass: 'udp',
+            mode: 'masquerade',
+            reason: 0,
+            provenMs: 900,
+            changes: 1,
+            probes: 2n,
+            answers: 2n,
+          },
+          { family: 4, pathClass: 'other', mode: 'encap', reason: UNPROVEN, changes: 0, probes: 7n, answers: 0n },
+          ...(['tcp', 'udp', 'other'] as const).map(
+            (pathClass) =>
+              ({ family: 6, pathClass, mode: 'direct', reason: 0, changes: 0, probes: 0n, answers: 0n }) as const,
+          ),
+        ],
         id: 1,
         epoch: 7,
       },
       {
         nodeName: 'node-c',
-        address: '192.168.77.3',
+        addresses: ['192.168.77.3'],
         podCIDRs: [],
         capable: false,
         alive: false,
         flows: 0,
+        paths: [],
         id: 2,
         epoch: 1,
       },
@@ -123,6 +149,27 @@ export class FakeBackend implements AdminBackend {
         attached: true,
         problem: '',
         flows: 2,
+        paths: [
+          {
+            ...{ family: 4, pathClass: 'tcp', mode: 'masquerade', reason: 0 },
+            ...{ provenMs: 1500, changedMs: 61_000, changes: 1, probes: 4n, answers: 3n },
+          },
+          {
+            family: 4,
+            pathClass: 'udp',
+            mode: 'masquerade',
+            reason: 0,
+            provenMs: 900,
+            changes: 1,
+            probes: 2n,
+            answers: 2n,
+          },
+          { family: 4, pathClass: 'other', mode: 'encap', reason: UNPROVEN, changes: 0, probes: 7n, answers: 0n },
+          ...(['tcp', 'udp', 'other'] as const).map(
+            (pathClass) =>
+              ({ family: 6, pathClass, mode: 'direct', reason: 0, changes: 0, probes: 0n, answers: 0n }) as const,
+          ),
+        ],
         id: 1,
         epoch: 3,
       },

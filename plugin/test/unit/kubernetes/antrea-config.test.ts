@@ -4,7 +4,7 @@ import { clusterObject } from '../../../../e2e/double/objects.ts';
 import { Reason } from '../../../src/dataplane/layout.ts';
 import type { NodeExclusion } from '../../../src/exclusion/exclusions.ts';
 import { AntreaConfig } from '../../../src/kubernetes/antrea-config.ts';
-import { exclusionsOf, parseAntreaConf, type AntreaModes } from '../../../src/kubernetes/antrea-modes.ts';
+import { encapMode, exclusionsOf, parseAntreaConf, type AntreaModes } from '../../../src/kubernetes/antrea-modes.ts';
 import type { ClusterProblem } from '../../../src/state/cluster.ts';
 import { Harness, QUICK, quiet, sleep, until } from './harness.ts';
 
@@ -42,8 +42,10 @@ describe('modes', () => {
 
   test.each<[string, NodeExclusion['scope'] | undefined, number | undefined]>([
     ['trafficEncapMode: encap', undefined, undefined],
-    ['trafficEncapMode: noEncap', 'inter-node', Reason.ENCAP_MODE],
-    ['trafficEncapMode: hybrid', 'inter-node', Reason.ENCAP_MODE],
+    ['trafficEncapMode: noEncap', undefined, undefined],
+    ['trafficEncapMode: noEncap\ntunnelType: gre', undefined, undefined],
+    ['trafficEncapMode: Hybrid', undefined, undefined],
+    ['trafficEncapMode: hybrid\ntunnelType: gre', 'inter-node', Reason.TUNNEL_TYPE],
     ['trafficEncapMode: networkPolicyOnly', 'node', Reason.ENCAP_MODE],
     ['trafficEncapMode: somethingNew', 'node', Reason.ENCAP_MODE],
     ['enableBridgingMode: true', 'node', Reason.BRIDGING],
@@ -72,10 +74,16 @@ describe('modes', () => {
     );
   });
 
+  test.each([
+    ['', 'encap'],
+    ['trafficEncapMode: NOENCAP', 'noEncap'],
+    ['trafficEncapMode: hybrid', 'hybrid'],
+    ['trafficEncapMode: networkPolicyOnly', undefined],
+  ])('%j: pod traffic between nodes goes %p', (conf, mode) => expect(encapMode(parseAntreaConf(conf))).toBe(mode));
+
   test('several at once are all told', () => {
     const conf = 'trafficEncryptionMode: ipsec\nenableBridgingMode: true\ntrafficEncapMode: noEncap\ntunnelType: gre\n';
     expect(exclusionsOf(parseAntreaConf(conf)).map(({ detail }) => detail)).toEqual([
-      'trafficEncapMode: noencap',
       'enableBridgingMode: true',
       'trafficEncryptionMode: ipsec',
     ]);

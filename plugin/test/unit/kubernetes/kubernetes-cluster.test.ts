@@ -74,7 +74,7 @@ const annotation = (): string | undefined =>
 describe('the nodes of the cluster', () => {
   test('are read in pages, and changes come as differences', async () => {
     const { recorder } = await started();
-    expect(recorder.last?.own).toEqual({ name: OWN, address: '172.16.0.1', podCIDRs: ['10.64.1.0/24'] });
+    expect(recorder.last?.own).toEqual({ name: OWN, addresses: ['172.16.0.1'], podCIDRs: ['10.64.1.0/24'] });
     expect(recorder.diffs[0]?.added).toHaveLength(20);
     expect(double.requests('GET', NODES).filter(({ query }) => query['watch'] !== 'true')).toHaveLength(3);
     double.store.put(NODES, numberedNode(3, { annotations: { [CAPABILITY_ANNOTATION]: TEXT } }));
@@ -227,7 +227,7 @@ describe('the nodes of the cluster', () => {
     const start = cluster.start(recorder);
     await until(() => recorder.problemNow !== undefined);
     await double.resume();
-    await until(() => recorder.problemNow === `there is no Node ${OWN} with an IPv4 address`);
+    await until(() => recorder.problemNow === `there is no Node ${OWN} with an IP address`);
     double.store.put(NODES, numberedNode(1));
     await start;
     await until(() => recorder.problemNow === undefined);

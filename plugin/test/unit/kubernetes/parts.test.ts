@@ -28,27 +28,28 @@ describe('a Node as Antrea sees it', () => {
   });
 
   test.each([
-    ['InternalIP', plain, '10.0.0.1'],
-    ['the annotation before all', withAnnotation('fd00::1, 192.168.0.7'), '192.168.0.7'],
-    ['the annotation, though it has no IPv4', withAnnotation('fd00::1'), undefined],
-    ['ExternalIP as the last', withAddresses({ type: 'ExternalIP', address: '1.2.3.4' }), '1.2.3.4'],
+    ['InternalIP', plain, ['10.0.0.1']],
+    ['the annotation before all', withAnnotation('fd00:0::1, 192.168.0.7'), ['192.168.0.7', 'fd00::1']],
+    ['the annotation, though it has no IPv4', withAnnotation('fd00::1'), ['fd00::1']],
+    ['none that a node can have', withAnnotation('fe80::1, 127.0.0.1, x'), undefined],
+    ['ExternalIP as the last', withAddresses({ type: 'ExternalIP', address: '1.2.3.4' }), ['1.2.3.4']],
     [
-      'InternalIP before ExternalIP, IPv4 before IPv6',
+      'InternalIPs before ExternalIPs, IPv4 before IPv6',
       withAddresses(
         { type: 'ExternalIP', address: '1.2.3.4' },
         { type: 'InternalIP', address: 'fd00::1' },
         { type: 'InternalIP', address: '10.0.0.2' },
       ),
-      '10.0.0.2',
+      ['10.0.0.2', 'fd00::1'],
     ],
     ['no address', withAddresses({ type: 'Hostname', address: 'n' }), undefined],
     ['no status', { metadata: { name: 'n' } }, undefined],
-  ])('address: %s', (_what, object, address) => expect(nodeView(object)?.node.address).toBe(address));
+  ])('addresses: %s', (_what, object, addresses) => expect(nodeView(object)?.node.addresses).toEqual(addresses));
 
   test.each([
     ['podCIDRs', { podCIDR: '10.9.0.0/24', podCIDRs: ['10.1.0.0/24'] }, ['10.1.0.0/24']],
     ['podCIDR without podCIDRs', { podCIDR: '10.9.0.0/24' }, ['10.9.0.0/24']],
-    ['dual stack', { podCIDRs: ['fd00::/64', '10.1.0.0/24'] }, ['10.1.0.0/24']],
+    ['dual stack', { podCIDRs: ['fd00:0::/64', '10.1.0.0/24'] }, ['10.1.0.0/24', 'fd00::/64']],
     ['one of each family', { podCIDRs: ['10.1.0.0/24', '10.2.0.0/24'] }, ['10.1.0.0/24']],
     ['none yet', {}, []],
     ['host bits', { podCIDRs: ['10.1.2.3/24'] }, ['10.1.2.0/24']],
@@ -72,7 +73,7 @@ describe('a Node as Antrea sees it', () => {
   test('a capability that is not understood is none, but is seen', () => {
     const object = { ...plain, metadata: { ...plain.metadata, annotations: { [CAPABILITY_ANNOTATION]: 'v9' } } };
     expect(nodeView(object)).toEqual({
-      node: { name: 'n', address: '10.0.0.1', podCIDRs: ['10.1.0.0/24'] },
+      node: { name: 'n', addresses: ['10.0.0.1'], podCIDRs: ['10.1.0.0/24'] },
       capabilityText: 'v9',
     });
   });
@@ -81,7 +82,7 @@ describe('a Node as Antrea sees it', () => {
 describe('claims to addresses', () => {
   const node = (name: string, address: string, ...podCIDRs: readonly string[]): ClusterNode => ({
     name,
-    address,
+    addresses: address.split(','),
     podCIDRs,
   });
 
@@ -93,10 +94,14 @@ describe('claims to addresses', () => {
     ['an address of a pod', node('b', '10.1.0.7', '10.2.0.0/24'), 'a'],
     ['pods with the address of a node', node('b', '10.0.1.1', '10.0.0.0/24'), 'a'],
     ['its own address among its pods', node('b', '10.5.0.1', '10.5.0.0/24'), 'b'],
+    ['the same IPv6 prefix', node('b', '10.0.0.2', 'fd00:1::/64'), 'a'],
+    ['the same second address', node('b', '10.0.0.2,fd00::1'), 'a'],
+    ['an IPv6 address of a pod', node('b', 'fd00:1::7'), 'a'],
+    ['IPv6 neighbours', node('b', '10.0.0.2,fd00::2', 'fd00:1:0:1::/64'), undefined],
     ['neighbours', node('b', '10.0.0.2', '10.1.1.0/24', '10.0.255.0/24'), undefined],
   ])('%s', (_what, other, owner) => {
     const claims = new Claims();
-    const first = node('a', '10.0.0.1', '10.1.0.0/24');
+    const first = node('a', '10.0.0.1,fd00::1', '10.1.0.0/24', 'fd00:1::/64');
     expect(claims.claim(first)).toBeUndefined();
     expect(claims.claim(other)).toBe(owner);
     claims.release(other);

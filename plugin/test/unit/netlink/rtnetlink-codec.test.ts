@@ -54,6 +54,17 @@ describe('decodeLink', () => {
     });
   });
 
+  test('reads the number of a VLAN, and takes no other kind’s data for one', () => {
+    const message = (kind: string): Buffer => {
+      const writer = new MessageWriter(RouteMessage.newLink, 0).header(ifinfomsg(0, 8, 0)).u32(5, 7);
+      return writer
+        .nest(18, () => writer.string(1, kind).nest(2, () => writer.bytes(1, Uint8Array.of(100, 0))))
+        .finish(1);
+    };
+    expect(decodeLink(only(message('vlan')))).toMatchObject({ kind: 'vlan', linkIfindex: 7, vlanId: 100 });
+    expect(decodeLink(only(message('macvlan')))).not.toHaveProperty('vlanId');
+  });
+
   test('leaves out what the message does not say', () => {
     const bytes = new MessageWriter(RouteMessage.newLink, 0)
       .header(ifinfomsg(0, 1, 0))

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { diffCluster, isEmptyDiff } from '../../../src/state/cluster-diff.ts';
 import { parseCluster } from '../../../src/state/cluster-parse.ts';
-import { formatAddress4, formatPrefix4, parseAddress4, parsePrefix4 } from '../../../src/state/prefix4.ts';
+import { oneOfEach, podCidr, rangeOf, transportAddress } from '../../../src/state/addresses.ts';
 
 const NODES = `nodes:
   - name: node-b
@@ -26,10 +26,10 @@ describe('static cluster state', () => {
   test('is sorted, knows the own node, leaves absent capabilities out', () => {
     const state = parseCluster('n.yaml', NODES, 'node-a');
     expect(state.nodes.map((node) => node.name)).toEqual(['node-a', 'node-b']);
-    expect(state.own).toEqual({ name: 'node-a', address: '192.168.77.1', podCIDRs: ['10.10.1.0/24'] });
+    expect(state.own).toEqual({ name: 'node-a', addresses: ['192.168.77.1'], podCIDRs: ['10.10.1.0/24'] });
     expect(state.nodes[1]).toEqual({
       name: 'node-b',
-      address: '192.168.77.2',
+      addresses: ['192.168.77.2'],
       podCIDRs: ['10.10.2.0/24', '10.10.3.0/24'],
       capability: { protocol: 1, incarnation: 'boot-7' },
     });
@@ -60,18 +60,34 @@ describe('static cluster state', () => {
     [
       '10.10.1.0/24',
       '10.10.1.1/24',
-      'n.yaml:8: nodes[1].podCIDRs[0]: is "10.10.1.1/24"; has host bits; expected 10.10.1.0/24',
+      'n.yaml:8: nodes[1].podCIDRs[0]: is "10.10.1.1/24"; is not as usual, or has host bits; expected 10.10.1.0/24',
     ],
-    ['10.10.1.0/24', '10.10.1.0', 'nodes[1].podCIDRs[0]: is "10.10.1.0"; expected an IPv4 prefix'],
-    ['10.10.1.0/24', '0.0.0.0/0', 'expected an IPv4 prefix of /8 or longer'],
-    ['10.10.1.0/24', 'fd00::/64', 'expected an IPv4 prefix'],
+    ['10.10.1.0/24', '10.10.1.0', 'nodes[1].podCIDRs[0]: is "10.10.1.0"; expected an IP prefix'],
+    ['10.10.1.0/24', '0.0.0.0/0', 'expected an IP prefix of /8 or longer'],
+    ['10.10.1.0/24', 'fd00::1/64', 'expected fd00::/64'],
+    ['10.10.1.0/24', 'FD00::/64', 'expected fd00::/64'],
+    ['10.10.1.0/24', 'fd00::/129', 'expected an IP prefix of /8 or longer'],
+    ['address: 192.168.77.1', 'address: fe80::1', 'expected a unicast address'],
+    ['address: 192.168.77.1', 'addresses: [10.0.0.1, 10.0.0.2]', 'expected one or two addresses, one of each family'],
+    ['address: 192.168.77.1', 'addresses: []', 'expected one or two addresses, one of each family'],
+    [
+      'address: 192.168.77.1',
+      'addresses: [192.168.77.2]',
+      'nodes[1].addresses: is 192.168.77.2, as is nodes[0].address',
+    ],
+    [
+      'address: 192.168.77.1',
+      'address: 192.168.77.1\n    addresses: [fd00::1]',
+      'nodes[1]: has address and addresses; expected one of the two',
+    ],
+    ['nodes:', 'trafficEncapMode: networkPolicyOnly\nnodes:', 'expected one of encap, noEncap, hybrid'],
     [
       'address: 192.168.77.1',
       'address: 224.0.0.1',
-      'n.yaml:7: nodes[1].address: is "224.0.0.1"; expected a unicast IPv4',
+      'n.yaml:7: nodes[1].address: is "224.0.0.1"; expected a unicast address',
     ],
-    ['address: 192.168.77.1', 'address: node-a', 'nodes[1].address: is "node-a"; expected a unicast IPv4'],
-    ['    address: 192.168.77.1\n', '', 'n.yaml:6: nodes[1].address: is missing; expected a unicast IPv4'],
+    ['address: 192.168.77.1', 'address: node-a', 'nodes[1].address: is "node-a"; expected a unicast address'],
+    ['    address: 192.168.77.1\n', '', 'n.yaml:6: nodes[1]: lacks a transport address; expected address or addresses'],
     [
       'protocol: 1',
       'protocol: 0',
@@ -85,7 +101,7 @@ describe('static cluster state', () => {
     [
       'podCIDRs: [10.10.1.0/24]',
       'podCidrs: []',
-      'n.yaml:8: nodes[1].podCidrs: is not a known key; known here: name, address, podCIDRs',
+      'n.yaml:8: nodes[1].podCidrs: is not a known key; known here: name, address, addresses, podCIDRs',
     ],
   ])('with %j -> %j is wrong', (from, to, message) => {
     const text = NODES.replace(from, to);
@@ -132,16 +148,43 @@ test('the difference of two states', () => {
   expect(diffCluster(undefined, before).added.length).toBe(2);
 });
 
-test('IPv4 prefixes and addresses', () => {
-  expect(parseAddress4('255.255.255.255')).toBe(4294967295);
-  expect(parseAddress4('1.2.3')).toBeUndefined();
-  expect(formatAddress4(4294967295)).toBe('255.255.255.255');
-  for (const text of ['0.0.0.0/0', '10.0.0.0/8', '255.255.255.255/32', '128.0.0.0/1']) {
-    const prefix = parsePrefix4(text);
-    expect(prefix && formatPrefix4(prefix)).toBe(text);
+test('dual stack, and how pod traffic goes', () => {
+  const text = NODES.replace('address: 192.168.77.1', 'addresses: [FD00:0::1, 192.168.77.1]').replace(
+    '[10.10.1.0/24]',
+    "['fd00:10:1::/64', 10.10.1.0/24]",
+  );
+  const { own, trafficEncapMode } = parseCluster('n', text, 'node-a');
+  expect(own).toEqual({
+    name: 'node-a',
+    addresses: ['192.168.77.1', 'fd00::1'],
+    podCIDRs: ['10.10.1.0/24', 'fd00:10:1::/64'],
+  });
+  expect(trafficEncapMode).toBe('encap');
+  expect(parseCluster('n', `trafficEncapMode: hybrid\n${text}`, 'node-a').trafficEncapMode).toBe('hybrid');
+});
+
+test('addresses and prefixes', () => {
+  expect(transportAddress('FD00:0::1')).toBe('fd00::1');
+  for (const text of [
+    '0.1.2.3',
+    '127.0.0.1',
+    '224.0.0.1',
+    '1.2.3',
+    '::',
+    '::1',
+    'fe80::1',
+    'ff02::1',
+    '::ffff:1.2.3.4',
+  ]) {
+    expect(transportAddress(text)).toBeUndefined();
   }
-  expect(parsePrefix4('10.1.2.3/8')).toEqual({ first: 10 * 2 ** 24, last: 11 * 2 ** 24 - 1, length: 8 });
-  for (const text of ['10.0.0.0/33', '10.0.0.0/', '10.0.0/8', '10.0.0.0/08', '10.0.0.0', '::/0']) {
-    expect(parsePrefix4(text)).toBeUndefined();
+  for (const text of ['10.0.0.0/8', '255.255.255.255/32', 'fd00::/8', 'fd00:1:2::/64'])
+    expect(podCidr(text)).toBe(text);
+  for (const text of ['10.0.0.0/33', '10.0.0.0/', '10.0.0/8', '10.0.0.0/08', '10.0.0.0', '0.0.0.0/0', 'fd00::/7']) {
+    expect(podCidr(text)).toBeUndefined();
   }
+  expect(oneOfEach(['fd00::1', '10.0.0.1', '10.0.0.2', 'fd00::2'])).toEqual(['10.0.0.1', 'fd00::1']);
+  expect(rangeOf('10.1.2.3/8')).toEqual({ first: 0xffff_0a00_0000n, last: 0xffff_0aff_ffffn });
+  expect(rangeOf('::5')).toEqual({ first: 5n, last: 5n });
+  expect(() => rangeOf('x')).toThrow(RangeError);
 });

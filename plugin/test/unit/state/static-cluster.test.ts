@@ -137,7 +137,7 @@ describe('following a file of cluster state', () => {
     await writeFile(file, 'nodes:\n  - { name: node-0, address: 10.0.0.300 }\n');
     await eventually(() => consumer.problems.length === 1);
     expect(consumer.problems[0]).toEqual({
-      what: `the new cluster state is not used: ${file}:2: nodes[0].address: is "10.0.0.300"; expected a unicast IPv4 address, as 192.168.1.2`,
+      what: `the new cluster state is not used: ${file}:2: nodes[0].address: is "10.0.0.300"; expected a unicast address, as 192.168.1.2 or fd00::2`,
       where: file,
       action: 'correct the file; the last good version stays in force until then',
     });

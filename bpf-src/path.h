@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Does the underlay carry masqueraded packets to a peer? A firewall between the nodes may not. Probes ask: masqueraded packets
+ * with a key that nobody has, answered by a control message. Lost traffic answers, too (black holes, see flow.h).
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+#include "packet.h"
+#include "xmasq.h"
+
+/* First word of our magic on a packet's way to uplink_egress: what kind of packet it is. */
+#define KIND_OWN(magic) (magic)
+#define KIND_ACK(magic) (~(magic))
+#define KIND_PROBE(magic) ((magic) ^ 0xffff)
+
+static __always_inline struct xmasq_path *find_path(__u32 peer, bool v6, __u8 proto)
+{
+	__u32 class = proto == IPPROTO_TCP ? XMASQ_PATH_TCP : proto == IPPROTO_UDP ? XMASQ_PATH_UDP : XMASQ_PATH_OTHER;
+	__u32 index = (peer * 2 + v6) * XMASQ_PATH_CLASSES + class;
+
+	return bpf_map_lookup_elem(&paths, &index);
+}
+
+static __always_inline struct xmasq_path *path_of(const struct xmasq_flow *f)
+{
+	return find_path(f->peer, !addr_is4(&f->node_daddr), f->proto);
+}
+
+static __noinline void path_change(struct xmasq_path *path, struct xmasq_flow_key *key, __u32 peer, __u32 reason,
+				   __u64 now)
+{
+	if (!path || !key)
+		return;
+	path->masquerade = !reason;
+	path->changed_at = now;
+	path->changes++;
+	count(XMASQ_COUNTER_PATH_CHANGED);
+	emit(XMASQ_EVENT_PATH_CHANGED, reason, key, peer);
+}
+
+/*
+ * Has an answer proved that masqueraded packets arrive? Adapts path->masquerade, which changes at most once in
+ * XMASQ_MODE_HOLD_NS; and for so long nobody tries again where packets were lost: no path flaps.
+ */
+static __always_inline bool path_usable(struct xmasq_path *path, struct xmasq_flow_key *key, __u32 peer, __u64 now)
+{
+	/* The clock is coarse: an answer comes in the same tick as the question. */
+	bool answered = path->proven_at && path->proven_at >= path->hole_at;
+	bool proven = answered && now - path->proven_at < XMASQ_PROVEN_NS &&
+		      (!path->hole_at || now - path->hole_at >= XMASQ_MODE_HOLD_NS);
+	__u32 reason = XMASQ_REASON_NONE;
+
+	if (!proven)
+		reason = answered ? XMASQ_REASON_UNPROVEN : XMASQ_REASON_BLACK_HOLE;
+	if (proven == !path->masquerade && (!path->changed_at || now - path->changed_at >= XMASQ_MODE_HOLD_NS))
+		path_change(path, key, peer, reason, now);
+	return proven && path->masquerade;
+}
+
+/* A flow's masqueraded packets were lost. Others need not find out for themselves. */
+static __always_inline void path_failed(struct xmasq_path *path, __u64 now)
+{
+	path->hole_at = now;
+	path->probe_at = now;
+	path->probe_wait = 0;
+}
+
+/* Sends a probe if it is time: a copy of the flow's packet, which uplink_egress turns into one. */
+static __always_inline void probe(struct __sk_buff *skb, const struct xmasq_config *cfg, const struct xmasq_flow *f,
+				  struct xmasq_path *path, __u64 now)
+{
+	const __u32 ready = XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE;
+
+	/* The peer has heard of us, or it would take the probe for a packet of the node's. */
+	if (now < path->probe_at || (f->flags & ready) != ready)
+		return;
+	path->probe_wait = path->probe_wait ? path->probe_wait * 2 : XMASQ_PROBE_MIN_NS;
+	if (path->probe_wait > XMASQ_PROBE_MAX_NS)
+		path->probe_wait = XMASQ_PROBE_MAX_NS;
+	path->probe_at = now + path->probe_wait;
+	path->probes++;
+	store_cb(skb, KIND_PROBE(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	if (bpf_clone_redirect(skb, f->out_ifindex, 0) == 0)
+		count(XMASQ_COUNTER_PROBE_SENT);
+	store_cb(skb, 0, 0, 0, 0);
+}
+
+/* The peer has answered one. */
+static __always_inline void path_proved(struct xmasq_path *path, __u64 now)
+{
+	path->proven_at = now;
+	path->answers++;
+	path->probe_wait = 0;
+	path->probe_at = now + XMASQ_REPROBE_NS;
+}

@@ -1,0 +1,4 @@
+import { directRules } from './rules/direct.ts';
+import { testRules } from './rules/run.ts';
+
+testRules('direct', directRules);

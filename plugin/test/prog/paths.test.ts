@@ -1,0 +1,4 @@
+import { pathRules } from './rules/paths.ts';
+import { testRules } from './rules/run.ts';
+
+testRules('paths and probes', pathRules);
