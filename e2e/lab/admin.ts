@@ -61,6 +61,8 @@ export interface SidecarFlow {
   readonly peer: string;
   readonly sameNode: boolean;
   readonly path: 'fast' | 'slow';
+  /** How its packets go now. */
+  readonly mode: 'slow' | 'local' | 'masquerade' | 'encap' | 'direct' | 'unspecified';
   readonly reason: ReasonName;
   readonly admitted: boolean;
   readonly approved: boolean;
@@ -171,7 +173,7 @@ export class AdminClient {
     const { peers } = await this.call('peers', new v1.PeersRequest());
     return peers.map((peer) => ({
       nodeName: peer.nodeName ?? '',
-      address: peer.address ?? '',
+      address: peer.addresses?.[0] ?? '',
       capable: peer.capable ?? false,
       alive: peer.alive ?? false,
       incarnation: peer.incarnation ?? '',
@@ -308,6 +310,7 @@ function flowOf(flow: xmasq.v1.Flow.$Properties): SidecarFlow {
     peer: flow.peer ?? '',
     sameNode: flow.sameNode ?? false,
     path: flow.path === v1.FlowPath.FLOW_PATH_FAST ? 'fast' : 'slow',
+    mode: enumName(v1.TransmitMode[flow.mode ?? 0], 'TRANSMIT_MODE_') as SidecarFlow['mode'],
     reason: nameOf(flow.reason),
     admitted: flow.admitted ?? false,
     approved: flow.approved ?? false,

@@ -1,4 +1,6 @@
 /** Conntrack entries as `conntrack -L -o id,extended` prints them, and the filters to ask for them. */
+import type { Family } from './lab.ts';
+import { familyOf } from './lab.ts';
 
 /** One direction of a connection. */
 export interface ConntrackTuple {
@@ -15,7 +17,7 @@ export interface ConntrackTuple {
 export interface ConntrackEntry {
   readonly id: number;
   readonly zone: number;
-  /** Name as conntrack prints it: tcp, udp, icmp, sctp, unknown, ... */
+  /** Name as conntrack prints it: tcp, udp, icmp, icmpv6, sctp, unknown, ... */
   readonly proto: string;
   /** Protocol number. */
   readonly protonum: number;
@@ -33,8 +35,10 @@ export interface ConntrackEntry {
 
 /** What is left out matches anything. Addresses and ports are those of the original direction. */
 export interface ConntrackFilter {
+  /** Default: that of the addresses or the protocol, if they tell, and every one if not. */
+  readonly family?: Family;
   readonly zone?: number;
-  readonly proto?: 'tcp' | 'udp' | 'icmp' | 'sctp';
+  readonly proto?: 'tcp' | 'udp' | 'icmp' | 'icmpv6' | 'sctp';
   readonly src?: string;
   readonly dst?: string;
   readonly sport?: number;
@@ -90,9 +94,19 @@ export function filterArgs(filter: ConntrackFilter): string[] {
   return args;
 }
 
+/** The only family that entries of this filter may have; undefined if it tells none. */
+export function familyOfFilter(filter: ConntrackFilter): Family | undefined {
+  const address = filter.src ?? filter.dst;
+  if (filter.family !== undefined) return filter.family;
+  if (address !== undefined) return familyOf(address);
+  if (filter.proto === 'icmpv6') return 'ipv6';
+  return filter.proto === 'icmp' ? 'ipv4' : undefined;
+}
+
 /** True if the entry is what the filter asks for. */
 export function matches(entry: ConntrackEntry, filter: ConntrackFilter): boolean {
   return (
+    (filter.family === undefined || familyOf(entry.original.src) === filter.family) &&
     (filter.zone === undefined || entry.zone === filter.zone) &&
     (filter.proto === undefined || entry.proto === filter.proto) &&
     (filter.src === undefined || entry.original.src === filter.src) &&

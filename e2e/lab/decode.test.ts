@@ -115,6 +115,68 @@ describe('frames', () => {
     }
   });
 
+  const ipv6 = (next: string, length: number, payload: string): Buffer => {
+    const addresses = 'fd10000100000000000000000000000a fd100002000000010000000000000002';
+    const header = `6b8 5e7c4 ${length.toString(16).padStart(4, '0')} ${next} 3f ${addresses}`;
+    return hex(`aabbccddeeff 0a580a0a0102 86dd ${header} ${payload}`);
+  };
+
+  test('of ICMPv6 echo: flow label, traffic class, hop limit, checksum with the pseudo header', () => {
+    const frame = ipv6('3a', 11, '8000 0000 0007 0001 616263');
+    // The pseudo header: addresses, length, next header.
+    frame.writeUInt16BE(internetChecksum(frame.subarray(22), 11 + 58), 56);
+    expect(decodeFrame(frame)).toMatchObject({
+      ip: undefined,
+      ip6: {
+        src: 'fd10:1::a',
+        dst: 'fd10:2:0:1::2',
+        hopLimit: 63,
+        trafficClass: 0xb8,
+        flowLabel: 0x5e7c4,
+        nextHeader: 58,
+        proto: 58,
+        extensions: [],
+        fragment: undefined,
+        length: 51,
+        headerLength: 40,
+      },
+      l4: { icmpType: 128, sport: 7, seq: 1, payloadLength: 3, checksumValid: true },
+    });
+    frame.writeUInt8(0xb9, 15 + 40);
+    expect(decodeFrame(frame).l4?.checksumValid).toBe(false);
+    for (let length = 0; length < frame.length; length++) {
+      expect(decodeFrame(frame.subarray(0, length)).l4?.checksumValid).toBeUndefined();
+    }
+  });
+
+  test('of IPv6 with extension headers and fragments', () => {
+    const options = '3c00010400000000 2c00010400000000';
+    const udp = '00070008000a0000 6162';
+    const first = decodeFrame(ipv6('00', 34, `${options} 1100000100000009 ${udp}`));
+    expect(first).toMatchObject({
+      ip6: {
+        nextHeader: 0,
+        proto: 17,
+        extensions: [0, 60, 44],
+        fragment: { offset: 0, more: true, id: 9 },
+        headerLength: 64,
+      },
+      l4: { sport: 7, dport: 8, payloadLength: 2, checksumValid: undefined },
+    });
+    const later = decodeFrame(ipv6('2c', 18, `1100001000000009 ${udp}`));
+    expect(later).toMatchObject({ ip6: { proto: 17, fragment: { offset: 16, more: false } }, l4: undefined });
+  });
+
+  test('inside VXLAN over IPv6, on the port that is given', () => {
+    const inner = withChecksums(hex(ping));
+    const outer = ipv6('11', 16 + inner.length, `c000 22b8 ${(16 + inner.length).toString(16).padStart(4, '0')} 0000`);
+    const frame = Buffer.concat([outer, hex('08000000 00000000'), inner]);
+    expect(decodeFrame(frame).inner).toBeUndefined();
+    const packet = decodeFrame(frame, { vxlan: 8888, geneve: 6081 });
+    expect(packet).toMatchObject({ vni: 0, inner: { ip: { src: '10.10.1.2' } }, l4: { checksumValid: undefined } });
+    expect(frame.subarray(packet.innerOffset)).toEqual(inner);
+  });
+
   test('CRC32c of the check string of its definition', () => {
     expect(crc32c(Buffer.from('123456789'))).toBe(0xe3069283);
   });

@@ -10,6 +10,12 @@ import type { ConntrackEntry, ConntrackFilter, ConntrackTimeouts } from './connt
 
 export { LabError };
 
+/** An address family. */
+export type Family = 'ipv4' | 'ipv6';
+
+/** As Antrea's trafficEncapMode: pod traffic between nodes in a tunnel, or routed as it is. */
+export type EncapMode = 'encap' | 'noEncap';
+
 /** How one command is run to its end. */
 export interface ExecOptions {
   /** Killed (SIGKILL, with its process group) after this many milliseconds. Default 15000. */
@@ -84,8 +90,10 @@ export interface Capture {
 export interface Place {
   /** Unique in the lab, e.g. `n1`, `pod-1-2`. */
   readonly name: string;
-  /** The IPv4 address others reach it by. */
+  /** The IPv4 address others reach it by; on a node that has none (`LabOptions.underlay`) the IPv6 one. */
   readonly address: string;
+  /** The IPv6 address others reach it by; undefined if there is none. */
+  readonly address6: string | undefined;
   /** The device that has the address. */
   readonly device: string;
   /** MTU of the device, bytes. */
@@ -120,8 +128,6 @@ export interface Endpoint {
 /** A pod. `name` is the pod's name; it is unique in the lab. */
 export interface Pod extends Place {
   readonly node: Node;
-  /** The pod's IPv6 address; undefined in a lab without IPv6. */
-  readonly address6: string | undefined;
   readonly endpoint: Endpoint;
 }
 
@@ -129,7 +135,10 @@ export interface Pod extends Place {
 export interface AddPodOptions {
   /** Default `pod-<node>-<index>`. */
   readonly name?: string;
-  /** IPv4 address in the node's pod CIDR; default the next free one. A deleted pod's address may be given again. */
+  /**
+   * IPv4 address in the node's pod CIDR; default the next free one. A deleted pod's address may be given again. The IPv6
+   * address has the same last number.
+   */
   readonly ip?: string;
   /** Default: a fresh random one, as the CNI does for every sandbox. */
   readonly mac?: string;
@@ -147,7 +156,10 @@ export interface Conntrack {
   setTimeouts(timeouts: ConntrackTimeouts): Promise<void>;
 }
 
-/** A Service with an address of its own in SERVICE_CIDR, translated on the node where a connection to it begins. */
+/**
+ * A Service with an address of its own in SERVICE_CIDR or SERVICE_CIDR6, translated on the node where a connection to it
+ * begins. Its endpoints are of the same family.
+ */
 export interface ClusterIpService {
   readonly clusterIp: string;
   readonly protocol: 'tcp' | 'udp' | 'sctp';
@@ -160,6 +172,17 @@ export interface ClusterIpService {
 export interface Tunnel {
   readonly type: 'vxlan' | 'geneve';
   readonly port: number;
+}
+
+/** As Antrea's options of the same meaning, `vni` excepted. */
+export interface TunnelOptions {
+  readonly type: 'vxlan';
+  /** Destination port of the outer header. Default 4789. */
+  readonly port?: number;
+  /** The outer header has a UDP checksum. Default false. */
+  readonly checksum?: boolean;
+  /** Network identifier. Default 1; Antrea's is 0. */
+  readonly vni?: number;
 }
 
 /** What a lab is built of, known before one is up: a provider's module exports it as `PROVIDER`. */
@@ -178,10 +201,14 @@ export interface Node extends Place {
   readonly podCidr: string;
   /** The gateway address of the pod CIDR, on the gateway bridge. */
   readonly gateway: string;
+  /** Of the pods' IPv6 addresses, /64; undefined without. */
+  readonly podCidr6: string | undefined;
+  readonly gateway6: string | undefined;
   /** Names of the devices of the slow path. */
   readonly gatewayDevice: string;
-  readonly tunnelDevice: string;
-  /** How the slow path encapsulates. */
+  readonly tunnelDevices: readonly string[];
+  readonly encapMode: EncapMode;
+  /** How the slow path encapsulates, if it does. */
   readonly tunnel: Tunnel;
   /** Where this node's programs, links and maps are pinned. Not created by the lab, removed by `down()`. */
   readonly pinDir: string;
@@ -198,13 +225,26 @@ export interface Node extends Place {
    * to an endpoint that is no longer there go on, but for UDP ones, whose conntrack entries are deleted.
    */
   setServices(services: readonly ClusterIpService[]): Promise<void>;
+  /**
+   * Gives the uplink another MAC address while it is up. Neighbours are told by gratuitous ARP and unsolicited
+   * advertisements, or (`announce: false`) find out by themselves.
+   */
+  setUplinkMac(mac: string, options?: { readonly announce?: boolean }): Promise<void>;
+  /**
+   * Gives the uplink another transport address of the same family and subnet; the old one is gone. The slow path of every
+   * node follows. Native only.
+   */
+  setTransportAddress(address: string): Promise<void>;
   /** Sets kernel parameters of the node, e.g. `{'net/ipv4/ip_forward': 1}`. */
   sysctl(values: Readonly<Record<string, string | number>>): Promise<void>;
 }
 
 export type Protocol = 'tcp' | 'udp' | 'sctp' | 'icmp';
 
-/** A connection to deny; what is left out matches anything. Applies to new connections only, as Antrea's policies do. */
+/**
+ * A connection to deny, in both families; what is left out matches anything. Applies to new connections only, as Antrea's
+ * policies do.
+ */
 export interface DenyRule {
   readonly srcPod?: Pod;
   readonly dstPod?: Pod;
@@ -222,12 +262,23 @@ export interface Policy {
   clear(): Promise<void>;
   /** New connections to this destination port get this ct_mark instead of Antrea's. */
   markPort(port: number, mark: number): Promise<void>;
-  /** New connections of this protocol get this ct_mark instead of Antrea's (for protocols without ports). */
+  /** New connections of this protocol get this ct_mark instead of Antrea's (for protocols without ports; icmp: ICMPv6, too). */
   markProtocol(proto: Protocol, mark: number): Promise<void>;
   clearMarks(): Promise<void>;
   /** Packets from and to this port are tracked in this conntrack zone instead of Antrea's. */
   zonePort(port: number, zone: number): Promise<void>;
   clearZones(): Promise<void>;
+}
+
+/** A firewall between the nodes. */
+export interface Firewall {
+  /**
+   * stateful: what its conntrack finds invalid is dropped: TCP whose beginning it has not seen or whose numbers are out of
+   * the window, ICMP answers to nothing. tunnelOnly: everything is dropped but UDP to the tunnel's port.
+   */
+  readonly kind: 'stateful' | 'tunnelOnly';
+  /** Concerns only what this node sends. Default: all nodes. */
+  readonly from?: Node;
 }
 
 /** What carries packets between the nodes. Without a router the fault injection throws a LabError. */
@@ -240,9 +291,16 @@ export interface Underlay {
   setLoss(percent: number): Promise<void>;
   /** Delays this percentage of packets by this time, so that later ones overtake them. 0 switches it off. */
   setReorder(percent: number, delayMs: number): Promise<void>;
-  /** Adds firewall rules to the forward chain (nftables rule text, one per element), before loss. */
+  /** Adds firewall rules to the forward chain (nftables rule text of either family, one per element), before loss. */
   addRules(rules: readonly string[]): Promise<void>;
-  /** Removes rules, loss and reordering. */
+  /** Adds a firewall, which knows of no connection yet. */
+  addFirewall(firewall: Firewall): Promise<void>;
+  /**
+   * Forwards nothing larger from now on (IPv6: 1280 or more), towards one node or all; senders are told by ICMP, as if the
+   * next link had this MTU.
+   */
+  setMtu(mtu: number, towards?: Node): Promise<void>;
+  /** Removes rules, firewalls, loss and reordering, and restores the MTU. */
   clear(): Promise<void>;
 }
 
@@ -254,14 +312,23 @@ export interface LabOptions {
   readonly podsPerNode?: number;
   /** Join the nodes by an IP router, each in a subnet of its own. Default false: one L2 segment. */
   readonly router?: boolean;
-  /** Uplink MTU; pods get 50 bytes less (the tunnel's overhead). Default 1500. */
+  /** Uplink MTU; pods get 50 bytes less (the tunnel's overhead), 70 with IPv6 (its outer header's). Default 1500. */
   readonly mtu?: number;
   /** Track the node's own traffic in zone 0 as a Kubernetes node does; without, pods reach pods only. Default true. */
   readonly hostConntrack?: boolean;
   /** Drop what a pod sends with a source address or MAC that is not its own, as Antrea's SpoofGuard does. Default false. */
   readonly spoofGuard?: boolean;
-  /** Pods have an IPv6 address, too. On Open vSwitch and without a router only. Default false. */
+  /** Pods have an IPv6 address, too. On Open vSwitch without a router only. Default false. */
   readonly ipv6?: boolean;
+  /**
+   * Families of the nodes' transport addresses; pod traffic of a family that they do not have is tunnelled over the other.
+   * Native only. Default dual with `ipv6`, ipv4 without.
+   */
+  readonly underlay?: Family | 'dual';
+  /** Native only: noEncap, in which pods have the MTU of the uplink. Default encap. */
+  readonly encapMode?: EncapMode;
+  /** What is otherwise with the tunnel than by default. Native only. */
+  readonly tunnel?: TunnelOptions;
   /** Survive the process that built it; then only `down()` or `sweep({kept: true})` removes it. Default false. */
   readonly keep?: boolean;
 }
@@ -287,9 +354,10 @@ export interface Lab {
 
 export type ToolName = 'rr' | 'stream' | 'raw' | 'sctp';
 
-/** Zones and marks of Antrea's IPv4 connections (the numbers are Antrea's). */
+/** Zones and marks of Antrea's connections (the numbers are Antrea's). */
 export const ANTREA = {
   zone: 65520,
+  zone6: 65510,
   /** Bit of the mark: translated by AntreaProxy. */
   markService: 0x10,
   markFromPod: 0x03,
@@ -301,6 +369,7 @@ export const ANTREA = {
 
 /** Addresses of Services. */
 export const SERVICE_CIDR = '10.96.0.0/16';
+export const SERVICE_CIDR6 = 'fd96::/112';
 
 /**
  * How much slower than natively everything is: environment XMASQ_TIME_FACTOR, default 1. In a micro-VM under software
@@ -310,6 +379,22 @@ export const TIME_FACTOR = Math.max(1, Number(process.env['XMASQ_TIME_FACTOR'] ?
 
 /** Overhead of VXLAN, or Geneve without options, over IPv4: IP, UDP and tunnel headers, and the inner Ethernet. */
 export const TUNNEL_OVERHEAD = 50;
+
+/** Bytes that an IPv6 header has more than an IPv4 header. */
+export const IPV6_EXTRA = 20;
+
+/** The place's address of this family; a LabError if it has none. */
+export function addressOf(place: Pick<Place, 'name' | 'address' | 'address6'>, family: Family): string {
+  const address = family === 'ipv6' ? place.address6 : place.address;
+  if (address === undefined || familyOf(address) !== family)
+    throw new LabError(`${place.name} has no ${family} address`);
+  return address;
+}
+
+/** Family of an address or CIDR in text. */
+export function familyOf(address: string): Family {
+  return address.includes(':') ? 'ipv6' : 'ipv4';
+}
 
 /** The element, or a LabError that says which index of what is missing. */
 export function at<T>(list: readonly T[], index: number, what: string): T {

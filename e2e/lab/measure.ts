@@ -3,12 +3,17 @@
  * verified transfers. Each call starts a server of its own on a fresh port and stops it.
  */
 import { LabError } from './errors.ts';
-import type { Lab, Place, Proc } from './lab.ts';
+import { addressOf } from './lab.ts';
+import type { Family, Lab, Place, Proc } from './lab.ts';
 
 /** Who talks to whom: the client's and the server's place. */
 export interface Pair {
   readonly from: Place;
   readonly to: Place;
+  /** Default: that of `to.address`. */
+  readonly family?: Family;
+  /** What the client connects to: default the server's address. */
+  readonly via?: string;
 }
 
 export interface RequestResponseOptions {
@@ -64,7 +69,7 @@ export async function requestResponse(
   const args = [
     ...common,
     '--to',
-    pair.to.address,
+    clientTarget(pair),
     '--json',
     ...flag('--seconds', options.seconds),
     ...flag('--warmup', options.warmupSeconds),
@@ -76,7 +81,7 @@ export async function requestResponse(
     ...(options.crr === true ? ['--crr'] : []),
   ];
   const limitS = (options.seconds ?? (options.count === undefined ? 1 : 60)) + (options.warmupSeconds ?? 0) + 15;
-  const server = [lab.tool('rr'), 'server', ...common, '--bind', pair.to.address];
+  const server = [lab.tool('rr'), 'server', ...common, '--bind', serverAddress(pair)];
   return withServer(pair.to, server, async () => {
     const report = await runTool(pair.from, [lab.tool('rr'), 'client', ...args], limitS);
     return {
@@ -107,6 +112,10 @@ export interface IperfOptions {
   readonly sendSize?: number;
   /** TCP maximum segment size. */
   readonly mss?: number;
+  /** End after this many bytes instead of `seconds`. */
+  readonly bytes?: number;
+  /** Server port; default a fresh one. */
+  readonly port?: number;
 }
 
 export interface IperfResult {
@@ -117,11 +126,12 @@ export interface IperfResult {
 
 /** A TCP stream with iperf3. Throws a LabError if iperf3 fails. */
 export async function iperf(pair: Pair, options: IperfOptions = {}): Promise<IperfResult> {
-  const port = String(freshPort());
+  const port = String(options.port ?? freshPort());
   const seconds = Math.ceil(options.seconds ?? 1);
-  const server = ['iperf3', '--server', '--one-off', '--forceflush', '--port', port, '--bind', pair.to.address];
+  const server = ['iperf3', '--server', '--one-off', '--forceflush', '--port', port, '--bind', serverAddress(pair)];
   const client = [
-    ...['iperf3', '--json', '--client', pair.to.address, '--port', port, '--time', String(seconds)],
+    ...['iperf3', '--json', '--client', clientTarget(pair), '--port', port],
+    ...(options.bytes === undefined ? ['--time', String(seconds)] : ['--bytes', String(options.bytes)]),
     ...flag('--omit', options.omitSeconds),
     ...flag('--parallel', options.streams),
     ...flag('--length', options.sendSize),
@@ -189,11 +199,11 @@ export async function transfer(
 ): Promise<TransferResult> {
   const port = String(options.port ?? freshPort());
   const tool = lab.tool('stream');
-  return withServer(pair.to, [tool, 'server', '--tcp', '--port', port, '--bind', pair.to.address], async () =>
+  return withServer(pair.to, [tool, 'server', '--tcp', '--port', port, '--bind', serverAddress(pair)], async () =>
     transferResult(
       await runTool(
         pair.from,
-        [tool, 'client', '--tcp', '--to', pair.to.address, '--port', port, ...args],
+        [tool, 'client', '--tcp', '--to', clientTarget(pair), '--port', port, ...args],
         options.limitSeconds ?? 60,
       ),
     ),
@@ -255,11 +265,11 @@ export async function datagrams(
 ): Promise<DatagramResult> {
   const port = String(options.port ?? freshPort());
   const tool = lab.tool('stream');
-  return withServer(pair.to, [tool, 'server', '--udp', '--port', port, '--bind', pair.to.address], async () =>
+  return withServer(pair.to, [tool, 'server', '--udp', '--port', port, '--bind', serverAddress(pair)], async () =>
     datagramResult(
       await runTool(
         pair.from,
-        [tool, 'client', '--udp', '--to', pair.to.address, '--port', port, ...args],
+        [tool, 'client', '--udp', '--to', clientTarget(pair), '--port', port, ...args],
         options.limitSeconds ?? 60,
       ),
     ),
@@ -328,6 +338,14 @@ export function freshPort(): number {
 }
 
 let nextPort = 0;
+
+function serverAddress({ to, family }: Pair): string {
+  return family === undefined ? to.address : addressOf(to, family);
+}
+
+function clientTarget(pair: Pair): string {
+  return pair.via ?? serverAddress(pair);
+}
 
 async function runTool(place: Place, argv: readonly string[], limitSeconds: number): Promise<Record<string, unknown>> {
   const { stdout, stderr, code } = await place.exec(argv, { timeoutMs: limitSeconds * 1000, check: false });

@@ -1,4 +1,4 @@
-/** Decodes Ethernet frames: IPv4 with TCP, UDP, ICMP, SCTP, and the frame inside a VXLAN or Geneve packet. */
+/** Decodes Ethernet frames: IPv4 and IPv6 with TCP, UDP, ICMP, SCTP, and the frame inside a VXLAN or Geneve packet. */
 import { createHash } from 'node:crypto';
 
 /** IPv4 header fields. Numbers are in host order, addresses dotted. */
@@ -21,7 +21,43 @@ export interface Ipv4Fields {
   readonly checksumValid: boolean;
 }
 
-/** TCP, UDP, SCTP or ICMP of an unfragmented packet (or first fragment). */
+/** IPv6 header fields, extension headers included. Numbers are in host order, addresses as RFC 5952 writes them. */
+export interface Ipv6Fields {
+  readonly src: string;
+  readonly dst: string;
+  readonly hopLimit: number;
+  /** The whole traffic class: DSCP in the upper six bits, ECN in the lower two. */
+  readonly trafficClass: number;
+  readonly flowLabel: number;
+  /** From the first header, whatever it names. */
+  readonly nextHeader: number;
+  /** What follows the extension headers. */
+  readonly proto: number;
+  /** Numbers of the extension headers, in their order. */
+  readonly extensions: readonly number[];
+  /** Undefined without a fragment header; the offset is in bytes. */
+  readonly fragment: { readonly offset: number; readonly more: boolean; readonly id: number } | undefined;
+  /** Length of the whole packet from the header. */
+  readonly length: number;
+  /** The header's and the extension headers' length in bytes. */
+  readonly headerLength: number;
+}
+
+/** What both families have. */
+export interface NetworkFields {
+  readonly src: string;
+  readonly dst: string;
+  /** IPv6: hop limit. */
+  readonly ttl: number;
+  /** IPv6: traffic class. */
+  readonly tos: number;
+  readonly proto: number;
+  /** Of the whole packet. */
+  readonly length: number;
+  readonly headerLength: number;
+}
+
+/** TCP, UDP, SCTP, ICMP or ICMPv6 of an unfragmented packet (or first fragment). */
 export interface TransportFields {
   /** Ports; for ICMP echo both are the identifier; undefined for other ICMP. */
   readonly sport: number | undefined;
@@ -47,58 +83,92 @@ export interface Packet {
   readonly etherType: number;
   /** Undefined if the frame is not IPv4. */
   readonly ip: Ipv4Fields | undefined;
+  /** Undefined if the frame is not IPv6. */
+  readonly ip6: Ipv6Fields | undefined;
   readonly l4: TransportFields | undefined;
-  /** Network identifier, if this is UDP to port 4789 with a VXLAN header, or to 6081 with a Geneve header. */
+  /** Network identifier, if this is UDP to a port of VXLAN (4789) or Geneve (6081) with such a header. */
   readonly vni: number | undefined;
+  /** Where in this frame the inner one begins, bytes. */
+  readonly innerOffset: number | undefined;
   /** The frame inside the tunnel packet. */
   readonly inner: Packet | undefined;
 }
 
 /** Protocol numbers. */
-export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, sctp: 132, ah: 51 } as const;
+export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, fragment: 44, ah: 51, icmpv6: 58, sctp: 132 } as const;
+
+/** UDP ports by which tunnel packets are known. */
+export interface TunnelPorts {
+  readonly vxlan: number;
+  readonly geneve: number;
+}
+
+/** Those of IANA. */
+export const TUNNEL_PORTS: TunnelPorts = { vxlan: 4789, geneve: 6081 };
 
 const ETHER_HEADER = 14;
 const ETHERTYPE_IPV4 = 0x0800;
+const ETHERTYPE_IPV6 = 0x86dd;
 /** Transparent Ethernet bridging: what Geneve says of an Ethernet frame. */
 const ETHERTYPE_ETHERNET = 0x6558;
-const VXLAN_PORT = 4789;
-const GENEVE_PORT = 6081;
 /** Both headers, without Geneve's options. */
 const TUNNEL_HEADER = 8;
+const UDP_HEADER = 8;
+const IPV6_HEADER = 40;
 
 /** Decodes a frame; what is cut off or not understood is undefined, never an error. */
-export function decodeFrame(frame: Buffer): Packet {
+export function decodeFrame(frame: Buffer, ports: TunnelPorts = TUNNEL_PORTS): Packet {
   const etherType = frame.length >= ETHER_HEADER ? frame.readUInt16BE(12) : 0;
   const base = {
     dstMac: macText(frame.subarray(0, 6)),
     srcMac: macText(frame.subarray(6, 12)),
     etherType,
     ip: undefined,
+    ip6: undefined,
     l4: undefined,
     vni: undefined,
+    innerOffset: undefined,
     inner: undefined,
   };
-  if (etherType !== ETHERTYPE_IPV4) return base;
   const packet = frame.subarray(ETHER_HEADER);
-  const ip = decodeIpv4(packet);
-  if (ip === undefined) return base;
+  const ip = etherType === ETHERTYPE_IPV4 ? decodeIpv4(packet) : undefined;
+  const ip6 = etherType === ETHERTYPE_IPV6 ? decodeIpv6(packet) : undefined;
+  const fields = ip ?? ip6;
+  if (fields === undefined) return base;
+  const { headerLength, length, proto } = fields;
   // The IP length, not the frame's, ends the payload: short frames are padded.
-  const segment = packet.subarray(ip.headerLength, Math.max(ip.headerLength, Math.min(ip.length, packet.length)));
-  const complete = packet.length >= ip.length;
-  if (ip.fragmentOffset !== 0) return { ...base, ip };
-  const l4 = decodeTransport(ip, segment, complete && !ip.mf, packet);
-  const tunnel = ip.proto === IPPROTO.udp ? segment.subarray(8) : Buffer.alloc(0);
-  const headerLength = tunnelHeaderLength(l4?.dport, tunnel);
-  if (headerLength === undefined || tunnel.length < headerLength) return { ...base, ip, l4 };
-  return { ...base, ip, l4, vni: tunnel.readUIntBE(4, 3), inner: decodeFrame(tunnel.subarray(headerLength)) };
+  const segment = packet.subarray(headerLength, Math.max(headerLength, Math.min(length, packet.length)));
+  const complete = packet.length >= length;
+  const fragment = ip === undefined ? ip6?.fragment : { offset: ip.fragmentOffset, more: ip.mf };
+  if ((fragment?.offset ?? 0) !== 0) return { ...base, ip, ip6 };
+  const addresses = ip === undefined ? packet.subarray(8, 40) : packet.subarray(12, 20);
+  const l4 = decodeTransport(proto, segment, complete && fragment?.more !== true, addresses);
+  const tunnel = proto === IPPROTO.udp ? segment.subarray(UDP_HEADER) : Buffer.alloc(0);
+  const tunnelLength = tunnelHeaderLength(l4?.dport, tunnel, ports);
+  if (tunnelLength === undefined || tunnel.length < tunnelLength) return { ...base, ip, ip6, l4 };
+  return {
+    ...base,
+    ip,
+    ip6,
+    l4,
+    vni: tunnel.readUIntBE(4, 3),
+    innerOffset: ETHER_HEADER + headerLength + UDP_HEADER + tunnelLength,
+    inner: decodeFrame(tunnel.subarray(tunnelLength), ports),
+  };
+}
+
+/** The fields that both families have; undefined if the frame is of neither. */
+export function network({ ip, ip6 }: Pick<Packet, 'ip' | 'ip6'>): NetworkFields | undefined {
+  if (ip !== undefined) return ip;
+  return ip6 && { ...ip6, ttl: ip6.hopLimit, tos: ip6.trafficClass };
 }
 
 /** Length of the tunnel header that a UDP payload begins with; undefined if it is none with an Ethernet frame inside. */
-function tunnelHeaderLength(port: number | undefined, payload: Buffer): number | undefined {
+function tunnelHeaderLength(port: number | undefined, payload: Buffer, ports: TunnelPorts): number | undefined {
   if (payload.length < TUNNEL_HEADER) return undefined;
   const first = payload.readUInt8(0);
-  if (port === VXLAN_PORT) return (first & 0x08) !== 0 ? TUNNEL_HEADER : undefined;
-  const geneve = port === GENEVE_PORT && first >> 6 === 0 && payload.readUInt16BE(2) === ETHERTYPE_ETHERNET;
+  if (port === ports.vxlan) return (first & 0x08) !== 0 ? TUNNEL_HEADER : undefined;
+  const geneve = port === ports.geneve && first >> 6 === 0 && payload.readUInt16BE(2) === ETHERTYPE_ETHERNET;
   return geneve ? TUNNEL_HEADER + (first & 0x3f) * 4 : undefined;
 }
 
@@ -145,6 +215,65 @@ function decodeIpv4(packet: Buffer): Ipv4Fields | undefined {
   };
 }
 
+/** Extension headers that say their length in units of 8 bytes: hop-by-hop, routing, destination options. */
+const OPTION_HEADERS: ReadonlySet<number> = new Set([0, 43, 60]);
+
+function decodeIpv6(packet: Buffer): Ipv6Fields | undefined {
+  if (packet.length < IPV6_HEADER || packet.readUInt8(0) >> 4 !== 6) return undefined;
+  const first = packet.readUInt32BE(0);
+  const payloadLength = packet.readUInt16BE(4);
+  const extensions: number[] = [];
+  let fragment: Ipv6Fields['fragment'];
+  let proto = packet.readUInt8(6);
+  let headerLength = IPV6_HEADER;
+  while (packet.length >= headerLength + 8) {
+    const next = packet.readUInt8(headerLength);
+    const units = packet.readUInt8(headerLength + 1);
+    if (proto === IPPROTO.fragment) {
+      const word = packet.readUInt16BE(headerLength + 2);
+      fragment = { offset: word & 0xfff8, more: (word & 1) !== 0, id: packet.readUInt32BE(headerLength + 4) };
+      headerLength += 8;
+    } else if (OPTION_HEADERS.has(proto)) headerLength += (units + 1) * 8;
+    else if (proto === IPPROTO.ah) headerLength += (units + 2) * 4;
+    else break;
+    extensions.push(proto);
+    proto = next;
+    // What follows the header of a later fragment is data.
+    if ((fragment?.offset ?? 0) !== 0) break;
+  }
+  return {
+    src: ipv6Text(packet.subarray(8, 24)),
+    dst: ipv6Text(packet.subarray(24, 40)),
+    hopLimit: packet.readUInt8(7),
+    trafficClass: (first >>> 20) & 0xff,
+    flowLabel: first & 0xfffff,
+    nextHeader: packet.readUInt8(6),
+    proto,
+    extensions,
+    fragment,
+    // A length of 0 is a GSO packet too big for the field: it ends where the frame ends.
+    length: payloadLength === 0 ? packet.length : IPV6_HEADER + payloadLength,
+    headerLength,
+  };
+}
+
+/* The longest run of two or more zero groups, the first of equal ones, becomes "::" (RFC 5952). */
+function ipv6Text(bytes: Buffer): string {
+  const groups = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(i * 2));
+  let best = { start: 0, length: 1 };
+  for (let start = 0; start < groups.length; start++) {
+    let length = 0;
+    while (groups[start + length] === 0) length++;
+    if (length > best.length) best = { start, length };
+  }
+  const text = (part: readonly number[]): string => part.map((group) => group.toString(16)).join(':');
+  if (best.length < 2) return text(groups);
+  return `${text(groups.slice(0, best.start))}::${text(groups.slice(best.start + best.length))}`;
+}
+
+/** Reply and request, or request and reply. */
+const ECHO_TYPES: Readonly<Record<'icmp' | 'icmpv6', readonly number[]>> = { icmp: [0, 8], icmpv6: [128, 129] };
+
 const NO_TRANSPORT = {
   sport: undefined,
   dport: undefined,
@@ -155,14 +284,16 @@ const NO_TRANSPORT = {
   icmpCode: undefined,
 };
 
+/** @param addresses source and destination as they are in the IP header */
 function decodeTransport(
-  ip: Ipv4Fields,
+  proto: number,
   segment: Buffer,
   complete: boolean,
-  packet: Buffer,
+  addresses: Buffer,
 ): TransportFields | undefined {
-  const withPseudoHeader = (): boolean => internetChecksum(segment, pseudoHeaderSum(ip, packet, segment.length)) === 0;
-  switch (ip.proto) {
+  const withPseudoHeader = (): boolean =>
+    internetChecksum(segment, pseudoHeaderSum(proto, addresses, segment.length)) === 0;
+  switch (proto) {
     case IPPROTO.tcp: {
       if (segment.length < 20) return undefined;
       const payload = segment.subarray((segment.readUInt8(12) >> 4) * 4);
@@ -187,10 +318,13 @@ function decodeTransport(
         checksumValid: complete && segment.readUInt16BE(6) !== 0 ? withPseudoHeader() : undefined,
       };
     }
-    case IPPROTO.icmp: {
+    case IPPROTO.icmp:
+    case IPPROTO.icmpv6: {
       if (segment.length < 8) return undefined;
       const type = segment.readUInt8(0);
-      const echo = type === 0 || type === 8;
+      const version6 = proto === IPPROTO.icmpv6;
+      const echo = (version6 ? ECHO_TYPES.icmpv6 : ECHO_TYPES.icmp).includes(type);
+      const valid = (): boolean => (version6 ? withPseudoHeader() : internetChecksum(segment) === 0);
       return {
         ...NO_TRANSPORT,
         icmpType: type,
@@ -199,7 +333,7 @@ function decodeTransport(
         dport: echo ? segment.readUInt16BE(4) : undefined,
         seq: echo ? segment.readUInt16BE(6) : undefined,
         ...payloadFields(segment.subarray(8)),
-        checksumValid: complete ? internetChecksum(segment) === 0 : undefined,
+        checksumValid: complete ? valid() : undefined,
       };
     }
     case IPPROTO.sctp: {
@@ -224,9 +358,10 @@ function payloadFields(payload: Buffer): { payloadLength: number; payloadHash: s
   };
 }
 
-function pseudoHeaderSum(ip: Ipv4Fields, packet: Buffer, length: number): number {
-  let sum = ip.proto + length;
-  for (let i = 12; i < 20; i += 2) sum += packet.readUInt16BE(i);
+/* The same for both families: where the fields stand does not matter to a sum. */
+function pseudoHeaderSum(proto: number, addresses: Buffer, length: number): number {
+  let sum = proto + length;
+  for (let i = 0; i < addresses.length; i += 2) sum += addresses.readUInt16BE(i);
   return sum;
 }
 

@@ -1,7 +1,7 @@
 /** Reads pcap files (Ethernet link type, as tcpdump -w writes them) and decodes each frame. */
 import { LabError } from './errors.ts';
-import { decodeFrame } from './packet.ts';
-import type { Packet } from './packet.ts';
+import { TUNNEL_PORTS, decodeFrame } from './packet.ts';
+import type { Packet, TunnelPorts } from './packet.ts';
 
 /** A decoded frame with its place in time. */
 export interface CapturedPacket extends Packet {
@@ -11,6 +11,15 @@ export interface CapturedPacket extends Packet {
   readonly wireLength: number;
   /** The captured bytes. */
   readonly bytes: Buffer;
+}
+
+/** The bytes of a tunnel packet: all headers before the inner frame, and that frame. Undefined if it is none. */
+export function splitTunnel({
+  bytes,
+  innerOffset,
+}: Pick<CapturedPacket, 'bytes' | 'innerOffset'>): { readonly outer: Buffer; readonly inner: Buffer } | undefined {
+  if (innerOffset === undefined) return undefined;
+  return { outer: bytes.subarray(0, innerOffset), inner: bytes.subarray(innerOffset) };
 }
 
 /** Everything a capture saw. */
@@ -28,7 +37,7 @@ const FILE_HEADER = 24;
 const RECORD_HEADER = 16;
 
 /** Decodes a whole pcap file. A truncated last record (the writer was killed) is left out. */
-export function readPcap(file: Buffer): CapturedPacket[] {
+export function readPcap(file: Buffer, ports: TunnelPorts = TUNNEL_PORTS): CapturedPacket[] {
   if (file.length === 0) return [];
   if (file.length < FILE_HEADER) throw new LabError(`not a pcap file: ${file.length} bytes only`);
   const little = [MICRO, NANO].includes(file.readUInt32LE(0));
@@ -47,7 +56,7 @@ export function readPcap(file: Buffer): CapturedPacket[] {
     if (start + captured > file.length) break;
     const bytes = file.subarray(start, start + captured);
     packets.push({
-      ...decodeFrame(bytes),
+      ...decodeFrame(bytes, ports),
       time: u32(offset) + u32(offset + 4) * fraction,
       wireLength: u32(offset + 12),
       bytes,

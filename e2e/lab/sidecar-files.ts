@@ -14,6 +14,13 @@ export interface SidecarSettings {
   readonly startHold?: number;
   readonly maps?: Partial<Record<'flows' | 'slots' | 'approvals' | 'refusals', number>>;
   readonly approvals?: { readonly pollInterval?: number; readonly lease?: number };
+  /**
+   * How packets go to peers that are reached by a tunnel. Default masquerade: most specs are about just that, and count what
+   * is slow; an administrator's default is auto.
+   */
+  readonly transmitMode?: 'auto' | 'masquerade' | 'encap';
+  /** Restore in XDP: with veth only where no sender leaves checksums to it. Default off. */
+  readonly xdp?: 'off' | 'native';
   readonly logLevel?: 'error' | 'warn' | 'info' | 'debug' | 'trace';
   /** Cluster state comes from the API that a node's file names; default: from a file of the lab. */
   readonly kubeconfig?: (node: Node) => string;
@@ -42,7 +49,7 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
   const config = {
     nodeName: node.name,
     featureGates: { XMasq: true, ...settings.featureGates },
-    uplink: { device: node.device },
+    uplink: { device: node.device, ...(settings.xdp === undefined ? {} : { xdp: settings.xdp }) },
     bpffs: paths.pins,
     socket: paths.socket,
     clusterState:
@@ -51,6 +58,7 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
         : { kubernetes: { kubeconfig: settings.kubeconfig(node) } },
     tunnel: node.tunnel,
     conntrack: { zone: ANTREA.zone },
+    transmitMode: settings.transmitMode ?? 'masquerade',
     startHold: settings.startHold ?? 0.2,
     log: { level: settings.logLevel ?? 'info' },
     ...(settings.maps === undefined ? {} : { maps: settings.maps }),
@@ -75,12 +83,13 @@ export function writeCluster(
   capabilities: ReadonlyMap<Node, Capability | undefined>,
 ): void {
   const state = {
+    trafficEncapMode: nodes[0]?.encapMode ?? 'encap',
     nodes: nodes.map((node) => {
       const capability = capabilities.get(node);
       return {
         name: node.name,
-        address: node.address,
-        podCIDRs: [node.podCidr],
+        addresses: [...new Set([node.address, node.address6 ?? node.address])],
+        podCIDRs: [node.podCidr, ...(node.podCidr6 === undefined ? [] : [node.podCidr6])],
         ...(capability === undefined ? {} : { capability }),
       };
     }),

@@ -123,13 +123,15 @@ export class Sidecar {
   readonly admin: AdminClient;
   readonly pods: SidecarPods;
   readonly maps: SidecarMaps;
-  readonly #options: SidecarOptions;
+  readonly #paths: SidecarPaths;
+  #options: SidecarOptions;
   #proc: Proc | undefined;
 
   constructor(node: Node, paths: SidecarPaths, options: SidecarOptions) {
     this.node = node;
     this.socket = paths.socket;
     this.configFile = paths.config;
+    this.#paths = paths;
     this.#options = options;
     mkdirSync(dirname(paths.socket), { recursive: true, mode: 0o700 });
     writeConfig(node, paths, options);
@@ -188,9 +190,11 @@ export class Sidecar {
     await this.#proc?.stop('SIGKILL');
   }
 
-  /** Stops the process if it runs, starts it and waits until it is ready. */
-  async restart(): Promise<void> {
+  /** Stops the process if it runs, starts it, with these settings changed, and waits until it is ready. */
+  async restart(settings: SidecarSettings = {}): Promise<void> {
     await this.stop();
+    this.#options = { ...this.#options, ...settings };
+    writeConfig(this.node, this.#paths, this.#options);
     await this.start();
     await this.waitReady();
   }

@@ -36,6 +36,8 @@ const CASES: readonly Case[] = [
   { name: 'TCP, denied at egress', proto: 'tcp', stages: ['egress'], expected: STAYS },
   { name: 'TCP, denied at ingress', proto: 'tcp', stages: ['ingress'], expected: STAYS },
   { name: 'UDP, denied', proto: 'udp', stages: BOTH, expected: STAYS },
+  { name: 'SCTP, denied', proto: 'sctp', stages: BOTH, expected: STAYS },
+  { name: 'ICMP, denied', proto: 'icmp', stages: BOTH, expected: STAYS },
 ];
 
 let lab: OvsLab;

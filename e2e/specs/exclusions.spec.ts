@@ -3,8 +3,8 @@
  * the Kubernetes API, takes effect on a fast flow within a second, says why, and ends as it began.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { PROTOCOL_VERSION } from '../../plugin/src/dataplane/layout.ts';
 import type { ReasonName } from '../lab/admin.ts';
-import { parseIpv4 } from '../../plugin/src/netlink/ip.ts';
 import { eventually, sleep, type Pod } from '../lab/lab.ts';
 import { withServer, freshPort } from '../lab/measure.ts';
 import { up, type NativeLab } from '../lab/native/native.ts';
@@ -141,7 +141,6 @@ describe.each<[string, ReasonName, () => void, () => void]>([
 });
 
 describe.each<[Readonly<Record<string, unknown>>, ReasonName, 'node' | 'inter-node']>([
-  [{ trafficEncapMode: 'noEncap' }, 'encap_mode', 'inter-node'],
   [{ trafficEncapMode: 'networkPolicyOnly' }, 'encap_mode', 'node'],
   [{ enableBridgingMode: true }, 'bridging', 'node'],
   [{ trafficEncryptionMode: 'wireGuard' }, 'encryption', 'inter-node'],
@@ -174,7 +173,7 @@ test('a node publishes its capability while it takes part, and Events about its 
   const capability = (index: number): string | undefined =>
     cluster.double.store.list(NODES)[index]?.metadata.annotations?.['node.xmasq.antrea.io/capability'];
   await eventually('published', () => capability(0) !== undefined && capability(1) !== undefined);
-  expect(JSON.parse(capability(0) ?? '')).toMatchObject({ protocol: 1 });
+  expect(JSON.parse(capability(0) ?? '')).toMatchObject({ protocol: PROTOCOL_VERSION });
   try {
     // A tunnel port that is not the configured one is a degradation.
     cluster.antreaConf({ tunnelPort: 4790 });
@@ -197,7 +196,7 @@ test('a node publishes its capability while it takes part, and Events about its 
 test('a sidecar that is restarted while the API is away excludes what it excluded before', async () => {
   const excluded = (): boolean =>
     sidecars.node(0).maps.use(({ endpoints, endpointByAddr }) => {
-      const id = endpointByAddr.get(parseIpv4(a.address));
+      const id = endpointByAddr.get(a.address);
       return id !== undefined && endpoints.get(id).excluded !== 0;
     });
   cluster.pod(a, { annotations: { 'kubernetes.io/ingress-bandwidth': '1M' } });

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { PROTOCOL_VERSION } from '../../plugin/src/dataplane/layout.ts';
 import { ApiDouble } from '../double/api-double.ts';
 import type { FollowerSetup, FollowerStats } from '../double/follower.ts';
 import { clusterObject, numberedNode, podObject } from '../double/objects.ts';
@@ -25,7 +26,7 @@ const sized = (n: number, incarnation?: string) =>
   numberedNode(n, {
     bytes: NODE_BYTES,
     ...(incarnation !== undefined && {
-      annotations: { 'node.xmasq.antrea.io/capability': JSON.stringify({ protocol: 1, incarnation }) },
+      annotations: { 'node.xmasq.antrea.io/capability': JSON.stringify({ protocol: PROTOCOL_VERSION, incarnation }) },
     }),
   });
 

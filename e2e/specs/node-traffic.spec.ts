@@ -6,7 +6,7 @@ import { datagramResult, datagrams, freshPort, requestResponse, transfer, withSe
 import type { DatagramResult } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
-import { EMULATED, atMostNatively, stretched } from '../lab/scale.ts';
+import { ADMISSION, EMULATED, atMostNatively, stretched } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
@@ -45,6 +45,9 @@ const [SECONDS, PACE] = EMULATED ? [60, 100_000] : [6, 1_000_000];
 const BESIDE = EMULATED ? ['--rate', '50', '--seconds', '600'] : ['--seconds', '60'];
 
 const CONTENT = 'from node to node, not for a pod';
+
+// Kernels that admit by approvals have no TCX, by which the foreign program attaches, and no pinned links.
+const withTcx = ADMISSION === 'conntrack' ? test : test.skip;
 
 describe('node-to-node traffic', () => {
   let lab: NativeLab;
@@ -286,43 +289,51 @@ table ip untracked {
     );
   });
 
-  test('is untouched by a foreign tc program that ends the chain before ours; ours is first again within seconds', async () => {
-    const object = compileForeign(lab);
-    const { tcp } = await besidePods(lab, sidecars, { from: a, to: b }, async (flows) => {
-      const displaced = async (): Promise<boolean> =>
-        (await sidecars.node(0).status()).degradations.some(({ what }) => what.includes('before uplink_egress'));
-      return withNodeTransfers(flows, async (whole) => {
-        let foreign: Proc | undefined;
-        try {
-          foreign = await attachForeign(n1, object, 'egress');
-          await clears();
-          await eventually('no complaint', async () => !(await displaced()));
-        } finally {
-          await foreign?.stop();
-        }
-        await whole();
+  withTcx(
+    'is untouched by a foreign tc program that ends the chain before ours; ours is first again within seconds',
+    async () => {
+      const object = compileForeign(lab);
+      const { tcp } = await besidePods(lab, sidecars, { from: a, to: b }, async (flows) => {
+        const displaced = async (): Promise<boolean> =>
+          (await sidecars.node(0).status()).degradations.some(({ what }) => what.includes('before uplink_egress'));
+        return withNodeTransfers(flows, async (whole) => {
+          let foreign: Proc | undefined;
+          try {
+            foreign = await attachForeign(n1, object, 'egress');
+            await clears();
+            await eventually('no complaint', async () => !(await displaced()));
+          } finally {
+            await foreign?.stop();
+          }
+          await whole();
+        });
       });
-    });
-    expect(tcp).toMatchObject(UNDISTURBED.tcp);
-  }, 60_000);
+      expect(tcp).toMatchObject(UNDISTURBED.tcp);
+    },
+    60_000,
+  );
 
-  test('a foreign tc program that comes first where packets come in is told, and is behind ours within seconds', async () => {
-    const object = compileForeign(lab);
-    const displaced = async (): Promise<boolean> =>
-      (await sidecars.node(1).status()).degradations.some(({ what }) => what.includes('before uplink_ingress'));
-    await besidePods(lab, sidecars, { from: a, to: b }, async (flows) => {
-      const foreign = await attachForeign(n2, object, 'ingress');
-      try {
-        await eventually('a complaint', displaced);
-        await eventually('no complaint', async () => !(await displaced()));
-        const counters = await watchCounters(sidecars);
-        await sidecars.waitFast({ proto: 'tcp', port: flows.port });
-        await eventually('restored', async () => ((await counters.since())[1]?.restored ?? 0) > 100);
-      } finally {
-        await foreign.stop();
-      }
-    });
-  }, 60_000);
+  withTcx(
+    'a foreign tc program that comes first where packets come in is told, and is behind ours within seconds',
+    async () => {
+      const object = compileForeign(lab);
+      const displaced = async (): Promise<boolean> =>
+        (await sidecars.node(1).status()).degradations.some(({ what }) => what.includes('before uplink_ingress'));
+      await besidePods(lab, sidecars, { from: a, to: b }, async (flows) => {
+        const foreign = await attachForeign(n2, object, 'ingress');
+        try {
+          await eventually('a complaint', displaced);
+          await eventually('no complaint', async () => !(await displaced()));
+          const counters = await watchCounters(sidecars);
+          await sidecars.waitFast({ proto: 'tcp', port: flows.port });
+          await eventually('restored', async () => ((await counters.since())[1]?.restored ?? 0) > 100);
+        } finally {
+          await foreign.stop();
+        }
+      });
+    },
+    60_000,
+  );
 
   /** Waits until uplink_egress of the first node works: it does not while a program before it ends the chain. */
   async function clears(): Promise<void> {
@@ -461,17 +472,21 @@ table ip untracked {
       });
     }, 60_000);
 
-    test('links removed by hand are put back by the sidecar', async () => {
-      const { tcp } = await besidePods(lab, sidecars, { from: a, to: b }, (flows) =>
-        withNodeTransfers(flows, async (whole) => {
-          await n1.sh(`rm ${n1.pinDir}/links/uplink_*`);
-          await clears();
-          for (let i = 0; i < 4; i++) expectWhole(await nodeTransfer(freshPorts(), '300k'));
-          await whole();
-        }),
-      );
-      expect(tcp).toMatchObject(UNDISTURBED.tcp);
-    }, 60_000);
+    withTcx(
+      'links removed by hand are put back by the sidecar',
+      async () => {
+        const { tcp } = await besidePods(lab, sidecars, { from: a, to: b }, (flows) =>
+          withNodeTransfers(flows, async (whole) => {
+            await n1.sh(`rm ${n1.pinDir}/links/uplink_*`);
+            await clears();
+            for (let i = 0; i < 4; i++) expectWhole(await nodeTransfer(freshPorts(), '300k'));
+            await whole();
+          }),
+        );
+        expect(tcp).toMatchObject(UNDISTURBED.tcp);
+      },
+      60_000,
+    );
 
     async function watchOne(i: number): Promise<() => Promise<Record<'unknown_key' | 'unknown_passed', number>>> {
       const before = (await sidecars.node(i).status()).counters;

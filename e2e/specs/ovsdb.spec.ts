@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { PinLayout } from '../../plugin/src/dataplane/pins.ts';
-import { parseIpv4 } from '../../plugin/src/netlink/ip.ts';
 import { AntreaDatabase, ovsMap } from '../lab/antrea-database.ts';
 import { at, eventually } from '../lab/lab.ts';
 import type { Node, Pod } from '../lab/lab.ts';
@@ -95,7 +94,7 @@ describe('sidecars beside the database of Open vSwitch', () => {
 
   /** True if the programs of the first node know the address as a pod's. */
   function known(address: string): boolean {
-    return first.maps.use(({ endpointByAddr }) => endpointByAddr.get(parseIpv4(address)) !== undefined);
+    return first.maps.use(({ endpointByAddr }) => endpointByAddr.get(address) !== undefined);
   }
 
   const steady = ['--seconds', '30', '--rate', '200000', '--send-size', '2000'];

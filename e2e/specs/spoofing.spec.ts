@@ -191,7 +191,7 @@ describe('hostile pods', () => {
         expect((await reasons(0)).spoof - before.spoof).toBe(512);
         // Admitted for the attacker's interface, the flow's answers would be the attacker's.
         const ifindexOfA = sidecars.node(0).maps.use(({ endpointByAddr, endpoints }) => {
-          const [entry] = [...endpointByAddr.entries()].filter(([address]) => address === ipNumber(a.address));
+          const [entry] = [...endpointByAddr.entries()].filter(([address]) => address === a.address);
           return entry === undefined ? undefined : endpoints.get(entry[1]).ifindex;
         });
         const learned = sidecars
@@ -409,10 +409,6 @@ table ip service {
     });
   }, 60_000);
 });
-
-function ipNumber(address: string): number {
-  return address.split('.').reduce((value, part) => value * 256 + Number(part), 0);
-}
 
 /** The frame with these VLAN identifiers, the outermost first. */
 function tagged(frame: Buffer, vlans: readonly number[]): Buffer {

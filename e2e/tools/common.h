@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the traffic tools share: option values, time, test content, sockets. IPv4 only. */
+/* What the traffic tools share: option values, time, test content, addresses and sockets of both families. */
 #pragma once
 #include <arpa/inet.h>
 #include <errno.h>
@@ -74,13 +74,52 @@ static inline double real(const char *name, const char *text, double low, double
 	return value;
 }
 
-static inline struct in_addr address(const char *name, const char *text)
-{
-	struct in_addr a;
+/* An IPv4 or IPv6 address; AF_UNSPEC: none was given. */
+struct address {
+	sa_family_t family;
+	union {
+		struct in_addr v4;
+		struct in6_addr v6;
+	};
+};
 
-	if (inet_pton(AF_INET, text, &a) != 1)
-		die("--%s %s: not an IPv4 address", name, text);
+/* The same with a port, as socket calls take it. */
+union socket_address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static inline struct address address(const char *name, const char *text)
+{
+	struct address a = { .family = strchr(text, ':') ? AF_INET6 : AF_INET };
+
+	if (inet_pton(a.family, text, &a.v6) != 1)
+		die("--%s %s: not an IPv4 or IPv6 address", name, text);
 	return a;
+}
+
+/* For messages; the text lives until the next call. */
+static inline const char *address_text(const struct address *a)
+{
+	static char text[INET6_ADDRSTRLEN];
+
+	return a->family == AF_UNSPEC ? "any" : inet_ntop(a->family, &a->v6, text, sizeof(text));
+}
+
+/* Length of the part of `to` that was written; the family must be known. */
+static inline socklen_t socket_address(const struct address *a, uint16_t port, union socket_address *to)
+{
+	memset(to, 0, sizeof(*to));
+	to->any.sa_family = a->family;
+	if (a->family == AF_INET6) {
+		to->v6.sin6_addr = a->v6;
+		to->v6.sin6_port = htons(port);
+		return sizeof(to->v6);
+	}
+	to->v4.sin_addr = a->v4;
+	to->v4.sin_port = htons(port);
+	return sizeof(to->v4);
 }
 
 /* Word number `index` of the test content of `seed` (splitmix64): any place of a stream can be checked by itself. */
@@ -132,19 +171,49 @@ static inline void set_int(int fd, int level, int option, int value, const char 
 		die("cannot set %s to %d: %s", what, value, strerror(errno));
 }
 
-/* A socket of `type` bound to `addr`:`port` (port 0: any). */
-static inline int bound_socket(int type, struct in_addr addr, uint16_t port)
+/* AF_INET or AF_INET6. */
+static inline int socket_family(int fd)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr = addr, .sin_port = htons(port) };
-	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+	int family = 0;
+	socklen_t length = sizeof(family);
 
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length))
+		die("cannot read SO_DOMAIN: %s", strerror(errno));
+	return family;
+}
+
+/* The whole byte: TOS, or traffic class. */
+static inline void set_tos(int fd, int tos)
+{
+	if (socket_family(fd) == AF_INET6)
+		set_int(fd, IPPROTO_IPV6, IPV6_TCLASS, tos, "IPV6_TCLASS");
+	else
+		set_int(fd, IPPROTO_IP, IP_TOS, tos, "IP_TOS");
+}
+
+/* A socket of `type` bound to `addr`:`port` (port 0: any), for talking to peers of `family` (AF_UNSPEC: `addr`'s, or IPv4). */
+static inline int bound_socket(int type, sa_family_t family, struct address addr, uint16_t port)
+{
+	union socket_address sa;
+	bool any = addr.family == AF_UNSPEC;
+	socklen_t length;
+	int fd;
+
+	if (family == AF_UNSPEC)
+		family = any ? AF_INET : addr.family;
+	if (any)
+		addr.family = family; /* 0.0.0.0 or :: */
+	if (addr.family != family)
+		die("--bind %s: not of the peer's address family", address_text(&addr));
+	fd = socket(family, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		die("socket: %s", strerror(errno));
 	/* For TCP only: two UDP sockets with it may be given the same port and then share its datagrams. */
 	if (type == SOCK_STREAM)
 		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
-	if ((port || addr.s_addr) && bind(fd, (struct sockaddr *)&sa, sizeof(sa)))
-		die("bind %s:%u: %s", inet_ntoa(addr), port, strerror(errno));
+	length = socket_address(&addr, port, &sa);
+	if ((port || !any) && bind(fd, &sa.any, length))
+		die("bind %s port %u: %s", address_text(&addr), port, strerror(errno));
 	return fd;
 }
 

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Frames that no socket would send, and a counter for what arrives: `send` puts frames given in hexadecimal on a
- * device, `sweep` makes IPv4 packets of one 5-tuple whose IP ID runs through a range, `count` counts matching frames.
+ * device, `sweep` makes packets of one 5-tuple whose IP ID (IPv6: flow label) runs through a range, `count` counts
+ * matching frames.
  * All by AF_PACKET; --bypass uses PACKET_QDISC_BYPASS, so that the packets miss every tc egress program.
  */
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
 #include <netinet/ip.h>
+#include <netinet/ip6.h>
 #include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
@@ -30,13 +33,18 @@ static const char USAGE[] =
 	"                 [--max N]\n"
 	"  sweep: IP IDs --from (default 0) to --to (default 65535); payload --payload, padded with zeros to --size;\n"
 	"         icmp: an echo request, --sport is its identifier; --options adds four NOP IP options;\n"
+	"         between IPv6 addresses: flow labels (--to 1048575 at most) instead of IDs, --ttl the hop limit, --tos the\n"
+	"         traffic class, icmp ICMPv6; --options adds a destination options header, --mf and --frag-offset a fragment\n"
+	"         header; --no-df does nothing\n"
 	"         --gso-size: udp and tcp are handed to the kernel as one packet to be cut into segments of that payload\n"
 	"  count: prints counts as JSON after --seconds (default 3600), SIGTERM, or --max matching frames\n"
 	"  --rate 0 (default): as fast as possible\n";
 
 enum {
 	MAX_FRAME = 65549,
-	MAX_PAYLOAD = 65000
+	MAX_PAYLOAD = 65000,
+	MAX_ID = 0xffff,
+	MAX_LABEL = 0xfffff
 };
 
 static struct {
@@ -44,7 +52,7 @@ static struct {
 	bool bypass, no_df, more, options;
 	uint8_t src_mac[6], dst_mac[6];
 	bool have_src, have_dst, have_sport, have_dport;
-	struct in_addr src, dst;
+	struct address src, dst;
 	int proto;
 	uint16_t sport, dport, fragment_offset;
 	uint32_t from, to, size, seq, ack, tcp_flags, ttl, tos;
@@ -52,7 +60,7 @@ static struct {
 	uint8_t payload[MAX_PAYLOAD];
 	uint32_t payload_length, gso_size;
 	double seconds;
-} opt = { .proto = -1, .to = 65535, .ttl = 64, .tcp_flags = TH_ACK, .repeat = 1, .seconds = 3600 };
+} opt = { .proto = -1, .to = MAX_ID, .ttl = 64, .tcp_flags = TH_ACK, .repeat = 1, .seconds = 3600 };
 
 static int packet_socket(bool receive)
 {
@@ -178,13 +186,24 @@ static uint16_t transport_sum(const void *data, size_t length, uint32_t pseudo)
 	return opt.gso_size ? (uint16_t)~fold(pseudo) : fold(sum16(data, length, pseudo));
 }
 
+static bool is_icmp(int proto)
+{
+	return proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
+}
+
+static size_t address_length(const struct address *a)
+{
+	return a->family == AF_INET6 ? 16 : 4;
+}
+
 /* Transport header and payload at `to`; returns their length. */
 static size_t build_transport(uint8_t *to)
 {
 	size_t payload = opt.payload_length > opt.size ? opt.payload_length : opt.size;
-	size_t header = opt.proto == IPPROTO_TCP ? 20 : opt.proto == IPPROTO_UDP || opt.proto == IPPROTO_ICMP ? 8 : 0;
+	size_t header = opt.proto == IPPROTO_TCP ? 20 : opt.proto == IPPROTO_UDP || is_icmp(opt.proto) ? 8 : 0;
 	size_t length = header + payload;
-	uint32_t pseudo = sum16(&opt.src, 4, 0) + sum16(&opt.dst, 4, 0) + (uint32_t)opt.proto + (uint32_t)length;
+	uint32_t pseudo = sum16(&opt.src.v6, address_length(&opt.src), 0) +
+			  sum16(&opt.dst.v6, address_length(&opt.dst), 0) + (uint32_t)opt.proto + (uint32_t)length;
 
 	memset(to, 0, length);
 	memcpy(to + header, opt.payload, opt.payload_length);
@@ -210,104 +229,219 @@ static size_t build_transport(uint8_t *to)
 		if (!udp.uh_sum)
 			udp.uh_sum = 0xffff;
 		memcpy(to, &udp, sizeof(udp));
-	} else if (opt.proto == IPPROTO_ICMP) {
-		struct icmphdr icmp = { .type = ICMP_ECHO,
+	} else if (is_icmp(opt.proto)) {
+		bool v6 = opt.proto == IPPROTO_ICMPV6;
+		struct icmphdr icmp = { .type = v6 ? ICMP6_ECHO_REQUEST : ICMP_ECHO,
 					.un.echo.id = htons(opt.sport),
 					.un.echo.sequence = htons(1) };
 
 		memcpy(to, &icmp, sizeof(icmp));
-		icmp.checksum = fold(sum16(to, length, 0));
+		icmp.checksum = fold(sum16(to, length, v6 ? pseudo : 0));
 		memcpy(to, &icmp, sizeof(icmp));
 	}
 	return length;
 }
 
 /* What tells the kernel to cut the packet (struct virtio_net_hdr in the host's byte order, packet(7)). */
-static size_t build_gso_header(uint8_t *to, size_t ip_header)
+static void build_gso_header(uint8_t *to, size_t ip_header)
 {
 	bool tcp = opt.proto == IPPROTO_TCP;
 	size_t start = sizeof(struct ethhdr) + ip_header;
 	struct virtio_net_hdr vnet = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-				       .gso_type = tcp ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_UDP_L4,
+				       .gso_type = !tcp                       ? VIRTIO_NET_HDR_GSO_UDP_L4 :
+						   opt.src.family == AF_INET6 ? VIRTIO_NET_HDR_GSO_TCPV6 :
+										VIRTIO_NET_HDR_GSO_TCPV4,
 				       .hdr_len = (uint16_t)(start + (tcp ? 20 : 8)),
 				       .gso_size = (uint16_t)opt.gso_size,
 				       .csum_start = (uint16_t)start,
 				       .csum_offset = tcp ? 16 : 6 };
 
-	if (!opt.gso_size)
-		return 0;
-	memcpy(to, &vnet, sizeof(vnet));
-	return sizeof(vnet);
+	if (opt.gso_size)
+		memcpy(to, &vnet, sizeof(vnet));
+}
+
+/* The IP header, with options or extension headers, for a transport of `payload` bytes; returns its length. */
+static size_t build_ip4(uint8_t *to, size_t payload)
+{
+	size_t header = sizeof(struct iphdr) + (opt.options ? 4 : 0);
+	struct iphdr ip = { .version = 4,
+			    .ihl = (unsigned int)(header / 4),
+			    .tos = (uint8_t)opt.tos,
+			    .tot_len = htons((uint16_t)(header + payload)),
+			    .ttl = (uint8_t)opt.ttl,
+			    .protocol = (uint8_t)opt.proto,
+			    .saddr = opt.src.v4.s_addr,
+			    .daddr = opt.dst.v4.s_addr };
+
+	ip.frag_off = htons((uint16_t)((opt.no_df ? 0 : IP_DF) | (opt.more ? IP_MF : 0) | opt.fragment_offset / 8));
+	memcpy(to, &ip, sizeof(ip));
+	memset(to + sizeof(ip), IPOPT_NOP, header - sizeof(ip));
+	return header;
+}
+
+static void number_ip4(uint8_t *at, size_t header, uint32_t id)
+{
+	struct iphdr ip;
+
+	memcpy(&ip, at, sizeof(ip));
+	ip.id = htons((uint16_t)id);
+	ip.check = 0;
+	memcpy(at, &ip, sizeof(ip));
+	ip.check = fold(sum16(at, header, 0));
+	memcpy(at, &ip, sizeof(ip));
+}
+
+static size_t build_ip6(uint8_t *to, size_t payload)
+{
+	bool fragment = opt.more || opt.fragment_offset;
+	size_t header = sizeof(struct ip6_hdr);
+	struct ip6_hdr ip = { .ip6_src = opt.src.v6, .ip6_dst = opt.dst.v6 };
+	uint8_t *next = &ip.ip6_nxt;
+
+	ip.ip6_hlim = (uint8_t)opt.ttl;
+	if (opt.options) {
+		static const uint8_t padding[8] = { 0, 0, 1 /* PadN */, 4 };
+
+		memcpy(to + header, padding, sizeof(padding));
+		*next = IPPROTO_DSTOPTS;
+		next = to + header;
+		header += sizeof(padding);
+	}
+	if (fragment) {
+		struct ip6_frag frag = { .ip6f_offlg = htons((uint16_t)(opt.fragment_offset | (opt.more ? 1 : 0))),
+					 .ip6f_ident = htonl(1) };
+
+		memcpy(to + header, &frag, sizeof(frag));
+		*next = IPPROTO_FRAGMENT;
+		next = to + header;
+		header += sizeof(frag);
+	}
+	*next = (uint8_t)opt.proto;
+	ip.ip6_plen = htons((uint16_t)(header - sizeof(ip) + payload));
+	memcpy(to, &ip, sizeof(ip));
+	return header;
+}
+
+static void number_ip6(uint8_t *at, uint32_t label)
+{
+	uint32_t first = htonl(6u << 28 | opt.tos << 20 | label);
+
+	memcpy(at, &first, sizeof(first));
 }
 
 static int sweep(void)
 {
-	static uint8_t buffer[sizeof(struct virtio_net_hdr) + MAX_FRAME];
+	static uint8_t buffer[sizeof(struct virtio_net_hdr) + MAX_FRAME], transport[MAX_FRAME];
+	bool v6 = opt.src.family == AF_INET6;
+	struct ethhdr eth = { .h_proto = htons(v6 ? ETH_P_IPV6 : ETH_P_IP) };
 	int fd = packet_socket(false);
-	struct ethhdr eth = { .h_proto = htons(ETH_P_IP) };
-	size_t header = sizeof(struct iphdr) + (opt.options ? 4 : 0);
-	size_t prefix = build_gso_header(buffer, header);
-	uint8_t *frame = buffer + prefix;
-	size_t length = header + build_transport(frame + sizeof(eth) + header);
-	struct iphdr ip = { .version = 4,
-			    .ihl = (unsigned int)(header / 4),
-			    .tos = (uint8_t)opt.tos,
-			    .tot_len = htons((uint16_t)length),
-			    .ttl = (uint8_t)opt.ttl,
-			    .protocol = (uint8_t)opt.proto,
-			    .saddr = opt.src.s_addr,
-			    .daddr = opt.dst.s_addr };
-	uint8_t *at = frame + sizeof(eth);
+	size_t payload = build_transport(transport);
+	size_t prefix = opt.gso_size ? sizeof(struct virtio_net_hdr) : 0;
+	uint8_t *frame = buffer + prefix, *at = frame + sizeof(eth);
+	size_t header = v6 ? build_ip6(at, payload) : build_ip4(at, payload);
 
+	build_gso_header(buffer, header);
 	memcpy(eth.h_source, opt.src_mac, 6);
 	memcpy(eth.h_dest, opt.dst_mac, 6);
 	memcpy(frame, &eth, sizeof(eth));
-	memset(at + sizeof(ip), IPOPT_NOP, header - sizeof(ip));
-	ip.frag_off = htons((uint16_t)((opt.no_df ? 0 : IP_DF) | (opt.more ? IP_MF : 0) | opt.fragment_offset / 8));
+	memcpy(at + header, transport, payload);
 	started = now_ns();
 	for (uint64_t round = 0; round < opt.repeat; round++) {
 		for (uint32_t id = opt.from; id <= opt.to && !stop_requested; id++) {
-			ip.id = htons((uint16_t)id);
-			ip.check = 0;
-			memcpy(at, &ip, sizeof(ip));
-			ip.check = fold(sum16(at, header, 0));
-			memcpy(at, &ip, sizeof(ip));
-			transmit(fd, buffer, prefix + sizeof(eth) + length);
+			if (v6)
+				number_ip6(at, id);
+			else
+				number_ip4(at, header, id);
+			transmit(fd, buffer, prefix + sizeof(eth) + header + payload);
 		}
 	}
 	return report_sent();
 }
 
-static bool frame_matches(const uint8_t *frame, size_t length)
+/* What `count` looks at of a packet. */
+struct packet {
+	const uint8_t *src, *dst;
+	int proto;
+	const uint8_t *l4;
+	size_t left; /* bytes from l4 on */
+	bool first;  /* no fragment but the first */
+};
+
+static bool parse_ip4(const uint8_t *at, size_t length, struct packet *to)
 {
 	struct iphdr ip;
-	const uint8_t *l4;
-	size_t left, header;
-	bool ports;
 
-	if (length < sizeof(struct ethhdr) + sizeof(ip) || frame[12] != 0x08 || frame[13] != 0x00)
+	if (length < sizeof(ip))
 		return false;
-	memcpy(&ip, frame + sizeof(struct ethhdr), sizeof(ip));
-	left = length - sizeof(struct ethhdr);
-	if (ip.ihl * 4u < sizeof(ip) || ip.ihl * 4u > left)
+	memcpy(&ip, at, sizeof(ip));
+	if (ip.ihl * 4u < sizeof(ip) || ip.ihl * 4u > length)
 		return false;
-	l4 = frame + sizeof(struct ethhdr) + ip.ihl * 4u;
-	left -= ip.ihl * 4u;
-	if ((opt.have_src && ip.saddr != opt.src.s_addr) || (opt.have_dst && ip.daddr != opt.dst.s_addr) ||
-	    (opt.proto >= 0 && ip.protocol != opt.proto))
+	*to = (struct packet){ at + 12,
+			       at + 16,
+			       ip.protocol,
+			       at + ip.ihl * 4u,
+			       length - ip.ihl * 4u,
+			       !(ntohs(ip.frag_off) & IP_OFFMASK) };
+	return true;
+}
+
+static bool parse_ip6(const uint8_t *at, size_t length, struct packet *to)
+{
+	if (length < sizeof(struct ip6_hdr))
 		return false;
-	ports = (ip.protocol == IPPROTO_TCP || ip.protocol == IPPROTO_UDP || ip.protocol == IPPROTO_SCTP) &&
-		left >= 4 && !(ntohs(ip.frag_off) & IP_OFFMASK);
+	*to = (struct packet){ at + 8, at + 24, at[6], at + sizeof(struct ip6_hdr), length - sizeof(struct ip6_hdr),
+			       true };
+	while (to->left >= 8 && (to->proto == IPPROTO_HOPOPTS || to->proto == IPPROTO_ROUTING ||
+				 to->proto == IPPROTO_DSTOPTS || to->proto == IPPROTO_FRAGMENT)) {
+		bool fragment = to->proto == IPPROTO_FRAGMENT;
+		size_t size = fragment ? 8 : (to->l4[1] + 1u) * 8;
+
+		if (size > to->left)
+			return false;
+		if (fragment && ((to->l4[2] << 8 | to->l4[3]) & ~7))
+			to->first = false;
+		to->proto = to->l4[0];
+		to->l4 += size;
+		to->left -= size;
+		if (!to->first)
+			break;
+	}
+	return true;
+}
+
+static bool frame_matches(const uint8_t *frame, size_t length)
+{
+	const struct address *asked = opt.have_src ? &opt.src : &opt.dst;
+	struct packet p;
+	size_t header;
+	bool ports, v6;
+
+	if (length < sizeof(struct ethhdr))
+		return false;
+	v6 = frame[12] == 0x86 && frame[13] == 0xdd;
+	if (!v6 && (frame[12] != 0x08 || frame[13] != 0x00))
+		return false;
+	if ((opt.have_src || opt.have_dst) && (asked->family == AF_INET6) != v6)
+		return false;
+	frame += sizeof(struct ethhdr);
+	length -= sizeof(struct ethhdr);
+	if (!(v6 ? parse_ip6(frame, length, &p) : parse_ip4(frame, length, &p)))
+		return false;
+	if ((opt.have_src && memcmp(p.src, &opt.src.v6, address_length(&opt.src))) ||
+	    (opt.have_dst && memcmp(p.dst, &opt.dst.v6, address_length(&opt.dst))) ||
+	    (opt.proto >= 0 && p.proto != opt.proto && !(is_icmp(opt.proto) && is_icmp(p.proto))))
+		return false;
+	ports = (p.proto == IPPROTO_TCP || p.proto == IPPROTO_UDP || p.proto == IPPROTO_SCTP) && p.left >= 4 && p.first;
 	if ((opt.have_sport || opt.have_dport) && !ports)
 		return false;
-	if ((opt.have_sport && (l4[0] << 8 | l4[1]) != opt.sport) ||
-	    (opt.have_dport && (l4[2] << 8 | l4[3]) != opt.dport))
+	if ((opt.have_sport && (p.l4[0] << 8 | p.l4[1]) != opt.sport) ||
+	    (opt.have_dport && (p.l4[2] << 8 | p.l4[3]) != opt.dport))
 		return false;
-	header = ip.protocol == IPPROTO_TCP && left >= 20                  ? (size_t)(l4[12] >> 4) * 4 :
-		 ip.protocol == IPPROTO_UDP || ip.protocol == IPPROTO_ICMP ? 8 :
-									     0;
+	header = p.proto == IPPROTO_TCP && p.left >= 20     ? (size_t)(p.l4[12] >> 4) * 4 :
+		 p.proto == IPPROTO_UDP || is_icmp(p.proto) ? 8 :
+							      0;
 	return !opt.payload_length ||
-	       (left >= header + opt.payload_length && !memcmp(l4 + header, opt.payload, opt.payload_length));
+	       (p.left >= header + opt.payload_length && !memcmp(p.l4 + header, opt.payload, opt.payload_length));
 }
 
 static int count_frames(void)
@@ -460,10 +594,10 @@ int main(int argc, char **argv)
 			opt.have_dport = true;
 			break;
 		case FROM:
-			opt.from = (uint32_t)number("from", optarg, 0, 65535);
+			opt.from = (uint32_t)number("from", optarg, 0, MAX_LABEL);
 			break;
 		case TO:
-			opt.to = (uint32_t)number("to", optarg, 0, 65535);
+			opt.to = (uint32_t)number("to", optarg, 0, MAX_LABEL);
 			break;
 		case NO_DF:
 			opt.no_df = true;
@@ -522,5 +656,11 @@ int main(int argc, char **argv)
 		die("--gso-size needs --proto tcp or udp");
 	if (!have_macs[0] || !have_macs[1] || !opt.have_src || !opt.have_dst || opt.proto < 0)
 		die("%s", USAGE);
+	if (opt.src.family != opt.dst.family)
+		die("--src and --dst: of one address family");
+	if (opt.src.family == AF_INET && (opt.from > MAX_ID || opt.to > MAX_ID))
+		die("--from and --to: IP IDs go up to %d", MAX_ID);
+	if (opt.src.family == AF_INET6 && opt.proto == IPPROTO_ICMP)
+		opt.proto = IPPROTO_ICMPV6;
 	return sweep();
 }

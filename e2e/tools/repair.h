@@ -29,14 +29,14 @@ static inline int tcp_jump(int fd, uint64_t bytes)
 	const int queue[2] = { TCP_RECV_QUEUE, TCP_SEND_QUEUE };
 	struct tcp_repair_window window;
 	struct tcp_repair_opt options[4];
-	struct sockaddr_in local, remote;
-	socklen_t length = sizeof(local);
+	union socket_address local, remote;
+	socklen_t local_length = sizeof(local), remote_length = sizeof(remote);
 	struct tcp_info info;
 	int unsent, unread, count = 0, on = 1, off = -1 /* TCP_REPAIR_OFF_NO_WP: no window probe */, fresh;
 
 	if (ioctl(fd, SIOCOUTQ, &unsent) || ioctl(fd, SIOCINQ, &unread) || unsent || unread)
 		die("jump: %d bytes unacknowledged, %d unread: the connection is not idle", unsent, unread);
-	if (getsockname(fd, (struct sockaddr *)&local, &length) || getpeername(fd, (struct sockaddr *)&remote, &length))
+	if (getsockname(fd, &local.any, &local_length) || getpeername(fd, &remote.any, &remote_length))
 		die("jump: %s", strerror(errno));
 	get_tcp(fd, TCP_INFO, &info, sizeof(info), "TCP_INFO");
 	set_tcp(fd, TCP_REPAIR, &on, sizeof(on), "TCP_REPAIR");
@@ -52,7 +52,7 @@ static inline int tcp_jump(int fd, uint64_t bytes)
 	window.rcv_wup += (uint32_t)bytes;
 	close(fd); /* Under repair nothing is sent. */
 
-	fresh = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fresh = socket(local.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fresh < 0)
 		die("jump: socket: %s", strerror(errno));
 	set_tcp(fresh, TCP_REPAIR, &on, sizeof(on), "TCP_REPAIR"); /* Allows binding to a listener's port, too. */
@@ -60,8 +60,7 @@ static inline int tcp_jump(int fd, uint64_t bytes)
 		set_tcp(fresh, TCP_REPAIR_QUEUE, &queue[i], sizeof(queue[i]), "TCP_REPAIR_QUEUE");
 		set_tcp(fresh, TCP_QUEUE_SEQ, &sequence[i], sizeof(sequence[i]), "TCP_QUEUE_SEQ");
 	}
-	if (bind(fresh, (struct sockaddr *)&local, sizeof(local)) ||
-	    connect(fresh, (struct sockaddr *)&remote, sizeof(remote)))
+	if (bind(fresh, &local.any, local_length) || connect(fresh, &remote.any, remote_length))
 		die("jump: bind or connect: %s", strerror(errno));
 	options[count++] = (struct tcp_repair_opt){ TCPOPT_MAXSEG, mss };
 	if (info.tcpi_options & TCPI_OPT_WSCALE)

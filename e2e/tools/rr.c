@@ -31,7 +31,7 @@ enum {
 
 static struct {
 	bool udp, crr, json;
-	struct in_addr to, bind;
+	struct address to, bind;
 	uint16_t port, sport;
 	uint32_t sports, size, flows;
 	uint64_t count, interval_ns, timeout_ns;
@@ -101,16 +101,17 @@ static void failed(const char *what)
 /* Socket of flow or connection number `index`, connected; -1 if that failed. */
 static int open_flow(uint64_t index)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr = opt.to, .sin_port = htons(opt.port) };
+	union socket_address to;
+	socklen_t length = socket_address(&opt.to, opt.port, &to);
 	uint16_t sport = opt.sport ? (uint16_t)(opt.sport + index % (opt.crr ? opt.sports : opt.flows)) : 0;
 	struct timeval limit = { (time_t)(opt.timeout_ns / NS_PER_S), (suseconds_t)(opt.timeout_ns % NS_PER_S / 1000) };
-	int fd = bound_socket(opt.udp ? SOCK_DGRAM : SOCK_STREAM, opt.bind, sport);
+	int fd = bound_socket(opt.udp ? SOCK_DGRAM : SOCK_STREAM, opt.to.family, opt.bind, sport);
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	if (!opt.udp)
 		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to))) {
+	if (connect(fd, &to.any, length)) {
 		if (errno == EINPROGRESS)
 			errno = ETIMEDOUT; /* SO_SNDTIMEO */
 		failed("connect");
@@ -335,16 +336,16 @@ static void tag_answer(uint8_t *bytes, size_t n, uint32_t *offset)
 
 static void serve_datagram(int fd, uint8_t *buffer)
 {
-	struct sockaddr_in from;
+	union socket_address from;
 	socklen_t length = sizeof(from);
-	ssize_t n = recvfrom(fd, buffer, MAX_SIZE, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+	ssize_t n = recvfrom(fd, buffer, MAX_SIZE, MSG_DONTWAIT, &from.any, &length);
 	uint32_t offset = 0;
 
 	if (n < 0)
 		return;
 	if (opt.tag >= 0 && n > 0)
 		tag_answer(buffer, 1, &offset);
-	sendto(fd, buffer, (size_t)n, 0, (struct sockaddr *)&from, length);
+	sendto(fd, buffer, (size_t)n, 0, &from.any, length);
 }
 
 /* False once the connection has ended. */
@@ -369,7 +370,7 @@ static int server(void)
 	static uint8_t buffer[MAX_SIZE];
 	struct epoll_event events[64];
 	int poller = epoll_create1(EPOLL_CLOEXEC);
-	int listener = bound_socket(opt.udp ? SOCK_DGRAM : SOCK_STREAM, opt.bind, opt.port);
+	int listener = bound_socket(opt.udp ? SOCK_DGRAM : SOCK_STREAM, AF_UNSPEC, opt.bind, opt.port);
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = listener };
 	uint64_t end = now_ns() + (uint64_t)(opt.seconds * 1e9);
 
@@ -517,7 +518,7 @@ int main(int argc, char **argv)
 			die("%s", USAGE);
 		}
 	}
-	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.s_addr) ||
+	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.family) ||
 	    (opt.crr && (opt.udp || opt.flows > 1)))
 		die("%s", USAGE);
 	if (!opt.seconds)

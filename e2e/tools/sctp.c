@@ -20,33 +20,29 @@ enum {
 };
 
 static struct {
-	struct in_addr bind, to;
+	struct address bind, to;
 	uint16_t port, sport;
 	uint32_t count, size, interval_ms, timeout_ms;
 	bool abort;
 	double seconds;
 } opt = { .count = 10, .size = 100, .timeout_ms = 5000, .seconds = 3600 };
 
-static struct sockaddr_in sctp_address(struct in_addr addr, uint16_t port)
+static struct socket *sctp_socket(const struct address *addr, uint16_t port)
 {
-	return (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr = addr, .sin_port = htons(port) };
-}
-
-static struct socket *sctp_socket(struct in_addr addr, uint16_t port)
-{
-	struct sockaddr_in sa = sctp_address(addr, port);
-	struct socket *sock = usrsctp_socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP, NULL, NULL, 0, NULL);
+	union socket_address sa;
+	socklen_t length = socket_address(addr, port, &sa);
+	struct socket *sock = usrsctp_socket(addr->family, SOCK_STREAM, IPPROTO_SCTP, NULL, NULL, 0, NULL);
 	/* The library takes 1500 for granted and sends what a pod's device refuses: a fixed, smaller packet size instead. */
 	struct sctp_paddrparams path = { .spp_flags = SPP_PMTUD_DISABLE, .spp_pathmtu = PACKET_SIZE };
 	int on = 1;
 
 	if (!sock)
 		die("usrsctp_socket: %s", strerror(errno));
-	path.spp_address.ss_family = AF_INET;
+	path.spp_address.ss_family = addr->family;
 	if (usrsctp_setsockopt(sock, IPPROTO_SCTP, SCTP_PEER_ADDR_PARAMS, &path, sizeof(path)))
 		die("SCTP_PEER_ADDR_PARAMS: %s", strerror(errno));
-	if (usrsctp_bind(sock, (struct sockaddr *)&sa, sizeof(sa)))
-		die("bind %s:%u: %s", inet_ntoa(addr), port, strerror(errno));
+	if (usrsctp_bind(sock, &sa.any, length))
+		die("bind %s port %u: %s", address_text(addr), port, strerror(errno));
 	usrsctp_setsockopt(sock, IPPROTO_SCTP, SCTP_NODELAY, &on, sizeof(on));
 	return sock;
 }
@@ -58,12 +54,12 @@ static struct socket *sctp_socket(struct in_addr addr, uint16_t port)
 static ssize_t receive(struct socket *sock, uint8_t *to, size_t room, uint64_t deadline)
 {
 	for (;;) {
-		struct sockaddr_in from;
+		union socket_address from;
 		socklen_t from_length = sizeof(from), info_length = 0;
 		unsigned int info_type = 0;
 		int flags = 0;
-		ssize_t n = usrsctp_recvv(sock, to, room, (struct sockaddr *)&from, &from_length, NULL, &info_length,
-					  &info_type, &flags);
+		ssize_t n =
+			usrsctp_recvv(sock, to, room, &from.any, &from_length, NULL, &info_length, &info_type, &flags);
 
 		if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
 			return n;
@@ -77,7 +73,7 @@ static ssize_t receive(struct socket *sock, uint8_t *to, size_t room, uint64_t d
 
 static int server(void)
 {
-	struct socket *listener = sctp_socket(opt.bind, opt.port);
+	struct socket *listener = sctp_socket(&opt.bind, opt.port);
 	static uint8_t buffer[MAX_SIZE];
 	uint64_t end = now_ns() + (uint64_t)(opt.seconds * 1e9);
 	struct socket *peers[64];
@@ -115,17 +111,18 @@ static int server(void)
 
 static int client(void)
 {
-	struct sockaddr_in to = sctp_address(opt.to, opt.port);
+	union socket_address to;
+	socklen_t to_length = socket_address(&opt.to, opt.port, &to);
 	static uint8_t request[MAX_SIZE], answer[MAX_SIZE];
-	struct socket *sock = sctp_socket(opt.bind, opt.sport);
+	struct socket *sock = sctp_socket(&opt.bind, opt.sport);
 	uint64_t seed = now_ns(), start = seed;
 	uint32_t sent = 0, received = 0, corrupt = 0;
 	char error[96] = "";
 	struct sctp_initmsg init = { .sinit_num_ostreams = 1, .sinit_max_instreams = 1, .sinit_max_attempts = 3 };
 
 	usrsctp_setsockopt(sock, IPPROTO_SCTP, SCTP_INITMSG, &init, sizeof(init));
-	if (usrsctp_connect(sock, (struct sockaddr *)&to, sizeof(to)))
-		die("connect %s:%u: %s", inet_ntoa(opt.to), opt.port, strerror(errno));
+	if (usrsctp_connect(sock, &to.any, to_length))
+		die("connect %s port %u: %s", address_text(&opt.to), opt.port, strerror(errno));
 	usrsctp_set_non_blocking(sock, 1);
 	while (sent < opt.count && !stop_requested) {
 		uint64_t deadline = now_ns() + (uint64_t)opt.timeout_ms * 1000000;
@@ -234,7 +231,7 @@ int main(int argc, char **argv)
 			die("%s", USAGE);
 		}
 	}
-	if (!opt.port || !opt.bind.s_addr || optind != argc || (is_client && !opt.to.s_addr))
+	if (!opt.port || !opt.bind.family || optind != argc || (is_client && opt.to.family != opt.bind.family))
 		die("%s", USAGE);
 	catch_stop_signals();
 	usrsctp_init(0, NULL, NULL);

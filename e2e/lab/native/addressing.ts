@@ -1,22 +1,19 @@
 /** Names and addresses of the native lab: pure functions of the node's and the pod's number. */
 import { createHash, randomBytes } from 'node:crypto';
-import { LabError, TUNNEL_OVERHEAD } from '../lab.ts';
+import { IPV6_EXTRA, LabError, TUNNEL_OVERHEAD, familyOf } from '../lab.ts';
+import type { EncapMode, Family, LabOptions, TunnelOptions } from '../lab.ts';
 
 /** Every namespace of every native lab starts with this. */
 export const PREFIX = 'xl';
 
-/** All pod CIDRs are inside this one. */
+/** All pod CIDRs are inside these. */
 export const CLUSTER_CIDR = '10.10.0.0/16';
-
-/** VXLAN network identifier of the slow path. */
-export const VNI = 1;
-
-/** Bytes that an IPv6 header has more than an IPv4 header. */
-const IPV6_EXTRA = 20;
+export const CLUSTER_CIDR6 = 'fd10::/16';
 
 export const UPLINK = 'eth0';
 export const GATEWAY_DEVICE = 'br0';
-export const TUNNEL_DEVICE = 'vx0';
+/** The tunnels of a node, by the family of their outer header. */
+export const TUNNEL_DEVICES: Readonly<Record<Family, string>> = { ipv4: 'vx0', ipv6: 'vx6' };
 export const POD_DEVICE = 'eth0';
 
 /** A new lab id: the prefix and four random letters or digits. */
@@ -25,15 +22,26 @@ export function newLabId(): string {
   return PREFIX + [...randomBytes(4)].map((byte) => alphabet.charAt(byte % alphabet.length)).join('');
 }
 
+/** What the plans of all nodes of a lab have in common. */
+export interface LabPlan {
+  /** Of the uplinks. */
+  readonly mtu: number;
+  /** Each node is in subnets of its own, joined by a router. */
+  readonly routed: boolean;
+  /** Pods have IPv6 addresses, too. */
+  readonly ipv6: boolean;
+  readonly underlay: Required<LabOptions>['underlay'];
+  readonly encapMode: EncapMode;
+  readonly tunnel: Required<TunnelOptions>;
+}
+
 /** Addresses of node `index` (1-based). */
 export interface NodePlan {
   readonly index: number;
   readonly name: string;
   readonly namespace: string;
-  readonly address: string;
-  readonly prefixLength: number;
-  /** The router's address on this node's segment; undefined if the nodes share one segment. */
-  readonly router: string | undefined;
+  /** Addresses of the uplink; at least one. */
+  readonly transport: Readonly<Record<Family, Transport | undefined>>;
   readonly uplinkMac: string;
   /** Unique per node: a VXLAN device ignores frames that come from its own address. */
   readonly tunnelMac: string;
@@ -41,40 +49,100 @@ export interface NodePlan {
   readonly gateway: string;
   readonly mtu: number;
   readonly podMtu: number;
-  /** Undefined without IPv6. */
-  readonly ipv6: NodeIpv6 | undefined;
+  /** Of the pods' IPv6 addresses; undefined without. */
+  readonly ipv6: PodNetwork | undefined;
+  readonly encapMode: EncapMode;
+  readonly tunnel: Required<TunnelOptions>;
 }
 
-/** IPv6 addresses of a node. */
-export interface NodeIpv6 {
-  /** Of the uplink, /64. */
+/** An address of an uplink. */
+export interface Transport {
   readonly address: string;
+  readonly prefixLength: number;
+  /** The router's address on this node's segment; undefined if the nodes share one segment. */
+  readonly router: string | undefined;
+}
+
+/** Addresses of a node's pods in one family. */
+export interface PodNetwork {
   readonly podCidr: string;
   readonly gateway: string;
 }
 
-/** Plans node `index`; with a router each node has a /24 of its own. With IPv6 the tunnel's outer header may be one of 40 bytes. */
-export function planNode(id: string, index: number, mtu: number, routed: boolean, ipv6 = false): NodePlan {
+/** Plans node `index`. */
+export function planNode(id: string, index: number, lab: LabPlan): NodePlan {
+  const group = index.toString(16);
   return {
     index,
     name: `n${index}`,
     namespace: `${id}-n${index}`,
-    address: routed ? `172.30.${index}.2` : `172.30.0.${index}`,
-    prefixLength: 24,
-    router: routed ? `172.30.${index}.1` : undefined,
+    transport: {
+      ipv4:
+        lab.underlay === 'ipv6'
+          ? undefined
+          : {
+              address: lab.routed ? `172.30.${index}.2` : `172.30.0.${index}`,
+              prefixLength: 24,
+              router: lab.routed ? `172.30.${index}.1` : undefined,
+            },
+      ipv6:
+        lab.underlay === 'ipv4'
+          ? undefined
+          : {
+              address: lab.routed ? `fd30:0:0:${group}::2` : `fd30::${group}`,
+              prefixLength: 64,
+              router: lab.routed ? `fd30:0:0:${group}::1` : undefined,
+            },
+    },
     uplinkMac: `0a:58:ac:1e:00:${hex(index)}`,
     tunnelMac: `0a:58:0a:0a:${hex(index)}:01`,
     podCidr: `10.10.${index}.0/24`,
     gateway: `10.10.${index}.1`,
-    mtu,
-    podMtu: mtu - TUNNEL_OVERHEAD - (ipv6 ? IPV6_EXTRA : 0),
-    ipv6: ipv6 ? planIpv6(index) : undefined,
+    mtu: lab.mtu,
+    podMtu: lab.mtu - overhead(lab),
+    ipv6: lab.ipv6 ? { podCidr: `fd10:${group}::/64`, gateway: `fd10:${group}::1` } : undefined,
+    encapMode: lab.encapMode,
+    tunnel: lab.tunnel,
   };
 }
 
-function planIpv6(index: number): NodeIpv6 {
-  const group = index.toString(16);
-  return { address: `fd30::${group}`, podCidr: `fd10:${group}::/64`, gateway: `fd10:${group}::1` };
+/* As Antrea deducts it: on a node with IPv6 for the larger outer header, whatever is inside. */
+function overhead(lab: LabPlan): number {
+  if (lab.encapMode === 'noEncap') return 0;
+  return TUNNEL_OVERHEAD + (lab.ipv6 || lab.underlay !== 'ipv4' ? IPV6_EXTRA : 0);
+}
+
+/** The plan of a node whose transport address of this address's family is another one now. */
+export function withTransportAddress(node: NodePlan, address: string): NodePlan {
+  const family = familyOf(address);
+  const old = node.transport[family];
+  if (old === undefined) throw new LabError(`${node.name} has no ${family} transport address to change`);
+  return { ...node, transport: { ...node.transport, [family]: { ...old, address } } };
+}
+
+/** Transport address of a node that has one of this family. */
+export function transportAddress(node: NodePlan, family: Family): string {
+  const transport = node.transport[family];
+  if (transport === undefined) throw new LabError(`${node.name} has no ${family} transport address`);
+  return transport.address;
+}
+
+/** A node's pod networks, by family. */
+export function podNetworks(node: NodePlan): readonly (PodNetwork & { readonly family: Family })[] {
+  const { podCidr, gateway, ipv6 } = node;
+  return [{ family: 'ipv4', podCidr, gateway }, ...(ipv6 === undefined ? [] : [{ family: 'ipv6', ...ipv6 } as const])];
+}
+
+/** Family of the outer header of pod traffic of this family: the same where the nodes have it. */
+export function carrier(node: NodePlan, family: Family): Family {
+  const other = family === 'ipv4' ? 'ipv6' : 'ipv4';
+  return node.transport[family] === undefined ? other : family;
+}
+
+/** Families of the outer headers that a node's slow path writes; none without a tunnel. */
+export function carriers(node: NodePlan): readonly Family[] {
+  if (node.encapMode === 'noEncap') return [];
+  return [...new Set(podNetworks(node).map(({ family }) => carrier(node, family)))];
 }
 
 /** Name and addresses of one pod sandbox. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { sleep } from '../lab.ts';
 import type { Capture, CaptureOptions, Place } from '../lab.ts';
 import { readPcap } from '../pcap.ts';
+import type { LabContext } from './place.ts';
 
 /* The kernel hands packets over at once (immediate mode); this is for tcpdump to write what it has. */
 const SETTLE_MS = 60;
@@ -15,7 +16,11 @@ const BUFFER_KIB = 65_536;
 let serial = 0;
 
 /** Starts tcpdump in a place; resolved once it listens. Not promiscuous, so the capture changes nothing. */
-export async function startCapture(place: Place, dir: string, options: CaptureOptions): Promise<Capture> {
+export async function startCapture(
+  place: Place,
+  { dir, tunnelPorts }: Pick<LabContext, 'dir' | 'tunnelPorts'>,
+  options: CaptureOptions,
+): Promise<Capture> {
   const device = options.device ?? place.device;
   serial += 1;
   const path = join(dir, `capture-${serial}-${place.name}-${device}.pcap`);
@@ -36,7 +41,7 @@ export async function startCapture(place: Place, dir: string, options: CaptureOp
       await sleep(SETTLE_MS);
       await proc.stop('SIGINT', 5000);
       const dropped = /(\d+) packets? dropped by kernel/.exec(proc.output());
-      return { packets: readPcap(readFileSync(path)), dropped: Number(dropped?.[1] ?? 0) };
+      return { packets: readPcap(readFileSync(path), tunnelPorts), dropped: Number(dropped?.[1] ?? 0) };
     },
   };
 }

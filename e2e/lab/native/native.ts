@@ -3,8 +3,9 @@ import { mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ANTREA, LabError, at } from '../lab.ts';
 import type { Lab, LabOptions, OffloadFlags, Policy, Provider, ToolName } from '../lab.ts';
+import { TUNNEL_PORTS } from '../packet.ts';
 import { UPLINK, newLabId, planNode } from './addressing.ts';
-import type { NodePlan } from './addressing.ts';
+import type { LabPlan, NodePlan } from './addressing.ts';
 import { inNamespace, listNamespaces, processesIn, removeNamespaces } from './namespaces.ts';
 import { NativeNode } from './node.ts';
 import type { NodeOptions } from './node.ts';
@@ -12,7 +13,7 @@ import { NativePlace } from './place.ts';
 import type { LabContext } from './place.ts';
 import { NativePolicy } from './policy.ts';
 import { ProcessTable, run } from './process.ts';
-import { addNamespace, addVeth, routerScript, switchScript, underlayPort } from './setup.ts';
+import { addNamespace, addVeth, hasIpv6, ipv6ReadyScript, routerScript, switchScript, underlayPort } from './setup.ts';
 import {
   toolPath,
   labDir,
@@ -29,6 +30,8 @@ const BPFFS = '/sys/fs/bpf';
 const BPFFS_MAGIC = 0xcafe4a11;
 const MAX_NODES = 16;
 const MAX_PODS = 200;
+/** Below it the kernel switches IPv6 off. */
+const IPV6_MIN_MTU = 1280;
 
 /** This provider. Specs that run on Open vSwitch, too, find that one's here. */
 export const PROVIDER: Provider = { name: 'native', tunnel: { type: 'vxlan', port: ANTREA.vxlanPort } };
@@ -46,8 +49,6 @@ const BRIDGE: SlowPath<NativeNode, Policy> = {
 
 /** Builds a lab; on failure everything made so far is removed. Needs root. Sweeps up after labs that were lost. */
 export function up(options: LabOptions = {}): Promise<NativeLab> {
-  if (options.ipv6 === true)
-    return Promise.reject(new LabError('lab option ipv6: this lab is on a bridge, which has IPv4 only'));
   return upOn(BRIDGE, options);
 }
 
@@ -60,20 +61,30 @@ export async function upOn<N extends NativeNode, P extends Policy>(
   const podsPerNode = bounded('podsPerNode', options.podsPerNode ?? 2, 0, MAX_PODS);
   const mtu = bounded('mtu', options.mtu ?? 1500, 600, 65535);
   const routed = options.router ?? false;
-  if (options.ipv6 === true && routed) throw new LabError('lab option ipv6: the router has IPv4 only');
+  const labPlan = planLab(options, mtu, routed);
   const id = newLabId();
   await ensureBpffs();
   await sweep();
   pruneLabDirectories();
 
-  const plans = Array.from({ length: count }, (_, i) => planNode(id, i + 1, mtu, routed, options.ipv6 ?? false));
-  const context: LabContext = { dir: labDir(id), processes: new ProcessTable(labDir(id)) };
-  const nodes = plans.map((plan) =>
+  const plans = Array.from({ length: count }, (_, i) => planNode(id, i + 1, labPlan));
+  const context: LabContext = {
+    dir: labDir(id),
+    processes: new ProcessTable(labDir(id)),
+    tunnelPorts: { ...TUNNEL_PORTS, vxlan: labPlan.tunnel.port },
+  };
+  const nodes: readonly N[] = plans.map((plan) =>
     slowPath.node(context, plan, {
       pinDir: join(BPFFS, `${id}-${plan.name}`),
       spoofGuard: options.spoofGuard ?? false,
+      surroundings: { nodes: () => nodes, router: () => (routed ? between.place : undefined) },
     }),
   );
+  const underlayNamespace = routed || count !== 2 ? `${id}-u` : undefined;
+  const between = underlay(context, plans, underlayNamespace, {
+    routed,
+    tunnelPort: at(nodes, 0, 'node').tunnel.port,
+  });
   saveState({
     id,
     owner: thisOwner(),
@@ -81,11 +92,10 @@ export async function upOn<N extends NativeNode, P extends Policy>(
     pinDirs: nodes.map((node) => node.pinDir),
     created: new Date().toISOString(),
   });
-  const underlayNamespace = routed || count !== 2 ? `${id}-u` : undefined;
   const lab = new NativeLab(id, context, {
     nodes,
     policy: slowPath.policy(nodes),
-    underlay: underlay(context, plans, underlayNamespace, routed),
+    underlay: between,
   });
   try {
     await build(lab, plans, {
@@ -229,6 +239,16 @@ async function build(lab: NativeLab, plans: readonly NodePlan[], options: BuildO
       : [run(inNamespace(options.underlayNamespace, ['sh', '-e']), 'underlay', { input: underlayScript })]),
   ]);
   await Promise.all(lab.nodes.map((node, i) => node.startPods(pods[i] ?? [])));
+  if (plans.some(hasIpv6)) await ipv6Ready(lab);
+}
+
+async function ipv6Ready({ nodes, underlay }: NativeLab): Promise<void> {
+  const ready = (place: NativePlace, devices: readonly string[]): Promise<unknown> =>
+    place.exec(['sh', '-e'], { input: ipv6ReadyScript(devices) });
+  await Promise.all([
+    ...nodes.map((node) => ready(node, [UPLINK])),
+    ...(underlay.routed && underlay.place !== undefined ? [ready(underlay.place, underlay.ports)] : []),
+  ]);
 }
 
 function uplinks(plans: readonly NodePlan[], underlayNamespace: string | undefined, mtu: number): string {
@@ -252,7 +272,7 @@ function underlay(
   context: LabContext,
   plans: readonly NodePlan[],
   namespace: string | undefined,
-  routed: boolean,
+  { routed, tunnelPort }: { readonly routed: boolean; readonly tunnelPort: number },
 ): NativeUnderlay {
   const first = at(plans, 0, 'node');
   const place =
@@ -261,13 +281,19 @@ function underlay(
       : new NativePlace(context, {
           name: 'underlay',
           namespace,
-          address: first.router ?? '',
+          address: first.transport.ipv4?.router ?? first.transport.ipv6?.router ?? '',
+          address6: first.transport.ipv6?.router,
           device: underlayPort(first.index),
           mtu: first.mtu,
           mac: '',
         });
   const ports = namespace === undefined ? [] : plans.map((plan) => underlayPort(plan.index));
-  return new NativeUnderlay(place, routed, { ports, delayTool: () => toolPath('delay') });
+  return new NativeUnderlay(place, routed, {
+    ports,
+    delayTool: () => toolPath('delay'),
+    ipv6: plans.some(hasIpv6),
+    tunnelPort,
+  });
 }
 
 async function ensureBpffs(): Promise<void> {
@@ -282,6 +308,27 @@ function exists(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+/* What the options say of all nodes, with defaults, checked. */
+function planLab(options: LabOptions, mtu: number, routed: boolean): LabPlan {
+  const { ipv6 = false, encapMode = 'encap', tunnel } = options;
+  const underlay = options.underlay ?? (ipv6 ? 'dual' : 'ipv4');
+  const plan = {
+    ...{ mtu, routed, ipv6, underlay, encapMode },
+    tunnel: {
+      type: tunnel?.type ?? 'vxlan',
+      port: bounded('tunnel.port', tunnel?.port ?? ANTREA.vxlanPort, 1, 65535),
+      checksum: tunnel?.checksum ?? false,
+      vni: bounded('tunnel.vni', tunnel?.vni ?? 1, 0, 0xffffff),
+    },
+  };
+  if (encapMode === 'noEncap' && (underlay === 'ipv6' || (ipv6 && underlay === 'ipv4'))) {
+    throw new LabError(`lab option encapMode: pods of a family that the underlay (${underlay}) has not need a tunnel`);
+  }
+  const least = ipv6 ? planNode('', 1, plan).podMtu : mtu;
+  if (underlay !== 'ipv4' || ipv6) bounded('mtu: of the IPv6 devices', least, IPV6_MIN_MTU, 65535);
+  return plan;
 }
 
 function bounded(name: string, value: number, low: number, high: number): number {

@@ -1,11 +1,29 @@
 /** A node: a namespace with an uplink, the slow path, and pods. */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { ANTREA, LabError, at } from '../lab.ts';
-import type { AddPodOptions, ClusterIpService, Conntrack, OffloadFlags, Pod, Tunnel } from '../lab.ts';
-import { GATEWAY_DEVICE, POD_DEVICE, TUNNEL_DEVICE, UPLINK, planPod } from './addressing.ts';
+import { ANTREA, LabError, at, familyOf } from '../lab.ts';
+import type {
+  AddPodOptions,
+  ClusterIpService,
+  Conntrack,
+  EncapMode,
+  Family,
+  OffloadFlags,
+  Pod,
+  Tunnel,
+} from '../lab.ts';
+import {
+  GATEWAY_DEVICE,
+  POD_DEVICE,
+  TUNNEL_DEVICES,
+  UPLINK,
+  carriers,
+  planPod,
+  withTransportAddress,
+} from './addressing.ts';
 import type { NodePlan, PodPlan } from './addressing.ts';
 import { NativeConntrack } from './conntrack.ts';
+import { moveScript, peerMovedScript, routerMovedScript } from './move.ts';
 import { inNamespace, removeNamespaces } from './namespaces.ts';
 import { NativePlace } from './place.ts';
 import type { LabContext } from './place.ts';
@@ -13,28 +31,41 @@ import { NativePod } from './pod.ts';
 import type { PodHost } from './pod.ts';
 import { run } from './process.ts';
 import { serviceRules } from './ruleset.ts';
-import { addNamespace, addVeth, nodeScript, podHostScript, podScript, sysctls } from './setup.ts';
+import { addNamespace, addVeth, ipv6ReadyScript, nodeScript, podHostScript, podScript, sysctls } from './setup.ts';
 
 const LAST_POD_ADDRESS = 250;
 
 export interface NodeOptions {
   readonly pinDir: string;
   readonly spoofGuard: boolean;
+  readonly surroundings: Surroundings;
+}
+
+/** What is around a node, once the lab is built. */
+export interface Surroundings {
+  /** Every node of the lab. */
+  nodes(): readonly NativeNode[];
+  /** The router's place, if there is one. */
+  router(): NativePlace | undefined;
 }
 
 export class NativeNode extends NativePlace implements PodHost {
   readonly index: number;
   readonly podCidr: string;
   readonly gateway: string;
+  readonly podCidr6: string | undefined;
+  readonly gateway6: string | undefined;
   readonly gatewayDevice: string = GATEWAY_DEVICE;
-  readonly tunnelDevice: string = TUNNEL_DEVICE;
-  readonly tunnel: Tunnel = { type: 'vxlan', port: ANTREA.vxlanPort };
+  readonly tunnelDevices: readonly string[];
+  readonly encapMode: EncapMode;
+  readonly tunnel: Tunnel;
   readonly pinDir: string;
   readonly socketDir: string;
   readonly conntrack: Conntrack;
   readonly #context: LabContext;
-  readonly #plan: NodePlan;
+  readonly #surroundings: Surroundings;
   readonly #spoofGuard: boolean;
+  #plan: NodePlan;
   readonly #pods: NativePod[] = [];
   readonly #addresses = new Set<string>();
   #services: readonly ClusterIpService[] = [];
@@ -44,20 +75,29 @@ export class NativeNode extends NativePlace implements PodHost {
     super(context, {
       name: plan.name,
       namespace: plan.namespace,
-      address: plan.address,
+      ...addresses(plan),
       device: UPLINK,
       mtu: plan.mtu,
       mac: plan.uplinkMac,
     });
     this.#context = context;
     this.#plan = plan;
+    this.#surroundings = options.surroundings;
     this.#spoofGuard = options.spoofGuard;
     this.index = plan.index;
     this.podCidr = plan.podCidr;
     this.gateway = plan.gateway;
+    this.encapMode = plan.encapMode;
+    this.tunnel = { type: 'vxlan', port: plan.tunnel.port };
+    this.podCidr6 = plan.ipv6?.podCidr;
+    this.gateway6 = plan.ipv6?.gateway;
+    this.tunnelDevices = carriers(plan).map((family) => TUNNEL_DEVICES[family]);
     this.pinDir = options.pinDir;
     this.socketDir = join(context.dir, plan.name);
-    this.conntrack = new NativeConntrack(this);
+    this.conntrack = new NativeConntrack(
+      this,
+      plan.ipv6 === undefined && plan.transport.ipv6 === undefined ? ['ipv4'] : ['ipv4', 'ipv6'],
+    );
     mkdirSync(this.socketDir, { recursive: true });
   }
 
@@ -105,16 +145,42 @@ export class NativeNode extends NativePlace implements PodHost {
   async #forgetUdp(clusterIp: string, port: number, endpoint: string): Promise<void> {
     const which = ['-p', 'udp', '--orig-dst', clusterIp, '--orig-port-dst', String(port), '--reply-src', endpoint];
     // Exit code 1: there were none.
-    await this.exec(['conntrack', '-D', '-w', String(ANTREA.zone), ...which], { check: false });
+    const zone = familyOf(clusterIp) === 'ipv6' ? ['-f', 'ipv6', '-w', ANTREA.zone6] : ['-w', ANTREA.zone];
+    await this.exec(['conntrack', '-D', ...zone.map(String), ...which], { check: false });
+  }
+
+  async setUplinkMac(mac: string, options: { readonly announce?: boolean } = {}): Promise<void> {
+    const announce = (options.announce ?? true) ? 1 : 0;
+    const conf = (family: Family, name: string): string => `net/${family}/conf/${this.device}/${name}`;
+    await this.sysctl({ [conf('ipv4', 'arp_notify')]: announce, [conf('ipv6', 'ndisc_notify')]: announce });
+    await this.exec(['ip', 'link', 'set', this.device, 'address', mac]);
+    this.changed({ mac });
+  }
+
+  async setTransportAddress(address: string): Promise<void> {
+    const [old, family] = [this.#plan, familyOf(address)];
+    const moved = withTransportAddress(old, address);
+    await this.exec(['sh', '-e'], { input: moveScript(old, moved, family) });
+    this.#plan = moved;
+    this.changed(addresses(moved));
+    const peers = this.#surroundings.nodes().filter((node) => node !== this);
+    await Promise.all([
+      ...peers.map((peer) => peer.#peerMoved(moved, family)),
+      this.#surroundings.router()?.exec(['sh', '-e'], { input: routerMovedScript(moved) }),
+    ]);
+  }
+
+  async #peerMoved(peer: NodePlan, family: Family): Promise<void> {
+    await this.exec(['sh', '-e'], { input: peerMovedScript(this.#plan, peer, family) });
   }
 
   async sysctl(values: Readonly<Record<string, string | number>>): Promise<void> {
     await this.exec(['sh', '-e'], { input: sysctls(values) });
   }
 
-  /** Switches offloads of the uplink and the tunnel, or of one device. */
+  /** Switches offloads of the uplink and the tunnels, or of one device. */
   override async offload(flags: OffloadFlags, device?: string): Promise<void> {
-    const devices = device === undefined ? [this.device, this.tunnelDevice] : [device];
+    const devices = device === undefined ? [this.device, ...this.tunnelDevices] : [device];
     await Promise.all(devices.map((each) => super.offload(flags, each)));
   }
 
@@ -158,6 +224,10 @@ export class NativeNode extends NativePlace implements PodHost {
         run(inNamespace(pod.namespace, ['sh', '-e']), pod.name, { input: podScript(this.#plan, pod) }),
       ),
     ]);
+    if (this.podCidr6 !== undefined) {
+      const ready = { input: ipv6ReadyScript([POD_DEVICE]) };
+      await Promise.all(pods.map((pod) => run(inNamespace(pod.namespace, ['sh', '-e']), pod.name, ready)));
+    }
     for (const pod of pods) this.#pods.push(new NativePod(this.#context, this, pod, this.#plan.podMtu));
   }
 
@@ -180,4 +250,11 @@ export class NativeNode extends NativePlace implements PodHost {
     }
     throw new LabError(`${this.name}: no free pod address in ${this.podCidr}`);
   }
+}
+
+function addresses({ transport, name }: NodePlan): { readonly address: string; readonly address6: string | undefined } {
+  const [ipv4, ipv6] = [transport.ipv4?.address, transport.ipv6?.address];
+  const address = ipv4 ?? ipv6;
+  if (address === undefined) throw new LabError(`${name} has no transport address`);
+  return { address, address6: ipv6 };
 }

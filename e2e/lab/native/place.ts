@@ -9,6 +9,7 @@ import type {
   Proc,
   SpawnOptions,
 } from '../lab.ts';
+import type { TunnelPorts } from '../packet.ts';
 import { startCapture } from './capture.ts';
 import { inNamespace } from './namespaces.ts';
 import { run } from './process.ts';
@@ -18,13 +19,16 @@ import type { ProcessTable } from './process.ts';
 export interface LabContext {
   readonly dir: string;
   readonly processes: ProcessTable;
+  /** By which captures know the lab's tunnel packets. */
+  readonly tunnelPorts: TunnelPorts;
 }
 
-/** Fixed facts of a place. */
+/** Facts of a place; only addresses change. */
 export interface PlaceFacts {
   readonly name: string;
   readonly namespace: string;
   readonly address: string;
+  readonly address6: string | undefined;
   readonly device: string;
   readonly mtu: number;
   readonly mac: string;
@@ -33,20 +37,35 @@ export interface PlaceFacts {
 export class NativePlace implements Place {
   readonly name: string;
   readonly namespace: string;
-  readonly address: string;
   readonly device: string;
   readonly mtu: number;
-  readonly mac: string;
   readonly #context: LabContext;
+  #facts: PlaceFacts;
 
   constructor(context: LabContext, facts: PlaceFacts) {
     this.#context = context;
+    this.#facts = facts;
     this.name = facts.name;
     this.namespace = facts.namespace;
-    this.address = facts.address;
     this.device = facts.device;
     this.mtu = facts.mtu;
-    this.mac = facts.mac;
+  }
+
+  get address(): string {
+    return this.#facts.address;
+  }
+
+  get address6(): string | undefined {
+    return this.#facts.address6;
+  }
+
+  get mac(): string {
+    return this.#facts.mac;
+  }
+
+  /** Takes note of what was changed at run time. */
+  protected changed(facts: Partial<Pick<PlaceFacts, 'address' | 'address6' | 'mac'>>): void {
+    this.#facts = { ...this.#facts, ...facts };
   }
 
   exec(argv: readonly string[], options?: ExecOptions): Promise<ExecResult> {
@@ -66,7 +85,7 @@ export class NativePlace implements Place {
   }
 
   capture(options: CaptureOptions = {}): Promise<Capture> {
-    return startCapture(this, this.#context.dir, options);
+    return startCapture(this, this.#context, options);
   }
 
   /** Switches offloads of one device of this namespace, by default the place's own. */

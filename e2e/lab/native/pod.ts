@@ -12,7 +12,6 @@ export interface PodHost extends Node {
 
 export class NativePod extends NativePlace implements Pod {
   readonly node: Node;
-  readonly address6: string | undefined;
   readonly endpoint: Endpoint;
   readonly #host: PodHost;
 
@@ -21,12 +20,12 @@ export class NativePod extends NativePlace implements Pod {
       name: plan.name,
       namespace: plan.namespace,
       address: plan.address,
+      address6: plan.address6,
       device: POD_DEVICE,
       mtu,
       mac: plan.mac,
     });
     this.node = host;
-    this.address6 = plan.address6;
     this.#host = host;
     this.endpoint = {
       namespace: plan.podNamespace,

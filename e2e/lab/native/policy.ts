@@ -32,8 +32,9 @@ export class NativePolicy implements Policy {
     return this.#setElement('portmark', String(port), mark);
   }
 
-  markProtocol(proto: Protocol, mark: number): Promise<void> {
-    return this.#setElement('protomark', proto, mark);
+  async markProtocol(proto: Protocol, mark: number): Promise<void> {
+    await this.#setElement('protomark', proto, mark);
+    if (proto === 'icmp') await this.#setElement('protomark', 'ipv6-icmp', mark);
   }
 
   async clearMarks(): Promise<void> {

@@ -5,40 +5,69 @@
  * stays in zone 0; tunnel packets are not tracked, as Antrea arranges it. What a pod sends outside the cluster is
  * masqueraded in zone 0. The rules for new connections run deny list, Antrea's mark by source, test marks, in this order.
  */
-import { ANTREA, SERVICE_CIDR } from '../lab.ts';
-import type { ClusterIpService, DenyRule } from '../lab.ts';
-import { CLUSTER_CIDR, GATEWAY_DEVICE, TUNNEL_DEVICE, UPLINK } from './addressing.ts';
+import { ANTREA, SERVICE_CIDR, SERVICE_CIDR6, familyOf } from '../lab.ts';
+import type { ClusterIpService, DenyRule, Family, Pod } from '../lab.ts';
+import { CLUSTER_CIDR, CLUSTER_CIDR6, GATEWAY_DEVICE, TUNNEL_DEVICES, UPLINK, podNetworks } from './addressing.ts';
 import type { NodePlan, PodPlan } from './addressing.ts';
 
 /** Name of the table on every node. */
 export const TABLE = 'inet xmasqlab';
 
-const POD_SIDE = `{ "${GATEWAY_DEVICE}", "${TUNNEL_DEVICE}" }`;
+const TUNNEL_SIDE = `{ ${devices(Object.values(TUNNEL_DEVICES))} }`;
+const POD_SIDE = `{ ${devices([GATEWAY_DEVICE, ...Object.values(TUNNEL_DEVICES)])} }`;
+
+/** What differs between the families: how nftables calls them, and Antrea's zone. */
+const FAMILIES: Readonly<
+  Record<Family, { readonly ip: string; readonly cluster: string; readonly services: string; readonly zone: number }>
+> = {
+  ipv4: { ip: 'ip', cluster: CLUSTER_CIDR, services: SERVICE_CIDR, zone: ANTREA.zone },
+  ipv6: { ip: 'ip6', cluster: CLUSTER_CIDR6, services: SERVICE_CIDR6, zone: ANTREA.zone6 },
+};
+
+/** Neighbour discovery is never tracked nor judged. */
+const DISCOVERY = 'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ';
 
 /** The whole ruleset of a node. */
 export function nodeRuleset(node: NodePlan, hostConntrack: boolean): string {
   const untracked = hostConntrack ? '' : 'notrack';
+  const encap = node.encapMode === 'encap';
+  const tunnel = encap ? `udp dport ${node.tunnel.port} notrack` : '';
+  const discovery = (verdict: string): string => (node.ipv6 === undefined ? '' : DISCOVERY + verdict);
+  const families = podNetworks(node).map((network) => ({ ...network, ...FAMILIES[network.family] }));
+  const each = (rule: (family: (typeof families)[number]) => string): string => families.map(rule).join('\n    ');
+  // Without a tunnel pods of other nodes come by the uplink; Antrea takes them for traffic of the gateway.
+  const direct: typeof each = (rule) => (encap ? '' : each(rule));
   return `
 table ${TABLE} {
   map portmark { type inet_service : mark; }
   map protomark { type inet_proto : mark; }
   map portzone { typeof th dport : ct zone; }
 
-  chain podzone {
+  ${families
+    .map(
+      ({ family, zone }) => `chain podzone-${family} {
     meta l4proto { tcp, udp, sctp } ct zone set th dport map @portzone
     meta l4proto { tcp, udp, sctp } ct zone set th sport map @portzone
-    ct zone set ${ANTREA.zone}
-  }
+    ct zone set ${zone}
+  }`,
+    )
+    .join('\n  ')}
   chain prerouting {
     type filter hook prerouting priority raw; policy accept;
-    iifname ${POD_SIDE} ip daddr { ${CLUSTER_CIDR}, ${SERVICE_CIDR} } goto podzone
-    udp dport ${ANTREA.vxlanPort} notrack
+    ${discovery('notrack accept')}
+    ${each(
+      ({ family, ip, cluster, services }) =>
+        `iifname ${POD_SIDE} ${ip} daddr { ${cluster}, ${services} } goto podzone-${family}`,
+    )}
+    ${direct(({ family, ip, podCidr }) => `iifname "${UPLINK}" ${ip} daddr ${podCidr} goto podzone-${family}`)}
+    ${tunnel}
     ${untracked}
   }
   chain outgoing {
     type filter hook output priority raw; policy accept;
-    oifname ${POD_SIDE} ip daddr ${CLUSTER_CIDR} goto podzone
-    udp dport ${ANTREA.vxlanPort} notrack
+    ${discovery('notrack accept')}
+    ${each(({ family, ip, cluster }) => `oifname ${POD_SIDE} ${ip} daddr ${cluster} goto podzone-${family}`)}
+    ${tunnel}
     ${untracked}
   }
 
@@ -51,31 +80,49 @@ table ${TABLE} {
     ct state invalid drop
     ct state established,related accept
     jump deny
-    ip saddr ${node.podCidr} ct mark set ${ANTREA.markFromPod}
-    ip saddr != ${node.podCidr} ct mark set ${ANTREA.markFromTunnel}
+    ${each(
+      ({ ip, podCidr }) => `${ip} saddr ${podCidr} ct mark set ${ANTREA.markFromPod}
+    ${ip} saddr != ${podCidr} ct mark set ${encap ? ANTREA.markFromTunnel : ANTREA.markFromGateway}`,
+    )}
     ct status dnat ct mark set ct mark | ${ANTREA.markService}
     meta l4proto { tcp, udp, sctp } ct mark set th dport map @portmark
     ct mark set meta l4proto map @protomark
   }
   chain forward {
     type filter hook forward priority filter; policy accept;
-    iifname ${POD_SIDE} ip daddr ${CLUSTER_CIDR} goto pods
+    ${discovery('accept')}
+    ${each(({ ip, cluster }) => `iifname ${POD_SIDE} ${ip} daddr ${cluster} goto pods`)}
+    ${direct(({ ip, podCidr }) => `iifname "${UPLINK}" ${ip} daddr ${podCidr} goto pods`)}
   }
   chain input {
     type filter hook input priority filter; policy accept;
-    iifname "${GATEWAY_DEVICE}" ip daddr ${CLUSTER_CIDR} ct state new ct mark set ${ANTREA.markFromPod}
-    iifname "${TUNNEL_DEVICE}" ip daddr ${CLUSTER_CIDR} ct state new ct mark set ${ANTREA.markFromTunnel}
+    ${each(
+      ({
+        ip,
+        cluster,
+      }) => `iifname "${GATEWAY_DEVICE}" ${ip} daddr ${cluster} ct state new ct mark set ${ANTREA.markFromPod}
+    iifname ${TUNNEL_SIDE} ${ip} daddr ${cluster} ct state new ct mark set ${ANTREA.markFromTunnel}`,
+    )}
   }
   chain output {
     type filter hook output priority filter; policy accept;
-    oifname ${POD_SIDE} ip daddr ${CLUSTER_CIDR} ct state new ct mark set ${ANTREA.markFromGateway}
+    ${each(
+      ({ ip, cluster }) =>
+        `oifname ${POD_SIDE} ${ip} daddr ${cluster} ct state new ct mark set ${ANTREA.markFromGateway}`,
+    )}
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
-    oifname "${UPLINK}" ip saddr ${node.podCidr} ip daddr != ${CLUSTER_CIDR} masquerade
+    ${each(
+      ({ ip, podCidr, cluster }) => `oifname "${UPLINK}" ${ip} saddr ${podCidr} ${ip} daddr != ${cluster} masquerade`,
+    )}
   }
 }
 `;
+}
+
+function devices(names: readonly string[]): string {
+  return names.map((name) => `"${name}"`).join(', ');
 }
 
 /** Commands that replace the rules of the chain `services`. */
@@ -85,21 +132,33 @@ export function serviceRules(services: readonly ClusterIpService[]): string {
       const left = endpoints.length - i;
       // Of those that the rules before have left, one in so many.
       const chance = left > 1 ? `numgen random mod ${left} == 0 ` : '';
-      const match = `iifname "${GATEWAY_DEVICE}" ip daddr ${clusterIp} ${protocol} dport ${port}`;
-      return `add rule ${TABLE} services ${match} ${chance}dnat ip to ${address}:${endpointPort}\n`;
+      const { ip } = FAMILIES[familyOf(clusterIp)];
+      const match = `iifname "${GATEWAY_DEVICE}" ${ip} daddr ${clusterIp} ${protocol} dport ${port}`;
+      const to = familyOf(address) === 'ipv6' ? `[${address}]:${endpointPort}` : `${address}:${endpointPort}`;
+      return `add rule ${TABLE} services ${match} ${chance}dnat ${ip} to ${to}\n`;
     }),
   );
   return `flush chain ${TABLE} services\n${rules.join('')}`;
 }
 
-/** One deny rule of the chain `deny`. */
+/** Commands that add a deny rule to the chain `deny`, for each family that the pods have. */
 export function denyRule(rule: DenyRule): string {
-  const parts: string[] = [];
-  if (rule.srcPod !== undefined) parts.push(`ip saddr ${rule.srcPod.address}`);
-  if (rule.dstPod !== undefined) parts.push(`ip daddr ${rule.dstPod.address}`);
-  if (rule.proto !== undefined) parts.push(`meta l4proto ${rule.proto}`);
-  if (rule.port !== undefined) parts.push(`th dport ${rule.port}`);
-  return `add rule ${TABLE} deny ${parts.join(' ')} counter drop`;
+  const common: string[] = [];
+  // Both names in either family: a packet has one of them only.
+  if (rule.proto !== undefined)
+    common.push(`meta l4proto ${rule.proto === 'icmp' ? '{ icmp, ipv6-icmp }' : rule.proto}`);
+  if (rule.port !== undefined) common.push(`th dport ${rule.port}`);
+  const { srcPod, dstPod } = rule;
+  const families = (['ipv4', 'ipv6'] as const).flatMap((family) => {
+    const address = (pod: Pod): string | undefined => (family === 'ipv6' ? pod.address6 : pod.address);
+    const { ip } = FAMILIES[family];
+    const [src, dst] = [srcPod && address(srcPod), dstPod && address(dstPod)];
+    if ((srcPod && src === undefined) || (dstPod && dst === undefined)) return [];
+    return [[...(src ? [`${ip} saddr ${src}`] : []), ...(dst ? [`${ip} daddr ${dst}`] : []), ...common]];
+  });
+  // Without addresses one rule is for both families.
+  const rules = srcPod === undefined && dstPod === undefined ? [common] : families;
+  return rules.map((parts) => `add rule ${TABLE} deny ${parts.join(' ')} counter drop`).join('\n');
 }
 
 /**
@@ -107,12 +166,15 @@ export function denyRule(rule: DenyRule): string {
  * guards the slow path only. It goes when the device goes.
  */
 export function spoofGuard(pod: PodPlan): string {
+  const guard6 =
+    pod.address6 === undefined ? '' : `ether type ip6 ip6 saddr != { ${pod.address6}, fe80::/10 } counter drop`;
   return `
 table netdev xmasqguard {
   chain ${pod.hostDevice} {
     type filter hook ingress device "${pod.hostDevice}" priority 0; policy accept;
     ether saddr != ${pod.mac} counter drop
     ether type ip ip saddr != ${pod.address} counter drop
+    ${guard6}
     ether type arp arp saddr ip != ${pod.address} counter drop
   }
 }

@@ -1,6 +1,16 @@
 /** The commands that build nodes, pods and the underlay, as scripts: one process per namespace, not hundreds. */
 import { ANTREA } from '../lab.ts';
-import { GATEWAY_DEVICE, POD_DEVICE, TUNNEL_DEVICE, UPLINK, VNI } from './addressing.ts';
+import type { Family } from '../lab.ts';
+import {
+  GATEWAY_DEVICE,
+  POD_DEVICE,
+  TUNNEL_DEVICES,
+  UPLINK,
+  carrier,
+  carriers,
+  podNetworks,
+  transportAddress,
+} from './addressing.ts';
 import type { NodePlan, PodPlan } from './addressing.ts';
 import { nodeRuleset, spoofGuard } from './ruleset.ts';
 
@@ -31,26 +41,21 @@ export function addVeth(
 export function nodeScript(node: NodePlan, peers: readonly NodePlan[], hostConntrack: boolean): string {
   const links = [
     'link set lo up',
-    `address add ${node.address}/${node.prefixLength} dev ${UPLINK}`,
-    `link set ${UPLINK} up`,
-    ...(node.router === undefined ? [] : [`route add default via ${node.router}`]),
+    ...uplinkLines(node),
     `link add ${GATEWAY_DEVICE} address ${ANTREA.virtualMac} type bridge forward_delay 0 mcast_snooping 0`,
     `link set ${GATEWAY_DEVICE} mtu ${node.podMtu} up`,
-    `address add ${node.gateway}/24 dev ${GATEWAY_DEVICE}`,
-    // Outer header as Open vSwitch writes it: DF set, no UDP checksum, TTL 64, ECN of the inner packet only.
-    `link add ${TUNNEL_DEVICE} address ${node.tunnelMac} mtu ${node.podMtu} type vxlan id ${VNI} ` +
-      `dstport ${ANTREA.vxlanPort} local ${node.address} nolearning ttl 64 df set noudpcsum`,
-    `link set ${TUNNEL_DEVICE} up`,
-    ...peers.flatMap((peer) => [
-      `neigh add ${peer.gateway} lladdr ${peer.tunnelMac} dev ${TUNNEL_DEVICE} nud permanent`,
-      `route add ${peer.podCidr} via ${peer.gateway} dev ${TUNNEL_DEVICE} onlink src ${node.gateway}`,
-    ]),
+    ...podNetworks(node).map(({ family, gateway }) => addressLine(family, gateway, GATEWAY_DEVICE)),
+    ...carriers(node).flatMap((family) => tunnelLines(node, family)),
+    ...peers.flatMap((peer) => peerLines(node, peer)),
   ];
-  const fdb = peers.map((peer) => `fdb append ${peer.tunnelMac} dev ${TUNNEL_DEVICE} dst ${peer.address}`);
+  const fdb = peers.flatMap((peer) => carriers(node).map((family) => peerForwarding(peer, family)));
   return [
     sysctls({
-      ...COMMON_SYSCTLS,
+      ...(hasIpv6(node) ? IPV6_SYSCTLS : COMMON_SYSCTLS),
       'net/ipv4/ip_forward': 1,
+      // What the underlay says of the tunnel's path MTU reaches the pods, as from Open vSwitch's tunnel port.
+      'net/ipv4/ip_forward_use_pmtu': 1,
+      ...(hasIpv6(node) ? { 'net/ipv6/conf/all/forwarding': 1, ...quietIpv6(UPLINK) } : {}),
       'net/bridge/bridge-nf-call-iptables': 1,
       'net/bridge/bridge-nf-call-ip6tables': 1,
       'net/netfilter/nf_conntrack_tcp_be_liberal': 1,
@@ -64,9 +69,70 @@ export function nodeScript(node: NodePlan, peers: readonly NodePlan[], hostConnt
   ].join('');
 }
 
+/** True if a node has any IPv6 address. */
+export function hasIpv6(node: NodePlan): boolean {
+  return node.ipv6 !== undefined || node.transport.ipv6 !== undefined;
+}
+
+/** `ip -batch` lines for inside a node: its uplink. */
+export function uplinkLines(node: NodePlan): string[] {
+  const { ipv4, ipv6 } = node.transport;
+  return [
+    ...(ipv4 === undefined ? [] : [`address add ${ipv4.address}/${ipv4.prefixLength} dev ${UPLINK}`]),
+    ...(ipv6 === undefined ? [] : [`address add ${ipv6.address}/${ipv6.prefixLength} dev ${UPLINK} nodad`]),
+    `link set ${UPLINK} up`,
+    ...[ipv4, ipv6].flatMap((each) => (each?.router === undefined ? [] : [`route add default via ${each.router}`])),
+  ];
+}
+
+function addressLine(family: Family, address: string, device: string): string {
+  return family === 'ipv4'
+    ? `address add ${address}/24 dev ${device}`
+    : `address add ${address}/64 dev ${device} nodad`;
+}
+
+/* Outer header as Open vSwitch writes it: DF set, no UDP checksum by default, TTL 64, ECN of the inner packet only. */
+function tunnelLines(node: NodePlan, family: Family): string[] {
+  const device = TUNNEL_DEVICES[family];
+  const { port, checksum, vni } = node.tunnel;
+  const ownFamily =
+    family === 'ipv4'
+      ? `df set ${checksum ? 'udpcsum' : 'noudpcsum'}`
+      : `${checksum ? 'noudp6zerocsumtx' : 'udp6zerocsumtx'} udp6zerocsumrx`;
+  return [
+    `link add ${device} address ${node.tunnelMac} mtu ${node.podMtu} type vxlan id ${vni} ` +
+      `dstport ${port} local ${transportAddress(node, family)} nolearning ttl 64 ${ownFamily}`,
+    `link set ${device} up`,
+  ];
+}
+
+/** `bridge -batch` line for inside a node: where a peer's tunnel of this outer family is. */
+export function peerForwarding(peer: NodePlan, family: Family): string {
+  return `fdb replace ${peer.tunnelMac} dev ${TUNNEL_DEVICES[family]} dst ${transportAddress(peer, family)}`;
+}
+
+/** `ip -batch` lines for inside a node: the way to a peer's pods. */
+export function peerLines(node: NodePlan, peer: NodePlan): string[] {
+  const own = podNetworks(node);
+  return podNetworks(peer).flatMap(({ family, podCidr, gateway }, i) => {
+    const source = own[i]?.gateway ?? '';
+    if (node.encapMode === 'noEncap') {
+      const next = node.transport[family]?.router ?? transportAddress(peer, family);
+      return [`route add ${podCidr} via ${next} dev ${UPLINK} src ${source}`];
+    }
+    const device = TUNNEL_DEVICES[carrier(node, family)];
+    return [
+      `neigh add ${gateway} lladdr ${peer.tunnelMac} dev ${device} nud permanent`,
+      `route add ${podCidr} via ${gateway} dev ${device} onlink src ${source}`,
+    ];
+  });
+}
+
 /** Script for inside the node: takes a pod's host device into service. */
 export function podHostScript(node: NodePlan, pod: PodPlan, guard: boolean): string {
   return (
+    // A port of a bridge has no use for addresses; with one it would report its multicast groups to the pod.
+    (hasIpv6(node) ? sysctls({ [`net/ipv6/conf/${pod.hostDevice}/disable_ipv6`]: 1 }) : '') +
     batch('ip', [`link set ${pod.hostDevice} mtu ${node.podMtu} master ${GATEWAY_DEVICE} up`]) +
     (guard ? hereDocument('nft -f -', spoofGuard(pod)) : '')
   );
@@ -74,30 +140,62 @@ export function podHostScript(node: NodePlan, pod: PodPlan, guard: boolean): str
 
 /** Script for inside a pod. */
 export function podScript(node: NodePlan, pod: PodPlan): string {
+  const { ipv6 } = node;
   return (
-    sysctls(COMMON_SYSCTLS) +
+    sysctls(ipv6 === undefined ? COMMON_SYSCTLS : { ...IPV6_SYSCTLS, ...quietIpv6(POD_DEVICE) }) +
     batch('ip', [
       'link set lo up',
       `link set ${POD_DEVICE} up`,
       `address add ${pod.address}/24 dev ${POD_DEVICE}`,
       `route add default via ${node.gateway}`,
+      ...(ipv6 === undefined || pod.address6 === undefined
+        ? []
+        : [`address add ${pod.address6}/64 dev ${POD_DEVICE} nodad`, `route add default via ${ipv6.gateway}`]),
     ])
   );
 }
 
+/** `ip -batch` lines for inside the router, which without a tunnel knows where the pods are. */
+export function podRoutes(node: NodePlan): string[] {
+  return podNetworks(node).map(({ family, podCidr }) => `route add ${podCidr} via ${transportAddress(node, family)}`);
+}
+
 /** Script for inside the underlay namespace: an IP router between the nodes. */
 export function routerScript(nodes: readonly NodePlan[]): string {
+  const ipv6 = nodes.some(hasIpv6);
   return (
-    sysctls({ ...COMMON_SYSCTLS, 'net/ipv4/ip_forward': 1 }) +
+    sysctls({
+      ...(ipv6 ? IPV6_SYSCTLS : COMMON_SYSCTLS),
+      'net/ipv4/ip_forward': 1,
+      ...(ipv6 ? { 'net/ipv6/conf/all/forwarding': 1 } : {}),
+    }) +
+    nodes.map(({ index }) => (ipv6 ? sysctls(quietIpv6(underlayPort(index))) : '')).join('') +
     batch('ip', [
       'link set lo up',
-      ...nodes.flatMap((node) => [
-        `address add ${node.router ?? ''}/${node.prefixLength} dev ${underlayPort(node.index)}`,
-        `link set ${underlayPort(node.index)} up`,
+      ...nodes.flatMap(({ index, transport }) => [
+        ...(['ipv4', 'ipv6'] as const).flatMap((family) => {
+          const router = transport[family]?.router;
+          return router === undefined ? [] : [addressLine(family, router, underlayPort(index))];
+        }),
+        `link set ${underlayPort(index)} up`,
       ]),
+      ...nodes.filter(({ encapMode }) => encapMode === 'noEncap').flatMap(podRoutes),
     ]) +
     LOOSE_REVERSE_PATH
   );
+}
+
+/**
+ * Script for inside any namespace: waits, 3 s at most, until these devices answer for their IPv6 addresses. A new device's
+ * carrier is noticed late, and until then neighbour solicitations for it get lost, which costs the asker a second.
+ */
+export function ipv6ReadyScript(devices: readonly string[]): string {
+  return devices
+    .map((device) => {
+      const ready = `ip -6 addr show dev ${device} scope link -tentative | grep -q .`;
+      return `for i in $(seq 60); do if ${ready}; then break; fi; sleep 0.05; done\n${ready}\n`;
+    })
+    .join('');
 }
 
 /** Script for inside the underlay namespace: a switch between the nodes. */
@@ -112,13 +210,32 @@ export function switchScript(nodes: readonly NodePlan[]): string {
   );
 }
 
+const NO_REDIRECTS: Readonly<Record<string, number>> = {
+  'net/ipv4/conf/all/send_redirects': 0,
+  'net/ipv4/conf/default/send_redirects': 0,
+};
+
 /** IPv6 off: no router solicitations or multicast reports in the captures. */
 export const COMMON_SYSCTLS: Readonly<Record<string, number>> = {
   'net/ipv6/conf/all/disable_ipv6': 1,
   'net/ipv6/conf/default/disable_ipv6': 1,
-  'net/ipv4/conf/all/send_redirects': 0,
-  'net/ipv4/conf/default/send_redirects': 0,
+  ...NO_REDIRECTS,
 };
+
+/** With IPv6: addresses count at once, and nobody waits for routers. For devices to come. */
+const IPV6_SYSCTLS: Readonly<Record<string, number>> = {
+  ...quietIpv6('default'),
+  ...NO_REDIRECTS,
+};
+
+/* The same for one device. */
+function quietIpv6(device: string): Record<string, number> {
+  return {
+    [`net/ipv6/conf/${device}/accept_dad`]: 0,
+    [`net/ipv6/conf/${device}/accept_ra`]: 0,
+    [`net/ipv6/conf/${device}/router_solicitations`]: 0,
+  };
+}
 
 /** The strictest of `all` and the device counts: every device needs it, those made later take it from `default`. */
 export const LOOSE_REVERSE_PATH = 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >"$f"; done\n';

@@ -21,15 +21,15 @@ export function ipv6NodeFlows(node: NodePlan, peers: readonly NodePlan[]): strin
       flow('IPv6', normal, match, 'NORMAL'),
     ),
     flow('L3Forwarding', high, `${REWRITE},ipv6_dst=${node.ipv6.gateway}`, `mod_dl_dst:${gateway},${goto('L3DecTTL')}`),
-    ...peers.flatMap(({ ipv6 }) =>
-      ipv6 === undefined
+    ...peers.flatMap(({ ipv6, transport }) =>
+      ipv6 === undefined || transport.ipv6 === undefined
         ? []
         : flow(
             'L3Forwarding',
             normal,
             `ipv6,ipv6_dst=${ipv6.podCidr}`,
             `mod_dl_src:${gateway},mod_dl_dst:${ANTREA.virtualMac},load:${DESTINATION.tunnel}->NXM_NX_REG0[4..7],` +
-              `set_field:${ipv6.address}->tun_ipv6_dst,${goto('L3DecTTL')}`,
+              `set_field:${transport.ipv6.address}->tun_ipv6_dst,${goto('L3DecTTL')}`,
           ),
     ),
     flow('L3Forwarding', low, `ipv6,ipv6_dst=${node.ipv6.podCidr}`, goto('L2ForwardingCalc')),

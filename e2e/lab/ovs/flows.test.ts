@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { planNode, planPod } from '../native/addressing.ts';
+import type { LabPlan } from '../native/addressing.ts';
 import { baseFlows, podFlows } from './flows.ts';
 import { l7Flows } from './flows-l7.ts';
 import { TABLES } from './pipeline.ts';
@@ -8,8 +9,16 @@ import { serviceFlows } from './services.ts';
 
 const NUMBERS = new Set<number>(Object.values(TABLES));
 
+function labPlan(ipv6: boolean): LabPlan {
+  return {
+    ...{ mtu: 1500, routed: false, ipv6, underlay: ipv6 ? 'dual' : 'ipv4', encapMode: 'encap' },
+    tunnel: { type: 'vxlan', port: 4789, checksum: false, vni: 0 },
+  };
+}
+
 function flowsOf(ipv6: boolean): string[] {
-  const [node, peer] = [planNode('xl', 1, 1500, false, ipv6), planNode('xl', 2, 1500, false, ipv6)];
+  const lab = labPlan(ipv6);
+  const [node, peer] = [planNode('xl', 1, lab), planNode('xl', 2, lab)];
   const pod = planPod(node, 1, { name: 'pod-1-2', ip: '10.10.1.2' });
   const endpoints = [{ address: pod.address, port: 8080 }];
   const service = serviceFlows({ clusterIp: '10.96.0.1', protocol: 'tcp', port: 80, endpoints }, 1);
@@ -41,6 +50,6 @@ describe.each([[false], [true]])('flows, IPv6 %s', (ipv6) => {
 
 test('a pod’s row has its addresses, both families in one key', () => {
   const row = (ipv6: boolean): string | undefined =>
-    podExternalIds(planPod(planNode('xl', 1, 1500, false, ipv6), 1, { name: 'web', ip: '10.10.1.2' }))['ip-address'];
+    podExternalIds(planPod(planNode('xl', 1, labPlan(ipv6)), 1, { name: 'web', ip: '10.10.1.2' }))['ip-address'];
   expect([row(false), row(true)]).toEqual(['10.10.1.2', '10.10.1.2,fd10:1::2']);
 });

@@ -1,5 +1,6 @@
 /** The flows that behave like Antrea's: those of a node, and those of a pod. Text for `ovs-ofctl`, a flow per line. */
 import { ANTREA } from '../lab.ts';
+import { transportAddress } from '../native/addressing.ts';
 import type { NodePlan, PodPlan } from '../native/addressing.ts';
 import { ipv6NodeFlows, ipv6PodFlows } from './flows-ipv6.ts';
 import { HAIRPIN, hairpinFlow, snatFlows } from './flows-snat.ts';
@@ -187,7 +188,7 @@ function forwarding(node: NodePlan, peers: readonly NodePlan[]): string[] {
         normal,
         `ip,nw_dst=${peer.podCidr}`,
         `mod_dl_src:${gateway},mod_dl_dst:${ANTREA.virtualMac},${destination(DESTINATION.tunnel)},` +
-          `load:${addressNumber(peer.address)}->NXM_NX_TUN_IPV4_DST[],${goto('L3DecTTL')}`,
+          `load:${addressNumber(transportAddress(peer, 'ipv4'))}->NXM_NX_TUN_IPV4_DST[],${goto('L3DecTTL')}`,
       ),
     ),
     // Within the pod CIDR nothing changes; what leaves the cluster is routed by the host.

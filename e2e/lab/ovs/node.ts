@@ -5,8 +5,6 @@ import type { NodePlan, PodPlan } from '../native/addressing.ts';
 import { NativeNode } from '../native/node.ts';
 import type { NodeOptions } from '../native/node.ts';
 import type { LabContext } from '../native/place.ts';
-import { inNamespace } from '../native/namespaces.ts';
-import { run } from '../native/process.ts';
 import { batch } from '../native/setup.ts';
 import { OvsDaemons } from './daemons.ts';
 import { BRIDGE, GATEWAY, GENEVE_PORT, TUNNEL, TUNNEL_DEVICE } from './names.ts';
@@ -16,7 +14,7 @@ import { cookieMatch } from './pipeline.ts';
 import { bridgeRows, deletePodRows, flowsRestored, initialSettings, l7Rows, podRows, roundRow } from './rows.ts';
 import { serviceFlows } from './services.ts';
 import type { ServiceRule } from './services.ts';
-import { gatewayScript, hostScript, ipv6PodScript, l7EngineScript } from './setup.ts';
+import { gatewayScript, hostScript, l7EngineScript } from './setup.ts';
 
 /** What of Open vSwitch's state must be equal before and after, if nobody has written to it. */
 export interface OvsState {
@@ -29,7 +27,7 @@ export interface OvsState {
 
 export class OvsNode extends NativeNode {
   override readonly gatewayDevice: string = GATEWAY;
-  override readonly tunnelDevice: string = TUNNEL_DEVICE;
+  override readonly tunnelDevices: readonly string[] = [TUNNEL_DEVICE];
   override readonly tunnel: Tunnel = { type: 'geneve', port: GENEVE_PORT };
   readonly #plan: NodePlan;
   readonly #ofports = new Map<string, number>();
@@ -97,6 +95,10 @@ export class OvsNode extends NativeNode {
     await super.deletePod(pod);
   }
 
+  override setTransportAddress(): Promise<void> {
+    return Promise.reject(new LabError(`${this.name}: the flows of Open vSwitch do not follow a transport address`));
+  }
+
   async addFlows(flows: readonly string[]): Promise<void> {
     if (flows.length > 0) await this.ovs.ofctl(['--bundle', 'add-flows'], ['-'], lines(flows));
   }
@@ -139,16 +141,6 @@ export class OvsNode extends NativeNode {
       this.ovs.dumpDatabase(),
     ]);
     return { flows, groups: body(groups), meters: body(meters), database: withoutStatistics(database) };
-  }
-
-  override async startPods(pods: readonly PodPlan[]): Promise<void> {
-    await super.startPods(pods);
-    // Only now: the script for all labs switches IPv6 off.
-    await Promise.all(
-      pods.map((pod) =>
-        run(inNamespace(pod.namespace, ['sh', '-e']), pod.name, { input: ipv6PodScript(this.#plan, pod) }),
-      ),
-    );
   }
 
   protected override async connectPods(pods: readonly PodPlan[]): Promise<void> {

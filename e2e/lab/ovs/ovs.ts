@@ -26,6 +26,7 @@ const MODULES = ['openvswitch', 'vport-geneve'];
 
 /** Builds a lab; see the native lab's `up`. `spoofGuard` is on in any case. */
 export async function up(options: LabOptions = {}): Promise<OvsLab> {
+  refuseNativeOnly(options);
   await needModules();
   return upOn(
     {
@@ -41,6 +42,18 @@ export async function hasDatapath(): Promise<boolean> {
   if (existsSync('/sys/module/openvswitch') && existsSync('/sys/module/vport_geneve')) return true;
   const { code } = await run(['modprobe', '-n', '-q', '-a', ...MODULES], 'machine', { check: false });
   return code === 0;
+}
+
+function refuseNativeOnly(options: LabOptions): void {
+  const refuse = (option: keyof LabOptions, what: string): never => {
+    throw new LabError(`lab option ${option}: the lab on Open vSwitch has no ${what}`);
+  };
+  if (options.ipv6 === true && options.router === true) refuse('ipv6', 'IPv6 behind a router');
+  if (options.underlay !== undefined && options.underlay !== (options.ipv6 === true ? 'dual' : 'ipv4')) {
+    refuse('underlay', 'underlay but the default one');
+  }
+  if (options.encapMode === 'noEncap') refuse('encapMode', 'mode but encap');
+  if (options.tunnel !== undefined) refuse('tunnel', 'tunnel but Geneve with its defaults');
 }
 
 async function needModules(): Promise<void> {

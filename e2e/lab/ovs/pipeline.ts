@@ -84,7 +84,7 @@ export const REWRITE_MAC = 0x200;
 /** An IP version: its match, conntrack zone, and the names of its addresses' fields. */
 export const FAMILIES = {
   ipv4: { match: 'ip', zone: ANTREA.zone, src: 'nw_src', dst: 'nw_dst' },
-  ipv6: { match: 'ipv6', zone: 65510, src: 'ipv6_src', dst: 'ipv6_dst' },
+  ipv6: { match: 'ipv6', zone: ANTREA.zone6, src: 'ipv6_src', dst: 'ipv6_dst' },
 } as const;
 
 /** One of FAMILIES. */

@@ -1,8 +1,8 @@
 /** Policy, marks and zones as flows of the pipeline. */
 import { LabError } from '../lab.ts';
-import type { DenyRule, Node, Pod, Policy, Protocol } from '../lab.ts';
+import type { DenyRule, Family, Node, Pod, Policy, Protocol } from '../lab.ts';
 import { redirectMarks } from './flows-l7.ts';
-import { PRIORITY, SOURCE, STAGES, cookie, cookieMatch, ct, flow, goto } from './pipeline.ts';
+import { FAMILIES, PRIORITY, SOURCE, STAGES, cookie, cookieMatch, ct, flow, goto } from './pipeline.ts';
 import type { CATEGORY } from './pipeline.ts';
 
 /** A policy stage: egress for what the node's pods send, ingress for what they receive. */
@@ -35,13 +35,16 @@ export class OvsPolicy implements Policy {
    * whose pods may be the destination. Restricted to one stage, only there.
    */
   async deny(rule: DenyRule, stages: readonly Stage[] = ['egress', 'ingress']): Promise<void> {
-    await this.#apply(rule, stages, (stage) => [
-      flow(STAGES[stage].table, PRIORITY.deny, ruleMatch(rule, stage), 'drop', cookie('policy')),
-    ]);
+    await this.#apply(rule, stages, (stage, node) =>
+      familiesOf(node).flatMap((family) => {
+        const match = ruleMatch(rule, stage, family);
+        return match === undefined ? [] : flow(STAGES[stage].table, PRIORITY.deny, match, 'drop', cookie('policy'));
+      }),
+    );
   }
 
   /**
-   * An allow rule of one stage, below every deny rule: the connection is committed with the rule's number in its label,
+   * An allow rule of one stage, for IPv4, below every deny rule: the connection is committed with the rule's number in its label,
    * before later tables have judged it. Returns the number.
    * @param l7Vlan the connection's packets all go to the L7 engine (`OvsNode.addL7Engine`), with this VLAN ID
    */
@@ -57,7 +60,13 @@ export class OvsPolicy implements Policy {
     );
     const counted = `ip,ct_label=${labelMatch(number, labelBit)}`;
     await this.#apply(rule, [stage], () => [
-      flow(table, PRIORITY.allow, `${ruleMatch(rule, stage)},ct_state=+new+trk`, commit, cookie('policy')),
+      flow(
+        table,
+        PRIORITY.allow,
+        `${ruleMatch(rule, stage, 'ipv4') ?? ''},ct_state=+new+trk`,
+        commit,
+        cookie('policy'),
+      ),
       // The agent reads sessions and packets from these.
       ...['+new', '-new'].map((state) =>
         flow(metric, PRIORITY.normal, `${counted},ct_state=${state}`, goto(next), cookie('policy', number)),
@@ -66,11 +75,11 @@ export class OvsPolicy implements Policy {
     return number;
   }
 
-  /** What no rule allows is dropped: the pod is selected by a policy, for what it sends (egress) or receives (ingress). */
+  /** What of IPv4 no rule allows is dropped: the pod is selected by a policy, for what it sends (egress) or receives (ingress). */
   async isolate(pod: Pod, stage: Stage): Promise<void> {
     const rule = stage === 'egress' ? { srcPod: pod } : { dstPod: pod };
     await this.#apply(rule, [stage], () => [
-      flow(STAGES[stage].isolation, PRIORITY.normal, ruleMatch(rule, stage), 'drop', cookie('policy')),
+      flow(STAGES[stage].isolation, PRIORITY.normal, ruleMatch(rule, stage, 'ipv4') ?? '', 'drop', cookie('policy')),
     ]);
   }
 
@@ -93,14 +102,13 @@ export class OvsPolicy implements Policy {
   }
 
   markPort(port: number, mark: number): Promise<void> {
-    return this.#add(
-      'mark',
-      PORT_PROTOCOLS.map((proto) => markFlow(`${proto},tp_dst=${port}`, mark)),
+    return this.#add('mark', (family) =>
+      PORT_PROTOCOLS.map((proto) => markFlow(`${protocol(proto, family)},tp_dst=${port}`, mark)),
     );
   }
 
   markProtocol(proto: Protocol, mark: number): Promise<void> {
-    return this.#add('mark', [markFlow(proto, mark)]);
+    return this.#add('mark', (family) => [markFlow(protocol(proto, family), mark)]);
   }
 
   clearMarks(): Promise<void> {
@@ -109,11 +117,10 @@ export class OvsPolicy implements Policy {
 
   zonePort(port: number, zone: number): Promise<void> {
     const actions = `load:${zone}->NXM_NX_REG8[0..15],${ct('ConntrackState', 'nat')}`;
-    return this.#add(
-      'zone',
+    return this.#add('zone', (family) =>
       PORT_PROTOCOLS.flatMap((proto) =>
         ['tp_dst', 'tp_src'].map((field) =>
-          flow('ConntrackZone', PRIORITY.high, `${proto},${field}=${port}`, actions, cookie('zone')),
+          flow('ConntrackZone', PRIORITY.high, `${protocol(proto, family)},${field}=${port}`, actions, cookie('zone')),
         ),
       ),
     );
@@ -123,7 +130,11 @@ export class OvsPolicy implements Policy {
     return this.#delete('zone');
   }
 
-  async #apply(rule: DenyRule, stages: readonly Stage[], flows: (stage: Stage) => readonly string[]): Promise<void> {
+  async #apply(
+    rule: DenyRule,
+    stages: readonly Stage[],
+    flows: (stage: Stage, node: Node) => readonly string[],
+  ): Promise<void> {
     if (rule.port !== undefined && (rule.proto === undefined || rule.proto === 'icmp')) {
       throw new LabError('policy: a port needs proto tcp, udp or sctp');
     }
@@ -131,13 +142,16 @@ export class OvsPolicy implements Policy {
     await Promise.all(
       this.#nodes
         .filter((node) => rule.nodes?.includes(node) ?? true)
-        .map((node) => node.addFlows(stages.filter((stage) => concerns(rule, stage, node)).flatMap(flows))),
+        .map((node) => {
+          const concerned = stages.filter((stage) => concerns(rule, stage, node));
+          return node.addFlows(concerned.flatMap((stage) => flows(stage, node)));
+        }),
     );
   }
 
-  async #add(category: keyof typeof CATEGORY, flows: readonly string[]): Promise<void> {
+  async #add(category: keyof typeof CATEGORY, flows: (family: Family) => readonly string[]): Promise<void> {
     this.#present.add(category);
-    await Promise.all(this.#nodes.map((node) => node.addFlows(flows)));
+    await Promise.all(this.#nodes.map((node) => node.addFlows(familiesOf(node).flatMap(flows))));
   }
 
   async #delete(category: keyof typeof CATEGORY): Promise<void> {
@@ -152,12 +166,33 @@ function concerns(rule: DenyRule, stage: Stage, node: Node): boolean {
   return pod === undefined || pod.node === node;
 }
 
-function ruleMatch(rule: DenyRule, stage: Stage): string {
+/* Those of the node's pods. */
+function familiesOf(node: Node): readonly Family[] {
+  return node.podCidr6 === undefined ? ['ipv4'] : ['ipv4', 'ipv6'];
+}
+
+/* ovs-ofctl's word for a protocol of one family. */
+function protocol(proto: Protocol, family: Family): string {
+  return family === 'ipv6' ? `${proto}6` : proto;
+}
+
+/* Undefined if a pod of the rule has no address of the family. */
+function ruleMatch(rule: DenyRule, stage: Stage, family: Family): string | undefined {
+  const { match, src, dst } = FAMILIES[family];
+  const addresses: string[] = [];
+  for (const [field, pod] of [
+    [src, rule.srcPod],
+    [dst, rule.dstPod],
+  ] as const) {
+    if (pod === undefined) continue;
+    const address = family === 'ipv6' ? pod.address6 : pod.address;
+    if (address === undefined) return undefined;
+    addresses.push(`${field}=${address}`);
+  }
   return [
-    rule.proto ?? 'ip',
+    rule.proto === undefined ? match : protocol(rule.proto, family),
     ...(stage === 'egress' ? [`reg0=${SOURCE.pod}/0xf`] : []),
-    ...(rule.srcPod === undefined ? [] : [`nw_src=${rule.srcPod.address}`]),
-    ...(rule.dstPod === undefined ? [] : [`nw_dst=${rule.dstPod.address}`]),
+    ...addresses,
     ...(rule.port === undefined ? [] : [`tp_dst=${rule.port}`]),
   ].join(',');
 }

@@ -1,8 +1,8 @@
 /** The scripts that set a node's host network up beside Open vSwitch. Text only. */
 import { ANTREA } from '../lab.ts';
-import { CLUSTER_CIDR, POD_DEVICE, UPLINK } from '../native/addressing.ts';
-import type { NodePlan, PodPlan } from '../native/addressing.ts';
-import { COMMON_SYSCTLS, LOOSE_REVERSE_PATH, batch, hereDocument, sysctls } from '../native/setup.ts';
+import { CLUSTER_CIDR, UPLINK } from '../native/addressing.ts';
+import type { NodePlan } from '../native/addressing.ts';
+import { COMMON_SYSCTLS, LOOSE_REVERSE_PATH, batch, hereDocument, sysctls, uplinkLines } from '../native/setup.ts';
 import { GATEWAY, GENEVE_PORT, L7_PORTS, SERVICE_CIDR, VIRTUAL_SERVICE_ADDRESS } from './names.ts';
 
 /** Script for inside a node, before Open vSwitch runs: uplink, kernel parameters, the rules that Antrea has in iptables. */
@@ -14,13 +14,8 @@ export function hostScript(node: NodePlan, hostConntrack: boolean): string {
       'net/netfilter/nf_conntrack_acct': 1,
       'net/netfilter/nf_conntrack_timestamp': 1,
     }),
-    batch('ip', [
-      'link set lo up',
-      `address add ${node.address}/${node.prefixLength} dev ${UPLINK}`,
-      `link set ${UPLINK} up`,
-      ...(node.router === undefined ? [] : [`route add default via ${node.router}`]),
-    ]),
-    ipv6HostScript(node),
+    ipv6HostSysctls(node),
+    batch('ip', ['link set lo up', ...uplinkLines(node)]),
     hereDocument('nft -f -', hostRuleset(node, hostConntrack)),
     LOOSE_REVERSE_PATH,
   ].join('');
@@ -51,34 +46,16 @@ export function l7EngineScript(): string {
   );
 }
 
-/** Script for inside a node, once its uplink is there. */
-function ipv6HostScript(node: NodePlan): string {
+/* Before the uplink has addresses. */
+function ipv6HostSysctls(node: NodePlan): string {
   if (node.ipv6 === undefined) return '';
-  return (
-    sysctls({
-      'net/ipv6/conf/all/forwarding': 1,
-      'net/ipv6/conf/default/disable_ipv6': 0,
-      'net/ipv6/conf/default/accept_dad': 0,
-      [`net/ipv6/conf/${UPLINK}/accept_dad`]: 0,
-      [`net/ipv6/conf/${UPLINK}/disable_ipv6`]: 0,
-    }) + batch('ip', [`address add ${node.ipv6.address}/64 dev ${UPLINK} nodad`])
-  );
-}
-
-/** Script for inside a pod that has its IPv4 address. */
-export function ipv6PodScript(node: NodePlan, pod: PodPlan): string {
-  if (node.ipv6 === undefined || pod.address6 === undefined) return '';
-  return (
-    sysctls({
-      'net/ipv6/conf/all/disable_ipv6': 0,
-      [`net/ipv6/conf/${POD_DEVICE}/accept_dad`]: 0,
-      [`net/ipv6/conf/${POD_DEVICE}/disable_ipv6`]: 0,
-    }) +
-    batch('ip', [
-      `address add ${pod.address6}/64 dev ${POD_DEVICE} nodad`,
-      `route add default via ${node.ipv6.gateway} dev ${POD_DEVICE}`,
-    ])
-  );
+  return sysctls({
+    'net/ipv6/conf/all/forwarding': 1,
+    'net/ipv6/conf/default/disable_ipv6': 0,
+    'net/ipv6/conf/default/accept_dad': 0,
+    [`net/ipv6/conf/${UPLINK}/accept_dad`]: 0,
+    [`net/ipv6/conf/${UPLINK}/disable_ipv6`]: 0,
+  });
 }
 
 /* The peer's gateway has the virtual MAC address, and a route of its own. */

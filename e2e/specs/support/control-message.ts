@@ -1,4 +1,5 @@
 /** Control messages between two data planes, byte by byte (struct xmasq_ctl in bpf-src/xmasq.h), for forging them. */
+import { PROTOCOL_VERSION } from '../../../plugin/src/dataplane/layout.ts';
 import { udpFrame } from './frames.ts';
 
 const LENGTH = 20;
@@ -25,7 +26,7 @@ export interface ControlMessage {
 export function controlPayload(message: ControlMessage): Buffer {
   const bytes = Buffer.alloc(LENGTH);
   bytes.writeUInt8(message.tag ?? 0xc1, 0);
-  bytes.writeUInt8(message.version ?? 1, 1);
+  bytes.writeUInt8(message.version ?? PROTOCOL_VERSION, 1);
   bytes.writeUInt8(message.type ?? 1, 2);
   bytes.writeUInt8(message.proto, 3);
   bytes.writeUInt16BE(message.sport, 4);

@@ -1,8 +1,8 @@
 /** What happened on the nodes between two moments, by the data plane's counters and by the kernel's. */
-import type { CounterName } from '../../lab/admin.ts';
+import type { CounterName, ReasonName } from '../../lab/admin.ts';
 import { LabError } from '../../lab/lab.ts';
 import type { Place } from '../../lab/lab.ts';
-import type { Counters, LabSidecars } from '../../lab/sidecar.ts';
+import type { Counters, LabSidecars, Sidecar } from '../../lab/sidecar.ts';
 
 /** Remembers the counters of every node; `since()` says how much they have grown, in the order of the nodes. */
 export async function watchCounters(sidecars: LabSidecars): Promise<{ since: () => Promise<Counters[]> }> {
@@ -17,6 +17,23 @@ export async function watchCounters(sidecars: LabSidecars): Promise<{ since: () 
 function difference(now: Counters, before: Counters): Counters {
   const names = Object.keys(now) as CounterName[];
   return Object.fromEntries(names.map((name) => [name, now[name] - before[name]])) as Record<CounterName, number>;
+}
+
+/**
+ * Why packets are slow in the beginning and at the end of a TCP connection that is fast otherwise. Half-closed is an end, too,
+ * and may last: it depends on which side is done first.
+ */
+export const ENDS_OF_A_CONNECTION: readonly ReasonName[] = ['tcp_syn', 'tcp_fin', 'ct_state', 'key_exchange', 'mode'];
+
+/** Remembers why a node's packets were slow; `since()` names the reasons that there were after that. */
+export async function watchReasons(sidecar: Sidecar): Promise<{ since: () => Promise<ReasonName[]> }> {
+  const before = (await sidecar.status()).reasons;
+  return {
+    since: async () => {
+      const now = (await sidecar.status()).reasons;
+      return (Object.keys(now) as ReasonName[]).filter((name) => now[name] > before[name]);
+    },
+  };
 }
 
 /** What a network stack said to strangers: it did not know what to do with packets that reached it. */

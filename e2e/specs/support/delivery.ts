@@ -1,16 +1,25 @@
 /** What happened to packets between the pod that sent them and the pod that received them. */
-import type { Pod } from '../../lab/lab.ts';
+import { addressOf } from '../../lab/lab.ts';
+import type { Family, Pod } from '../../lab/lab.ts';
 import type { CapturedPacket, CaptureResult } from '../../lab/pcap.ts';
-import { IPPROTO } from '../../lab/packet.ts';
-import { MARKER } from './wire.ts';
+import { IPPROTO, network } from '../../lab/packet.ts';
+import { MARKER, MARKER6 } from './wire.ts';
 
 /** One direction of one flow, in the captures of its two pods. */
 export interface Way {
   readonly from: Pod;
   readonly to: Pod;
+  /** `icmp` between IPv6 addresses is ICMPv6. */
   readonly proto: keyof typeof IPPROTO;
   /** Port of one end, whichever; for ICMP echo the identifier. */
   readonly port: number;
+  /** Default ipv4. */
+  readonly family?: Family;
+}
+
+/** Number of a protocol in a family. */
+export function protocolNumber(proto: keyof typeof IPPROTO, family: Family = 'ipv4'): number {
+  return IPPROTO[proto === 'icmp' && family === 'ipv6' ? 'icmpv6' : proto];
 }
 
 /** The packets of one direction, compared one by one. Sets are sorted, so that two deliveries can be compared. */
@@ -23,13 +32,13 @@ export interface Delivery {
   readonly lost: number;
   /** Hexadecimal IP packets: up to three that nobody sent, and up to three that did not arrive. */
   readonly strays: readonly string[];
-  /** Every way in which Ethernet and IP header were changed, IP ID and header checksum apart. */
+  /** Every way in which Ethernet and IP header were changed; IP ID, header checksum and IPv6's flow label apart. */
   readonly changes: readonly string[];
   /** Every TOS byte and DF flag that arrived, e.g. `0xb8 DF`. */
   readonly headers: readonly string[];
   /** Received packets with a wrong IP or transport checksum. */
   readonly wrongChecksums: number;
-  /** Received packets with the marker bit in their IP ID. */
+  /** Received packets with the marker bit in their IP ID or flow label. */
   readonly marked: number;
 }
 
@@ -64,8 +73,8 @@ export function delivery(sent: CaptureResult, received: CaptureResult, way: Way)
     ),
     changes: [...changes].sort(),
     headers: headersOf(arrived),
-    wrongChecksums: arrived.filter((packet) => !packet.ip?.checksumValid || packet.l4?.checksumValid === false).length,
-    marked: arrived.filter((packet) => ((packet.ip?.id ?? 0) & MARKER) !== 0).length,
+    wrongChecksums: arrived.filter(hasWrongChecksum).length,
+    marked: arrived.filter(isMarked).length,
   };
 }
 
@@ -116,20 +125,33 @@ export function streamDelivery(sent: CaptureResult, received: CaptureResult, way
     wrongBytes,
     changes: [...changes].sort(),
     headers: headersOf(arrived),
-    marked: arrived.filter((packet) => ((packet.ip?.id ?? 0) & MARKER) !== 0).length,
+    marked: arrived.filter(isMarked).length,
   };
 }
 
 /** Is the packet of this direction? Fragments without ports are not. */
-export function isOnWay({ ip, l4 }: CapturedPacket, way: Way): boolean {
-  if (ip?.src !== way.from.address || ip.dst !== way.to.address || ip.proto !== IPPROTO[way.proto]) return false;
+export function isOnWay(packet: CapturedPacket, way: Way): boolean {
+  const { l4 } = packet;
+  const { family = 'ipv4' } = way;
+  const ip = network(packet);
+  if (ip?.src !== addressOf(way.from, family) || ip.dst !== addressOf(way.to, family)) return false;
+  if (ip.proto !== protocolNumber(way.proto, family)) return false;
   return l4 !== undefined && (l4.sport === way.port || l4.dport === way.port);
+}
+
+function hasWrongChecksum({ ip, l4 }: CapturedPacket): boolean {
+  return ip?.checksumValid === false || l4?.checksumValid === false;
+}
+
+function isMarked({ ip, ip6 }: CapturedPacket): boolean {
+  return ((ip?.id ?? 0) & MARKER) !== 0 || ((ip6?.flowLabel ?? 0) & MARKER6) !== 0;
 }
 
 const ETHER_HEADER = 14;
 
 function payloadOf(packet: CapturedPacket): Buffer {
-  const { ip, bytes } = packet;
+  const { bytes } = packet;
+  const ip = network(packet);
   if (ip === undefined) return Buffer.alloc(0);
   return bytes.subarray(ETHER_HEADER + ip.headerLength, ETHER_HEADER + ip.length);
 }
@@ -140,7 +162,7 @@ function payloadOf(packet: CapturedPacket): Buffer {
  */
 function identity(packet: CapturedPacket): string {
   const payload = payloadOf(packet);
-  const isZero = packet.ip?.proto === IPPROTO.tcp && payload.length >= 20 && payload.readUInt16BE(16) === 0xffff;
+  const isZero = network(packet)?.proto === IPPROTO.tcp && payload.length >= 20 && payload.readUInt16BE(16) === 0xffff;
   if (!isZero) return payload.toString('latin1');
   const copy = Buffer.from(payload);
   copy.writeUInt16BE(0, 16);
@@ -157,12 +179,12 @@ function changeOf(before: CapturedPacket, after: CapturedPacket, each = true): s
   const parts: string[] = [];
   if (before.srcMac !== after.srcMac) parts.push(`from ${after.srcMac}`);
   if (before.dstMac !== after.dstMac) parts.push(`to ${after.dstMac}`);
-  const [a, b] = [before.ip, after.ip];
+  const [a, b] = [network(before), network(after)];
   if (a !== undefined && b !== undefined) {
     if (a.ttl !== b.ttl) parts.push(`TTL ${b.ttl - a.ttl}`);
     if (each) {
       if (a.tos !== b.tos) parts.push(`TOS ${hex(a.tos)} > ${hex(b.tos)}`);
-      if (a.df !== b.df) parts.push(`DF ${a.df} > ${b.df}`);
+      if (before.ip?.df !== after.ip?.df) parts.push(`DF ${before.ip?.df} > ${after.ip?.df}`);
       if (a.length !== b.length) parts.push(`length ${a.length} > ${b.length}`);
       if (a.headerLength !== b.headerLength) parts.push(`header ${a.headerLength} > ${b.headerLength}`);
     }
@@ -171,7 +193,9 @@ function changeOf(before: CapturedPacket, after: CapturedPacket, each = true): s
 }
 
 function headersOf(packets: readonly CapturedPacket[]): string[] {
-  return [...new Set(packets.map(({ ip }) => `${hex(ip?.tos ?? 0)}${ip?.df === true ? ' DF' : ''}`))].sort();
+  return [
+    ...new Set(packets.map((packet) => `${hex(network(packet)?.tos ?? 0)}${packet.ip?.df === true ? ' DF' : ''}`)),
+  ].sort();
 }
 
 function hex(byte: number): string {

@@ -1,5 +1,6 @@
 /** Traffic between two pods that is checked at its ends, and what the captures of one run of it say. */
-import type { Lab, Pod } from '../../lab/lab.ts';
+import { addressOf } from '../../lab/lab.ts';
+import type { Family, Lab, Pod } from '../../lab/lab.ts';
 import { withServer } from '../../lab/measure.ts';
 import { EMULATED } from '../../lab/scale.ts';
 import type { CaptureResult } from '../../lab/pcap.ts';
@@ -10,6 +11,8 @@ import type { Crossing, WireFlow } from './wire.ts';
 
 /** Bytes that hold all headers of a packet in the tunnel. */
 const HEADERS = 192;
+/** Flows that are observed at the same time: emulation loses packets of more, on either path. */
+const TOGETHER = EMULATED ? 3 : Infinity;
 
 /** Traffic of one flow. `run` throws if anything was lost or corrupted. */
 export interface Traffic {
@@ -56,21 +59,25 @@ export async function captured(lab: Lab, pods: readonly Pod[], use: () => Promis
   return { uplink, atPod: new Map(pods.map((pod, i) => [pod, rest[i] ?? { packets: [], dropped: 0 }])) };
 }
 
-/** Runs all traffic at once and compares what the pods sent with what they received. */
+/** Runs all traffic, as much as the machine bears at once, and compares what the pods sent with what they received. */
 export async function observe(lab: Lab, traffic: readonly Traffic[]): Promise<Map<string, Observation>> {
   const pods = [...new Set(traffic.flatMap(({ flow }) => [flow.from, flow.to]))];
-  const { atPod, uplink } = await captured(lab, pods, () => Promise.all(traffic.map((each) => each.run())));
+  const { atPod, uplink } = await captured(lab, pods, async () => {
+    for (let i = 0; i < traffic.length; i += TOGETHER) {
+      await Promise.all(traffic.slice(i, i + TOGETHER).map((each) => each.run()));
+    }
+  });
   const at = (pod: Pod): CaptureResult => atPod.get(pod) ?? { packets: [], dropped: 0 };
   return new Map(
     traffic.map(({ name, flow }) => {
-      const { from, to, proto, port } = flow;
+      const { from, to, proto, port, family = 'ipv4' } = flow;
       return [
         name,
         {
           name,
           flow,
-          forward: delivery(at(from), at(to), { from, to, proto, port }),
-          backward: delivery(at(to), at(from), { from: to, to: from, proto, port }),
+          forward: delivery(at(from), at(to), { from, to, proto, port, family }),
+          backward: delivery(at(to), at(from), { from: to, to: from, proto, port, family }),
           crossings: crossings(uplink, flow),
         },
       ];
@@ -82,7 +89,7 @@ export async function observe(lab: Lab, traffic: readonly Traffic[]): Promise<Ma
 export async function exchange(
   lab: Lab,
   tool: 'rr' | 'stream' | 'sctp',
-  { from, to }: { readonly from: Pod; readonly to: Pod },
+  { from, to, family = 'ipv4' }: { readonly from: Pod; readonly to: Pod; readonly family?: Family },
   args: {
     readonly common: readonly string[];
     readonly server?: readonly string[];
@@ -91,9 +98,10 @@ export async function exchange(
   check = true,
 ): Promise<Record<string, unknown>> {
   const path = lab.tool(tool);
-  const server = [path, 'server', ...args.common, '--bind', to.address, ...(args.server ?? [])];
+  const [here, there] = [addressOf(from, family), addressOf(to, family)];
+  const server = [path, 'server', ...args.common, '--bind', there, ...(args.server ?? [])];
   return withServer(to, server, async () => {
-    const client = [path, 'client', ...args.common, '--to', to.address, '--bind', from.address, ...(args.client ?? [])];
+    const client = [path, 'client', ...args.common, '--to', there, '--bind', here, ...(args.client ?? [])];
     const { stdout } = await from.exec(client, { timeoutMs: 60_000, check });
     const line = stdout.split('\n').findLast((candidate) => candidate.startsWith('{'));
     return JSON.parse(line ?? '{}') as Record<string, unknown>;
@@ -104,9 +112,15 @@ export async function exchange(
 export async function ping(
   from: Pod,
   to: Pod,
-  options: { readonly id: number; readonly count: number; readonly args?: readonly string[]; readonly lost?: number },
+  options: {
+    readonly id: number;
+    readonly count: number;
+    readonly args?: readonly string[];
+    readonly lost?: number;
+    readonly family?: Family;
+  },
 ): Promise<void> {
-  const { id, count, args = [], lost = 0 } = options;
+  const { id, count, args = [], lost = 0, family = 'ipv4' } = options;
   const argv = [
     'ping',
     '-n',
@@ -121,7 +135,10 @@ export async function ping(
     '2',
     ...args,
   ];
-  const { stdout } = await from.exec([...argv, to.address], { timeoutMs: count * 40 + 20_000, check: false });
+  const { stdout } = await from.exec([...argv, addressOf(to, family)], {
+    timeoutMs: count * 40 + 20_000,
+    check: false,
+  });
   const received = Number(/ (\d+) received/.exec(stdout)?.[1] ?? 0);
   if (received < count - lost) throw new Error(`ping ${from.name} > ${to.name}: ${stdout}`);
 }

@@ -1,12 +1,15 @@
 /** How the packets of a flow between two pods crossed the underlay: masqueraded or in the tunnel. */
-import type { Node, Pod } from '../../lab/lab.ts';
+import type { Family, Node, Pod } from '../../lab/lab.ts';
 import { IPPROTO } from '../../lab/packet.ts';
-import { stretched } from '../../lab/scale.ts';
+import { EMULATED, stretched } from '../../lab/scale.ts';
 import type { Ipv4Fields, Packet, TransportFields } from '../../lab/packet.ts';
 import type { CapturedPacket, CaptureResult } from '../../lab/pcap.ts';
+import { atMost } from './matchers.ts';
 
 /** Top bit of the IP ID of masqueraded and announcing packets. */
 export const MARKER = 0x8000;
+/** The same of the flow label. */
+export const MARKER6 = 0x80000;
 const ETHER_HEADER = 14;
 const UDP_AND_VXLAN_HEADERS = 16;
 
@@ -22,6 +25,8 @@ export interface WireFlow {
   readonly port: number;
   /** The client's port; default any. */
   readonly sport?: number;
+  /** Default ipv4. */
+  readonly family?: Family;
 }
 
 /** A packet of the flow on the underlay. */
@@ -50,7 +55,7 @@ export function isMasqueraded(packet: Packet, from: Node, to: Node): boolean {
   );
 }
 
-/** The packets of the flow among what was captured on an uplink, in their order. */
+/** The packets of the IPv4 flow among what was captured on an uplink, in their order. */
 export function crossings(capture: CaptureResult, flow: WireFlow): Crossing[] {
   return capture.packets.flatMap((packet) => crossing(packet, flow) ?? []);
 }
@@ -99,6 +104,12 @@ export interface Direction {
 /* The slow path is the longer one, and the nodes have several CPUs: packets overtake those sent before, for a moment. */
 const SETTLE_SECONDS = stretched(0.1);
 
+/**
+ * `slowAfter` of a flow that stays fast: none. Emulation keeps packets waiting for half a second, which the programs take for
+ * a black hole: a few.
+ */
+export const STAYS_FAST = atMost(EMULATED ? 10 : 0);
+
 /** Counts one direction; `exempt` packets (e.g. SCTP control chunks) are slow by design and left out of slowAfter. */
 export function direction(
   all: readonly Crossing[],
@@ -118,6 +129,17 @@ export function direction(
     firstFast: fast[0]?.time,
     lastFast: fast.at(-1)?.time,
   };
+}
+
+/** The longest time without a slow packet in either direction between the flow's fast ones, in seconds. */
+export function longestFast(all: readonly Crossing[]): number {
+  const first = all.findIndex(({ path }) => path === 'fast');
+  const last = all.findLastIndex(({ path }) => path === 'fast');
+  if (first < 0) return 0;
+  const limits = all
+    .slice(first, last + 1)
+    .filter(({ path }, i, { length }) => path === 'slow' || i === 0 || i === length - 1);
+  return Math.max(...limits.map(({ time }, i) => time - (limits[i - 1]?.time ?? time)));
 }
 
 /** The packets of a TCP connection before the first FIN or RST: what comes then is slow by design. */

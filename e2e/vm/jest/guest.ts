@@ -101,6 +101,8 @@ export const afterAll = hook('afterAll');
 
 /** Runs everything that the spec file has declared. The process is over when this resolves. */
 export async function runSpecs(options: RunOptions): Promise<void> {
+  // As with jest: what fails before its spec waits for it fails that spec, and does not end the run.
+  process.on('unhandledRejection', () => undefined);
   const runner = new Runner(options);
   const failure = await runner.run();
   report({ type: 'done', failure });

@@ -1,0 +1,87 @@
+/**
+ * Every kind of connection in every mode: on the path that docs/compatibility.md says, and to the pods as on the slow path. The
+ * result is build/matrix.json. XMASQ_MATRIX=all runs every set-up, otherwise half of them.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { Lab } from '../lab/lab.ts';
+import { PROVIDER, up } from '../lab/native/native.ts';
+import { ADMISSION, EMULATED } from '../lab/scale.ts';
+import type { LabSidecars } from '../lab/sidecar.ts';
+import { startInMode } from '../specs/support/modes.ts';
+import { cellsOf, expectedPath, setups, someSetups } from './cells.ts';
+import type { Protocol, Setup } from './cells.ts';
+import { runCells, setOffloads } from './run.ts';
+import type { CellResult } from './run.ts';
+import { measure } from './judge.ts';
+import type { Row } from './judge.ts';
+
+/** UDP needs two seconds until conntrack calls it assured; what needs an approval, one until the sidecar has looked. */
+const SECONDS: Readonly<Record<Protocol, number>> = EMULATED
+  ? { tcp: 15, udp: 20, icmp: 15, sctp: 12 }
+  : { tcp: 5, udp: 5, icmp: 5, sctp: 2.5 };
+const REFERENCE_SECONDS: Readonly<Record<Protocol, number>> = { tcp: 1, udp: 1, icmp: 1, sctp: 0.4 };
+const FILE = fileURLToPath(new URL('../../build/matrix.json', import.meta.url));
+
+/** By set-up: one that is tried again has new ones. */
+const rowsOf = new Map<Setup, readonly Row[]>();
+const wanted = process.env['XMASQ_MATRIX'] === 'all' ? setups() : someSetups();
+const modes = [...new Set(wanted.map(({ mode }) => mode))];
+
+afterAll(() => {
+  const rows = [...rowsOf.values()].flat();
+  if (rows.length === 0) return;
+  mkdirSync(new URL('.', `file://${FILE}`), { recursive: true });
+  writeFileSync(FILE, `${JSON.stringify(rows, null, 1)}\n`);
+});
+
+describe.each(modes)('%s', (mode) => {
+  const mine = wanted.filter((setup) => setup.mode === mode);
+  let lab: Lab;
+  let sidecars: LabSidecars | undefined;
+  const references = new Map<Setup, readonly CellResult[]>();
+
+  beforeAll(async () => {
+    lab = await up({ ipv6: true, encapMode: mode === 'direct' ? 'noEncap' : 'encap' });
+    const sysctls = 'echo 1 >/proc/sys/net/ipv4/tcp_ecn; echo 1 >/proc/sys/net/ipv4/tcp_reflect_tos';
+    await Promise.all(lab.nodes.flatMap(({ pods }) => pods.map((pod) => pod.sh(sysctls))));
+    for (const setup of mine) {
+      await setOffloads(lab, setup.offloads);
+      references.set(setup, await runCells(lab, cellsOf(setup), REFERENCE_SECONDS));
+    }
+    sidecars = await startInMode(lab, mode);
+  }, 180_000);
+  afterAll(async () => {
+    await sidecars?.down();
+    await lab.down();
+  });
+
+  test.each(mine)(
+    '$family, offloads $offloads',
+    async (setup) => {
+      if (sidecars === undefined) throw new Error('the sidecars do not run');
+      await setOffloads(lab, setup.offloads);
+      const reference = references.get(setup) ?? [];
+      const results = await runCells(lab, cellsOf(setup), SECONDS, sidecars);
+      const measured = results.map((result, i) => ({ result, ...measure(result, reference[i], PROVIDER.name) }));
+      rowsOf.set(
+        setup,
+        measured.map(({ row }) => row),
+      );
+      const wrong = measured.filter(
+        ({ row, problems }) =>
+          problems.length > 0 ||
+          row.path !== expectedPath(row, ADMISSION).path ||
+          row.reason !== expectedPath(row, ADMISSION).reason,
+      );
+      expect(
+        wrong.map(({ row: { protocol, target, path, reason }, problems, result: { flow, wire } }) => ({
+          ...{ protocol, target, path, reason, problems, wire },
+          ...(flow === undefined ? {} : { mode: flow.mode, of: [flow.txPackets, flow.slowPackets, flow.reason] }),
+        })),
+      ).toEqual([]);
+    },
+    90_000,
+  );
+});
