@@ -68,7 +68,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test test-all test-fresh bench-flow soak
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-flow soak
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -90,11 +90,15 @@ vm-test: build ## Smoke specs in a micro-VM for each Debian kernel.
 test-ovs: build ## Specs in the lab on Open vSwitch; in a micro-VM where the kernel lacks it (KERNEL=6.12 or 6.1).
 	@KERNEL="$(KERNEL)" $(JEST) ovs
 
-test: | setup ## Everything above in one run, with a summary (at most 30 minutes on 2 cores).
-	@scripts/test.sh lint unit prog lab vm
+test-matrix: build ## Every kind of connection in every mode (10 minutes); build/matrix.json, docs/compatibility.md.
+	@XMASQ_MATRIX=all $(JEST) matrix
+	@node scripts/gen-compatibility.ts
 
-test-all: | setup ## `test`, `test-ovs` on both kernels and the long specs (hours).
-	@scripts/test.sh lint unit prog lab vm ovs-6.12 ovs-6.1 long
+test: | setup ## Everything above in one run, with a summary (at most 30 minutes on 2 cores).
+	@scripts/test.sh lint unit prog lab matrix vm
+
+test-all: | setup ## `test`, the whole matrix, `test-ovs` on both kernels and the long specs (hours).
+	@XMASQ_MATRIX=all scripts/test.sh lint unit prog mutants lab matrix vm ovs-6.12 ovs-6.1 long
 
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
 	@node e2e/flowgen/main.ts

@@ -1,6 +1,6 @@
 import { nativeSpecsOn } from './e2e/vm/jest/native-specs.ts';
 
-// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, lab, vm, ovs or long.
+// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, mutants, lab, matrix, vm, ovs or long.
 const base = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
@@ -24,12 +24,20 @@ export default {
       displayName: 'unit',
       testMatch: ['<rootDir>/plugin/test/unit/**/*.test.ts', '<rootDir>/e2e/lab/**/*.test.ts'],
     },
-    { ...realTime, displayName: 'prog', testMatch: ['<rootDir>/plugin/test/prog/**/*.test.ts'] },
+    {
+      ...realTime,
+      displayName: 'prog',
+      testMatch: ['<rootDir>/plugin/test/prog/**/*.test.ts'],
+      testPathIgnorePatterns: ['mutations\\.test\\.ts$'],
+    },
+    // Each takes a guard out of the programs and compiles them: too long for every run.
+    { ...realTime, displayName: 'mutants', testMatch: ['<rootDir>/plugin/test/prog/mutations.test.ts'] },
     {
       ...realTime,
       displayName: 'lab',
       testMatch: ['<rootDir>/e2e/specs/**/*.spec.ts', '<rootDir>/e2e/lab/**/*.spec.ts'],
     },
+    { ...realTime, displayName: 'matrix', testMatch: ['<rootDir>/e2e/matrix/**/*.spec.ts'] },
     { ...realTime, displayName: 'long', testMatch: ['<rootDir>/e2e/specs-long/**/*.spec.ts'] },
     {
       ...base,

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|lab|vm|ovs|long [JEST_ARGUMENT...]
+# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|mutants|lab|matrix|vm|ovs|long [JEST_ARGUMENT...]
 # Suites that touch the kernel run one file at a time; where each file has a micro-VM of its own (ovs without the kernel's
 # datapath), two. The whole suite has a limit besides that of each spec.
 set -euo pipefail
@@ -11,9 +11,11 @@ order=(--runInBand)
 case $suite in
   # A flag in between: a pattern right after --selectProjects would be taken for a project.
   unit) limit=300 order=(--ci) ;;
-  prog) limit=600 ;;
-  lab) limit=1500 ;;
-  vm) limit=900 ;;
+  prog) limit=1200 ;;
+  mutants) limit=3600 ;;
+  lab) limit=2400 ;;
+  matrix) limit=1200 ;;
+  vm) limit=1500 ;;
   ovs)
     limit=5400
     if [ "${XMASQ_VM:-}" = 1 ] || ! modprobe -n -q -a openvswitch vport-geneve 2>/dev/null; then
@@ -22,7 +24,7 @@ case $suite in
     ;;
   long) limit=7200 ;;
   *)
-    printf 'jest.sh: no suite "%s": unit, prog, lab, vm, ovs, long\n' "$suite" >&2
+    printf 'jest.sh: no suite "%s": unit, prog, mutants, lab, matrix, vm, ovs, long\n' "$suite" >&2
     exit 2
     ;;
 esac
