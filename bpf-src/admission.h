@@ -66,12 +66,9 @@ static __always_inline bool same_tuple(const struct xmasq_tuple *a, const struct
 	       a->dport == b->dport;
 }
 
-/*
- * Does conntrack allow the flow now? `key` as the local pod sends, `out` (set in any case) as the other pod gets it. With
- * `extend`, an allowed entry is kept alive, because the flow's packets pass it by. Returns enum xmasq_reason.
- */
-static __noinline __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
-				  __u32 extend, struct xmasq_tuple *out)
+/* The answer of the kernel's lookup, see admits(). */
+GLOBAL __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key, __u32 extend,
+		       struct xmasq_tuple *out)
 {
 	struct nf_conn *ct;
 	__u32 reason;
@@ -80,11 +77,6 @@ static __noinline __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_conf
 	if (!cfg || !key || !out)
 		return XMASQ_REASON_CT_MISSING;
 	*out = *tuple_of(key);
-	if (!has_lookup(cfg, key->proto)) {
-		struct xmasq_approval *a = bpf_map_lookup_elem(&approvals, key);
-
-		return a && a->expires > bpf_ktime_get_coarse_ns() ? XMASQ_REASON_NONE : XMASQ_REASON_NO_APPROVAL;
-	}
 	count(XMASQ_COUNTER_CT_LOOKUP);
 	ct = ct_find(skb, cfg, key, &dir);
 	if (!ct)
@@ -97,13 +89,25 @@ static __noinline __u32 ct_admits(struct __sk_buff *skb, const struct xmasq_conf
 	return reason;
 }
 
+/*
+ * Does conntrack allow the flow now? `key` as the local pod sends, `out` (set in any case) as the other pod gets it. With
+ * `extend`, an allowed entry is kept alive, because the flow's packets pass it by. Returns enum xmasq_reason.
+ */
+static __always_inline __u32 admits(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+				    __u32 extend, struct xmasq_tuple *out)
+{
+	if (has_lookup(cfg, key->proto))
+		return ct_admits(skb, cfg, key, extend, out);
+	*out = *tuple_of(key);
+	return approved_until(key) > bpf_ktime_get_coarse_ns() ? XMASQ_REASON_NONE : XMASQ_REASON_NO_APPROVAL;
+}
+
 /* When to ask again about a flow that is allowed now: after a while, but not later than its approval ends. */
 static __always_inline __u64 ct_recheck_at(struct xmasq_flow_key *key, __u64 now)
 {
-	struct xmasq_approval *a = bpf_map_lookup_elem(&approvals, key);
-	__u64 at = now + XMASQ_RECHECK_NS;
+	__u64 until = approved_until(key), at = now + XMASQ_RECHECK_NS;
 
-	return a && a->expires > now && a->expires < at ? a->expires : at;
+	return until > now && until < at ? until : at;
 }
 
 /*
@@ -111,8 +115,7 @@ static __always_inline __u64 ct_recheck_at(struct xmasq_flow_key *key, __u64 now
  * the old one and skip policy. So the entry expires at once, as the kernel's own does when a SYN follows its CLOSE state.
  * Flows admitted by an approval have it done by the sidecar. True if an entry was expired.
  */
-static __noinline bool ct_reset(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
-				__u32 peer)
+GLOBAL bool ct_reset(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key, __u32 peer)
 {
 	bool killed = false;
 	struct xmasq_tuple out;
@@ -141,8 +144,7 @@ static __noinline bool ct_reset(struct __sk_buff *skb, const struct xmasq_config
  * Would conntrack call a RST with this sequence number invalid, and the slow path drop it? It must not be before the
  * highest acknowledgement seen (nf_conntrack_proto_tcp.c), which is outdated after a fast phase: every other 2 GiB it is.
  */
-static __noinline bool ct_refuses_reset(struct __sk_buff *skb, const struct xmasq_config *cfg,
-					struct xmasq_flow_key *key)
+GLOBAL bool ct_refuses_reset(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
 {
 	struct nf_conn *ct;
 	__u32 maxack;

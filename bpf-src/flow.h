@@ -10,11 +10,11 @@
 #include "maps.h"
 #include "packet.h"
 #include "path.h"
+#include "verifier.h"
 #include "xmasq.h"
 
 #define AF_INET 2
 #define AF_INET6 10
-#define barrier() asm volatile("" ::: "memory")
 
 #define FLOW_READY (XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED | XMASQ_FLOW_PEER_COMPLETE)
 
@@ -57,6 +57,14 @@ static __always_inline void translated_key(const struct xmasq_tuple *out, __u8 p
 	*tuple_of(to) = *out;
 	to->ifindex = ifindex;
 	to->proto = proto;
+}
+
+static __noinline void forget_translated(const struct xmasq_flow *f, __u32 ifindex)
+{
+	struct xmasq_flow_key other;
+
+	translated_key(&f->out, f->proto, ifindex, &other);
+	bpf_map_delete_elem(&translated, &other);
 }
 
 static __always_inline bool slot_try_lock(struct xmasq_slot *s)
@@ -183,19 +191,19 @@ static __always_inline __be16 reply_port(const struct xmasq_flow_key *key)
 
 /*
  * Ends a flow: the entry goes, the slot becomes `slot_state`. FIN leaves it CLOSING, so that packets under way arrive;
- * nothing extends conntrack's entry any more.
+ * nothing extends conntrack's entry any more. False: there was none.
  */
-static __noinline void end_flow(struct xmasq_flow_key *key, __u32 slot_state, __u64 now)
+GLOBAL bool end_flow(struct xmasq_flow_key *key, __u32 slot_state, __u64 now)
 {
 	struct xmasq_slot_key sk;
 	struct xmasq_flow *f;
 	struct xmasq_slot *s;
 
 	if (!key)
-		return;
-	f = bpf_map_lookup_elem(&flows, key);
+		return false;
+	f = find_flow(key);
 	if (!f)
-		return;
+		return false;
 	if (f->flags & XMASQ_FLOW_KEYED) {
 		slot_key_of_flow(f, &sk);
 		s = bpf_map_lookup_elem(&slots, &sk);
@@ -203,28 +211,25 @@ static __noinline void end_flow(struct xmasq_flow_key *key, __u32 slot_state, __
 		    addr_equal(&s->daddr, &key->saddr) && s->ifindex == key->ifindex && s->state == XMASQ_SLOT_ACTIVE)
 			free_slot(s, slot_state, now);
 	}
-	if ((f->flags & (XMASQ_FLOW_SERVICE | XMASQ_FLOW_LOCAL)) == XMASQ_FLOW_SERVICE) {
-		struct xmasq_flow_key other;
-
-		translated_key(&f->out, f->proto, key->ifindex, &other);
-		bpf_map_delete_elem(&translated, &other);
-	}
-	bpf_map_delete_elem(&flows, key);
+	if ((f->flags & (XMASQ_FLOW_SERVICE | XMASQ_FLOW_LOCAL)) == XMASQ_FLOW_SERVICE)
+		forget_translated(f, key->ifindex);
+	delete_flow(key);
+	return true;
 }
 
-/* Why a flow is refused is remembered, and when to ask again. */
-static __noinline void refuse(struct xmasq_flow_key *key, __u32 reason, __u64 now)
+/* Why a flow is refused is remembered, and when to ask again. Returns `reason`. */
+GLOBAL __u32 refuse(struct xmasq_flow_key *key, __u32 reason, __u64 now)
 {
 	struct xmasq_refusal *r, fresh = {};
 
 	if (!key)
-		return;
-	r = bpf_map_lookup_elem(&refusals, key);
+		return reason;
+	r = find_refusal(key);
 	if (!r) {
 		fresh.reason = reason;
 		fresh.tries = 1;
 		fresh.packets = 1;
-		bpf_map_update_elem(&refusals, key, &fresh, BPF_ANY);
+		add_refusal(key, &fresh);
 	} else {
 		r->reason = reason;
 		r->packets++;
@@ -239,6 +244,7 @@ static __noinline void refuse(struct xmasq_flow_key *key, __u32 reason, __u64 no
 	}
 	if (reason == XMASQ_REASON_NO_APPROVAL)
 		emit(XMASQ_EVENT_WANT_APPROVAL, reason, key, 0);
+	return reason;
 }
 
 static __always_inline bool owns_address(const struct xmasq_endpoint *ep, const struct xmasq_addr *addr)
@@ -260,14 +266,15 @@ static __always_inline bool from_pod(struct xmasq_flow_key *key, const __u8 *mac
 	return owns_address(ep, &key->saddr) && (!mac || mac_equal(mac, ep->mac));
 }
 
-static __noinline void demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
+/* The entry goes, for this reason, and it is not admitted again at once. Returns `reason`. */
+GLOBAL __u32 demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
 {
 	if (!key)
-		return;
+		return reason;
 	end_flow(key, XMASQ_SLOT_TOMBSTONE, now);
-	refuse(key, reason, now);
 	count(XMASQ_COUNTER_FLOW_DEMOTED);
 	emit(XMASQ_EVENT_DEMOTED, reason, key, 0);
+	return refuse(key, reason, now);
 }
 
 /*
@@ -445,8 +452,7 @@ static __always_inline __u32 admit_local(const struct xmasq_config *cfg, struct 
 		return XMASQ_REASON_UNKNOWN_ENDPOINT;
 	if (ep->ifindex == key->ifindex) {
 		reason = translated ? XMASQ_REASON_CT_HAIRPIN : XMASQ_REASON_NOT_POD;
-		refuse(key, reason, now);
-		return reason;
+		return refuse(key, reason, now);
 	}
 	/* Pods of one node reach each other within the bridge: a frame for another MAC is not for this pod. */
 	if (!translated && !mac_equal(ep->mac, dmac))
@@ -575,11 +581,10 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		if (key->dport == bpf_htons(53) && (key->proto == IPPROTO_TCP || key->proto == IPPROTO_UDP))
 			return XMASQ_REASON_DNS_REPLY;
 		/* A Service, perhaps: conntrack knows which pod it is. Approvals do not. */
-		reason = ct_admits(skb, cfg, key, 0, &f->out);
+		reason = admits(skb, cfg, key, 0, &f->out);
 		translated = !addr_equal(&f->out.daddr, &key->daddr);
 		if (!translated || !is_pod(&f->out.daddr)) {
-			refuse(key, XMASQ_REASON_NOT_POD, now);
-			return XMASQ_REASON_NOT_POD;
+			return refuse(key, XMASQ_REASON_NOT_POD, now);
 		}
 	}
 	id = bpf_map_lookup_elem(&endpoint_by_addr, &f->out.daddr);
@@ -603,8 +608,7 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		excluded = cfg->paused;
 	if (excluded) {
 		/* Remembered, so that the list of flows has it. */
-		refuse(key, excluded, now);
-		return excluded;
+		return refuse(key, excluded, now);
 	}
 
 	/*
@@ -612,33 +616,27 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	 * carries a single packet, one-off exchanges would fill conntrack's table.
 	 */
 	if (!translated)
-		reason = ct_admits(skb, cfg, key, 0, &f->out);
+		reason = admits(skb, cfg, key, 0, &f->out);
 	if (!reason && !translation_fits(key, f, translated))
 		reason = XMASQ_REASON_CT_SERVICE;
-	if (reason) {
-		refuse(key, reason, now);
-		return reason;
-	}
+	if (reason)
+		return refuse(key, reason, now);
 	if (!has_lookup(cfg, key->proto))
 		f->flags |= XMASQ_FLOW_APPROVED;
 	if (translated || !addr_equal(&f->out.saddr, &key->saddr)) {
 		f->flags |= XMASQ_FLOW_SERVICE;
 		if (f->flags & XMASQ_FLOW_LOCAL) {
 			/* To the pod that began it, it is an answer from the Service's port. */
-			if (f->out.sport == bpf_htons(53)) {
-				refuse(key, XMASQ_REASON_DNS_REPLY, now);
-				return XMASQ_REASON_DNS_REPLY;
-			}
+			if (f->out.sport == bpf_htons(53))
+				return refuse(key, XMASQ_REASON_DNS_REPLY, now);
 			f->flags |= XMASQ_FLOW_UNLEARNED;
 			f->csum_diff = address_diff(&key->saddr, &key->daddr, &f->out.saddr, &f->out.daddr);
 		}
 	}
 	if (f->flags & XMASQ_FLOW_KEYED) {
 		reason = claim_slot(key, f, &tmp->slot, now);
-		if (reason && !(cfg->flags & XMASQ_CFG_ENCAP)) {
-			refuse(key, reason, now);
-			return reason;
-		}
+		if (reason && !(cfg->flags & XMASQ_CFG_ENCAP))
+			return refuse(key, reason, now);
 		if (reason) {
 			f->flags &= ~XMASQ_FLOW_KEYED;
 			f->unkeyed = reason;
@@ -646,10 +644,8 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 			__builtin_memset(&f->node_daddr, 0, sizeof(f->node_daddr));
 		}
 	}
-	if (bpf_map_update_elem(&flows, key, f, BPF_NOEXIST)) {
-		refuse(key, XMASQ_REASON_MAP_FULL, now);
-		return XMASQ_REASON_MAP_FULL;
-	}
+	if (bpf_map_update_elem(&flows, key, f, BPF_NOEXIST))
+		return refuse(key, XMASQ_REASON_MAP_FULL, now);
 	if ((f->flags & (XMASQ_FLOW_SERVICE | XMASQ_FLOW_LOCAL)) == XMASQ_FLOW_SERVICE)
 		remember_translated(key, f);
 	bpf_map_delete_elem(&refusals, key);
@@ -749,8 +745,8 @@ static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, stru
  * Once every XMASQ_VERIFY_NS, and whenever another program has changed the flow: is it still what it was admitted as, and
  * may it be fast? Returns 0 and sets f->blocked, or the reason why the entry must go.
  */
-static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
-			       struct xmasq_flow *f, __u64 now)
+GLOBAL __u32 verify(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+		    struct xmasq_flow *f, __u64 now)
 {
 	struct xmasq_tuple out;
 	bool reachable = true;
@@ -765,7 +761,7 @@ static __noinline __u32 verify(struct __sk_buff *skb, const struct xmasq_config 
 	if (reason)
 		return reason;
 	if (now >= f->recheck_at) {
-		reason = ct_admits(skb, cfg, key, 1, &out);
+		reason = admits(skb, cfg, key, 1, &out);
 		if (reason)
 			return reason;
 		/* The same ports, but another connection: to another endpoint of the Service. */

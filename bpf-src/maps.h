@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "verifier.h"
 #include "xmasq.h"
 
 /* What the sidecar tells the programs. */
@@ -211,14 +212,14 @@ static __always_inline void count_reason(__u32 reason)
 		*value += 1;
 }
 
-/* A full ring buffer loses the event, never the packet; the sidecar sees it in the counter. */
-static __noinline void emit(__u32 type, __u32 reason, const struct xmasq_flow_key *flow, __u32 peer)
+/* A full ring buffer loses the event, never the packet; the sidecar sees it in the counter. False: it was lost. */
+GLOBAL bool emit(__u32 type, __u32 reason, const struct xmasq_flow_key *flow, __u32 peer)
 {
 	struct xmasq_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e) {
 		count(XMASQ_COUNTER_EVENT_LOST);
-		return;
+		return false;
 	}
 	e->time = bpf_ktime_get_coarse_ns();
 	e->type = type;
@@ -229,4 +230,42 @@ static __noinline void emit(__u32 type, __u32 reason, const struct xmasq_flow_ke
 		__builtin_memset(&e->flow, 0, sizeof(e->flow));
 	e->peer = peer;
 	bpf_ringbuf_submit(e, 0);
+	return true;
+}
+
+static __noinline struct xmasq_flow *find_flow(const struct xmasq_flow_key *key)
+{
+	struct xmasq_flow_key copy = *key;
+
+	return bpf_map_lookup_elem(&flows, &copy);
+}
+
+static __noinline void delete_flow(const struct xmasq_flow_key *key)
+{
+	struct xmasq_flow_key copy = *key;
+
+	bpf_map_delete_elem(&flows, &copy);
+}
+
+static __noinline struct xmasq_refusal *find_refusal(const struct xmasq_flow_key *key)
+{
+	struct xmasq_flow_key copy = *key;
+
+	return bpf_map_lookup_elem(&refusals, &copy);
+}
+
+static __noinline void add_refusal(const struct xmasq_flow_key *key, const struct xmasq_refusal *r)
+{
+	struct xmasq_flow_key copy = *key;
+
+	bpf_map_update_elem(&refusals, &copy, r, BPF_ANY);
+}
+
+/* When the flow's approval ends; 0: it has none. */
+static __noinline __u64 approved_until(const struct xmasq_flow_key *key)
+{
+	struct xmasq_flow_key copy = *key;
+	struct xmasq_approval *a = bpf_map_lookup_elem(&approvals, &copy);
+
+	return a ? a->expires : 0;
 }

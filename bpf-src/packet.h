@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "addr.h"
+#include "verifier.h"
 #include "xmasq.h"
 
 /* Let the next program or the stack decide: TCX_NEXT and TC_ACT_UNSPEC are the same number. */
@@ -633,8 +634,8 @@ static __always_inline bool change_port(struct __sk_buff *skb, const bool v6, __
 }
 
 /* The difference that replacing one address pair by another makes to a checksum; that of mapped IPv4 addresses is the same. */
-static __noinline __u32 address_diff(const struct xmasq_addr *from_s, const struct xmasq_addr *from_d,
-				     const struct xmasq_addr *to_s, const struct xmasq_addr *to_d)
+GLOBAL __u32 address_diff(const struct xmasq_addr *from_s, const struct xmasq_addr *from_d,
+			  const struct xmasq_addr *to_s, const struct xmasq_addr *to_d)
 {
 	struct xmasq_addr from[2], to[2];
 

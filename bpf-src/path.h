@@ -31,16 +31,15 @@ static __always_inline struct xmasq_path *path_of(const struct xmasq_flow *f)
 	return find_path(f->peer, !addr_is4(&f->node_daddr), f->proto);
 }
 
-static __noinline void path_change(struct xmasq_path *path, struct xmasq_flow_key *key, __u32 peer, __u32 reason,
-				   __u64 now)
+GLOBAL bool path_change(struct xmasq_path *path, struct xmasq_flow_key *key, __u32 peer, __u32 reason, __u64 now)
 {
 	if (!path || !key)
-		return;
+		return false;
 	path->masquerade = !reason;
 	path->changed_at = now;
 	path->changes++;
 	count(XMASQ_COUNTER_PATH_CHANGED);
-	emit(XMASQ_EVENT_PATH_CHANGED, reason, key, peer);
+	return emit(XMASQ_EVENT_PATH_CHANGED, reason, key, peer);
 }
 
 /*

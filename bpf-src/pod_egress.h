@@ -393,8 +393,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 		if (!f->deviating_since) {
 			f->deviating_since = now;
 		} else if (now - f->deviating_since > XMASQ_HEADER_CHANGE_NS) {
-			demote(&key, XMASQ_REASON_HEADER_CHANGED, now);
-			return leave_slow(skb, &p, XMASQ_REASON_HEADER_CHANGED);
+			return leave_slow(skb, &p, demote(&key, XMASQ_REASON_HEADER_CHANGED, now));
 		}
 		reason = XMASQ_REASON_HEADER_CHANGED;
 	} else if (f->deviating_since && !reason) {
@@ -404,10 +403,8 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 	if (now >= f->verify_at || (!f->recheck_at && !reason && (!flow_is_slow(f) || tx_learned(f)))) {
 		__u32 why = verify(skb, cfg, &key, f, now);
 
-		if (why) {
-			demote(&key, why, now);
-			return leave_slow(skb, &p, why);
-		}
+		if (why)
+			return leave_slow(skb, &p, demote(&key, why, now));
 	}
 	f->last_tx = now;
 

@@ -90,7 +90,7 @@ static __noinline struct xmasq_flow *receives(struct __sk_buff *skb, const struc
 		return NULL;
 	}
 	if (now >= f->rx_recheck_at) {
-		reason = ct_admits(skb, cfg, key, 1, &out);
+		reason = admits(skb, cfg, key, 1, &out);
 		if (!reason && !same_tuple(&out, &f->out))
 			reason = XMASQ_REASON_STALE;
 		if (reason) {

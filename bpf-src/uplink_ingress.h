@@ -322,7 +322,7 @@ static __noinline __u32 recheck_slot(struct __sk_buff *skb, const struct xmasq_c
 	flow_key_of(sk, s, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
 	if (now >= s->recheck_at) {
-		reason = ct_admits(skb, cfg, &key, 1, &out);
+		reason = admits(skb, cfg, &key, 1, &out);
 		if (!reason && f && !same_tuple(&out, &f->out))
 			reason = XMASQ_REASON_STALE;
 		if (reason) {
