@@ -39,11 +39,12 @@ static __always_inline __u32 restored_for(const struct __sk_buff *skb, const str
 
 /*
  * May the packet `p` of a remote pod go straight to the local one? Returns the flow that it answers, as the local pod sends it,
- * and its key; NULL: the slow path's. `header` is the tunnel's, NULL if there is none.
+ * and its key; NULL: the slow path's. `tunnel`: its header, and `peer`, who sent it; NULL if there is none.
  */
-static __noinline struct xmasq_flow *receives(struct __sk_buff *skb, const struct xmasq_config *cfg, struct packet *p,
-					      struct xmasq_flow_key *key, const __u8 *tunnel)
+static __noinline struct xmasq_flow *receives(struct __sk_buff *skb, struct packet *p, struct xmasq_flow_key *key,
+					      const __u8 *tunnel, __u32 peer)
 {
+	const struct xmasq_config *cfg = get_config();
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct xmasq_tuple out;
 	struct xmasq_flow *f;
@@ -65,7 +66,7 @@ static __noinline struct xmasq_flow *receives(struct __sk_buff *skb, const struc
 	reverse_ports(p->proto, &key->sport, &key->dport);
 	out = *tuple_of(key);
 	f = find_sender(key);
-	if (!f)
+	if (!f || (tunnel && f->peer != peer))
 		return NULL;
 	gen = f->gen;
 	/* How the slow path delivers this one, pod_ingress will see. */
@@ -226,8 +227,8 @@ static __noinline int receive_encap(struct __sk_buff *skb, const struct xmasq_co
 		return PASS;
 	len = v6 ? ENCAP_LEN6 : ENCAP_LEN4;
 	peek(skb, L3_OFF + len, &p, cfg->tunnel_port);
-	f = receives(skb, cfg, &p, &key, h.bytes);
-	if (!f || f->peer != *id)
+	f = receives(skb, &p, &key, h.bytes, *id);
+	if (!f)
 		return PASS;
 	/* RFC 6040 4.2, as the kernel has it (include/net/inet_ecn.h, INET_ECN_decapsulate), which drops the first of these. */
 	if ((tos & TOS_ECN) == ECN_CE) {
@@ -249,6 +250,6 @@ static __noinline int receive_direct(struct __sk_buff *skb, const struct xmasq_c
 	if (!cfg || skb->vlan_present)
 		return PASS;
 	peek(skb, L3_OFF, &p, cfg->tunnel_port);
-	f = p.v6 == v6 ? receives(skb, cfg, &p, &key, NULL) : NULL;
+	f = p.v6 == v6 ? receives(skb, &p, &key, NULL, 0) : NULL;
 	return f ? receive(skb, &p, f, &key, 0) : PASS;
 }

@@ -988,7 +988,7 @@ const tunnels: Mutation[] = each([
     'the peer of the tunnel',
     'receive.h',
     'out of the tunnel, left to the slow path: another peer',
-    '!f || f->peer != *id',
+    '!f || (tunnel && f->peer != peer)',
     '!f',
   ],
   [
@@ -1089,6 +1089,13 @@ const tunnels: Mutation[] = each([
     'out of the tunnel: a delivered TTL that routing does not explain teaches nothing',
     '!f->rx_wire_ttl || lowered > 3',
     '!f->rx_wire_ttl',
+  ],
+  [
+    'whose tunnel packet tells the TTL',
+    'receive.h',
+    'out of the tunnel: a TTL that another peer sends teaches nothing',
+    '!f || (tunnel && f->peer != peer)',
+    '!f',
   ],
   [
     'direct mode is allowed',

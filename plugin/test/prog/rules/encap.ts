@@ -698,6 +698,14 @@ const left: Rule[] = [
     const frame = incoming(flow);
     expectUntouched(bench.run('uplink_ingress', frame), frame);
   }),
+  rule('out of the tunnel: a TTL that another peer sends teaches nothing', (bench) => {
+    const flow = learned(bench);
+    const forged = incoming(flow, {}, { src: PEER.addr });
+    expectUntouched(bench.run('uplink_ingress', forged), forged);
+    bench.run('pod_ingress', flow.talk.delivered());
+    const frame = incoming(flow);
+    expectUntouched(bench.run('uplink_ingress', frame), frame);
+  }),
   rule('out of the tunnel: a packet without a flow', (bench) => {
     const flow = receiving(bench);
     bench.tables.flows.delete(bench.flowKeyOf(flow.talk));
