@@ -224,7 +224,7 @@ const admission: Mutation[] = [
   mutation('UDP ASSURED', 'conntrack.h', 'conntrack: UDP not assured: refused', [': !(status & CT_ASSURED))', ': 0)']),
   mutation('the zone', 'conntrack.h', 'conntrack: zone 0: refused', ['.ct_zone_id = zone,', '.ct_zone_id = 0,']),
   mutation('an approval has an end', 'admission.h', 'icmp with an approval that has expired: refused', [
-    'a && a->expires > bpf_ktime_get_coarse_ns()',
+    'approved_until(key) > bpf_ktime_get_coarse_ns()',
     'a',
   ]),
   mutation('the sender’s MAC at admission', 'flow.h', 'a source MAC that is not the pod’s: refused', [
