@@ -1,7 +1,7 @@
 #!/bin/bash
-# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|mutants|lab|matrix|vm|ovs|long [JEST_ARGUMENT...]
-# Suites that touch the kernel run one file at a time; where each file has a micro-VM of its own (ovs without the kernel's
-# datapath), two. The whole suite has a limit besides that of each spec.
+# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|mutants|timed|lab|matrix|vm|ovs|long [JEST_ARGUMENT...]
+# Suites that load the machine or measure it run one file at a time; two where a file has a lab of its own, and mostly waits for
+# it (lab), or a micro-VM (ovs without the kernel's datapath). The whole suite has a limit besides that of each spec.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -13,7 +13,8 @@ case $suite in
   unit) limit=300 order=(--ci) ;;
   prog) limit=1200 ;;
   mutants) limit=3600 ;;
-  lab) limit=2400 ;;
+  timed) limit=600 ;;
+  lab) limit=2400 order=(--maxWorkers=2) ;;
   matrix) limit=1200 ;;
   vm) limit=1500 ;;
   ovs)
@@ -24,7 +25,7 @@ case $suite in
     ;;
   long) limit=7200 ;;
   *)
-    printf 'jest.sh: no suite "%s": unit, prog, mutants, lab, matrix, vm, ovs, long\n' "$suite" >&2
+    printf 'jest.sh: no suite "%s": unit, prog, mutants, timed, lab, matrix, vm, ovs, long\n' "$suite" >&2
     exit 2
     ;;
 esac
