@@ -277,6 +277,27 @@ GLOBAL __u32 demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
 	return refuse(key, reason, now);
 }
 
+/* The peer does not know the key that the flow sends with: slow, until it announces one. */
+static __noinline void rejected(struct xmasq_flow *f, struct xmasq_flow_key *key)
+{
+	__u64 now = bpf_ktime_get_coarse_ns(), pause;
+
+	if (!f || !key)
+		return;
+	__sync_fetch_and_and(&f->flags, ~(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE));
+	if (now > f->reject_until + XMASQ_REJECT_MAX_NS)
+		f->reject_level = 0;
+	pause = XMASQ_REJECT_MIN_NS << f->reject_level;
+	f->reject_key = f->peer_key;
+	f->reject_until = now + (pause < XMASQ_REJECT_MAX_NS ? pause : XMASQ_REJECT_MAX_NS);
+	if (f->reject_level < 6)
+		f->reject_level++;
+	f->fast_since = 0;
+	f->recheck_at = 0;
+	count(XMASQ_COUNTER_REJECT_RECEIVED);
+	emit(XMASQ_EVENT_REJECTED, XMASQ_REASON_KEY_REJECTED, key, f->peer);
+}
+
 /*
  * Next hop of the flow on the underlay: Ethernet addresses and MTU, also where the way to the peer has a smaller one than the
  * device (the route's, or one that the kernel has been told of). Looked up again every 100 ms, so that changed neighbours are

@@ -110,6 +110,16 @@ static __always_inline bool quotes_peer(const struct icmp_error *e)
 }
 
 /*
+ * An error of the peer itself: its stack has got what nobody there restored, because its hooks are gone. A rejection, then, and
+ * nothing that the pod has to do with. Of the MTU its stack does not speak: the packet has arrived.
+ */
+static __always_inline int rejected_by_stack(struct xmasq_flow *f, struct xmasq_flow_key *key)
+{
+	rejected(f, key);
+	return DROP;
+}
+
+/*
  * Translates the error for the pod whose packet it is about and hands it over. Errors about other masqueraded packets of
  * this node are dropped: the stack has not sent these. The transport checksum in the quotation stays the wire's.
  */
@@ -135,6 +145,10 @@ static __noinline int icmp_error(struct __sk_buff *skb, const struct xmasq_confi
 	f = quoted_flow(e.l4.bytes, bpf_ntohs(e.ip.id), &sk, &key);
 	if (!f)
 		return ignore_error();
+	if (bpf_skb_load_bytes(skb, L3_OFF, &ip, sizeof(ip)))
+		return DROP;
+	if (ip.saddr == e.ip.daddr && !(e.icmp.type == ICMP_DEST_UNREACH && e.icmp.code == ICMP_FRAG_NEEDED))
+		return rejected_by_stack(f, &key);
 
 	check = e.icmp.checksum;
 	e.icmp.checksum = 0;
@@ -157,8 +171,6 @@ static __noinline int icmp_error(struct __sk_buff *skb, const struct xmasq_confi
 	e.ip.check = ip_checksum(&e.ip);
 	e.icmp.checksum = ~fold(bpf_csum_diff((void *)&was, sizeof(was), (void *)&e, sizeof(e), (__u16)~check));
 
-	if (bpf_skb_load_bytes(skb, L3_OFF, &ip, sizeof(ip)))
-		return DROP;
 	ip.daddr = key.saddr.word[3];
 	ip.check = 0;
 	ip.check = ip_checksum(&ip);
@@ -215,6 +227,10 @@ static __noinline int icmp6_error(struct __sk_buff *skb, const struct xmasq_conf
 	f = quoted_flow(e.l4, id, &sk, &key);
 	if (!f)
 		return ignore_error();
+	if (bpf_skb_load_bytes(skb, L3_OFF + offsetof(struct ipv6hdr, saddr), &saddr, sizeof(saddr)))
+		return DROP;
+	if (e.icmp.type != ICMPV6_PKT_TOOBIG && addr_equal(&saddr, &daddr))
+		return rejected_by_stack(f, &key);
 
 	sum = (__u16)~e.icmp.checksum;
 	e.icmp.checksum = 0;

@@ -110,25 +110,6 @@ static __always_inline bool may_reject(__u32 peer, __u64 now)
 	return true;
 }
 
-/* The peer does not know the key that the flow sends with: slow, until it announces one. */
-static __always_inline void rejected(struct xmasq_flow *f, struct xmasq_flow_key *key, __u8 which, __u64 now)
-{
-	__u64 pause;
-
-	__sync_fetch_and_and(&f->flags, ~(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE));
-	if (now > f->reject_until + XMASQ_REJECT_MAX_NS)
-		f->reject_level = 0;
-	pause = XMASQ_REJECT_MIN_NS << f->reject_level;
-	f->reject_key = which;
-	f->reject_until = now + (pause < XMASQ_REJECT_MAX_NS ? pause : XMASQ_REJECT_MAX_NS);
-	if (f->reject_level < 6)
-		f->reject_level++;
-	f->fast_since = 0;
-	f->recheck_at = 0;
-	count(XMASQ_COUNTER_REJECT_RECEIVED);
-	emit(XMASQ_EVENT_REJECTED, XMASQ_REASON_KEY_REJECTED, key, f->peer);
-}
-
 /* A message from the peer's data plane about a flow that we send to it. What fits no flow is ignored. */
 static __noinline int control(struct __sk_buff *skb, struct xmasq_addr *peer_addr)
 {
@@ -178,7 +159,7 @@ static __noinline int control(struct __sk_buff *skb, struct xmasq_addr *peer_add
 		peer_lives(f->peer, now, true);
 		count(XMASQ_COUNTER_ACK_RECEIVED);
 	} else if (m.type == XMASQ_CTL_REJECT) {
-		rejected(f, &key, m.key, now);
+		rejected(f, &key);
 	} else {
 		goto ignored;
 	}

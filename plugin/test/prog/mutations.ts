@@ -827,6 +827,22 @@ const icmpErrors: Mutation[] = [
     'bpf_htons(mtu)',
   ]),
   mutation(
+    'ICMP errors: the peer’s stack is no router',
+    'icmp_error.h',
+    'ICMP error of the peer’s own stack, no such port: a rejection',
+    ['if (ip.saddr == e.ip.daddr &&', 'if (0 &&'],
+  ),
+  mutation('ICMP errors: routers are not the peer', 'icmp_error.h', 'ICMP error of another peer’s stack: for the pod', [
+    'ip.saddr == e.ip.daddr &&',
+    '1 &&',
+  ]),
+  mutation(
+    'ICMP errors: the peer may tell the MTU',
+    'icmp_error.h',
+    'ICMP error of the peer’s own stack, too large: for the pod',
+    ['!(e.icmp.type == ICMP_DEST_UNREACH && e.icmp.code == ICMP_FRAG_NEEDED))', '1)'],
+  ),
+  mutation(
     'ICMP errors: no key reaches the pod',
     'icmp_error.h',
     'ICMP error: unreachable, about a tcp packet: for the pod',
@@ -1359,6 +1375,13 @@ export const mutations: readonly Mutation[] = [
   ...sending,
   ...restoring,
   ...exchange,
+  [
+    'IPv6: ICMP errors, the peer’s stack',
+    'icmp_error.h',
+    'IPv6: ICMP error of the peer’s own stack, no such port: a rejection',
+    'addr_equal(&saddr, &daddr))\n\t\treturn rejected',
+    '0)\n\t\treturn rejected',
+  ],
   ...uplink,
   ...icmpErrors,
   ...tunnels,

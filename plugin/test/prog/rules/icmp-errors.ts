@@ -1,7 +1,17 @@
 /** uplink_ingress: ICMP errors about masqueraded packets are translated for the pod. */
 import { expect } from '@jest/globals';
-import { SlotState } from '../../../src/gen/layouts.ts';
-import { masquerade, NODE, PEER, PLAIN_NODE, Verdict, type Bench, type Established, type Outcome } from '../harness.ts';
+import { FlowFlag, SlotState } from '../../../src/gen/layouts.ts';
+import {
+  masquerade,
+  NODE,
+  PEER,
+  PEER2,
+  PLAIN_NODE,
+  Verdict,
+  type Bench,
+  type Established,
+  type Outcome,
+} from '../harness.ts';
 import { addressBytes, buildFrame } from '../packets.ts';
 import { expectUntouched, requireFast, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
@@ -17,17 +27,19 @@ interface ErrorSpec {
   readonly code?: number;
   readonly mtu?: number;
   readonly dst?: string;
+  /** Default: the router. */
+  readonly src?: string;
 }
 
 /** An error of the router about an IP packet: its header and `quoted` bytes behind it. */
 function errorAbout(
   packet: Buffer,
-  { type = UNREACHABLE, code = 1, mtu = 0, dst = NODE.addr }: ErrorSpec,
+  { type = UNREACHABLE, code = 1, mtu = 0, dst = NODE.addr, src = ROUTER }: ErrorSpec,
   quoted = 8,
 ): Buffer {
   const payload = packet.subarray(0, 20 + quoted);
   return buildFrame({
-    ...{ dmac: NODE.mac, smac: PEER.mac, src: ROUTER, dst, ttl: 61, df: false, id: 7 },
+    ...{ dmac: NODE.mac, smac: PEER.mac, src, dst, ttl: 61, df: false, id: 7 },
     transport: { kind: 'icmp', type, code, id: 0, seq: mtu, payload },
   });
 }
@@ -57,7 +69,7 @@ function expectTranslated(bench: Bench, flow: Established, spec: ErrorSpec, mtu 
     ...{
       dmac: talk.local.mac,
       smac: 'aa:bb:cc:dd:ee:ff',
-      src: ROUTER,
+      src: spec.src ?? ROUTER,
       dst: talk.local.addr,
       ttl: 61,
       df: false,
@@ -82,11 +94,38 @@ function expectDropped(bench: Bench, frame: Buffer): void {
   expect(outcome.counters).toEqual({ icmp_error_ignored: 1 });
 }
 
+/** As a rejection by the peer's data plane: nothing for the pod, and the flow waits for a key. */
+function expectTakenForRejection(bench: Bench, spec: ErrorSpec): void {
+  const flow = bench.establish({ kind: 'udp' });
+  const wire = onWire(bench, flow);
+  const outcome = run(bench, errorAbout(wire, spec));
+  expect(outcome.verdict).toBe(Verdict.drop);
+  expect(outcome.counters).toEqual({ reject_received: 1 });
+  const { flags = 0, rejectKey } = bench.flow(flow.flowKey) ?? {};
+  expect([flags & (FlowFlag.HAVE_KEY | FlowFlag.PEER_COMPLETE), rejectKey]).toEqual([0, flow.peerKey]);
+  expect(bench.run('pod_egress', flow.talk.sent()).reasons).toEqual({ key_exchange: 1 });
+}
+
 export const icmpErrorRules: readonly Rule[] = [
   ...(['tcp', 'udp', 'icmp', 'sctp', 'raw'] as const).map((kind) =>
     rule(`ICMP error: unreachable, about a ${kind} packet: for the pod`, (bench) =>
       expectTranslated(bench, bench.establish({ kind }), {}),
     ),
+  ),
+  ...[
+    ['no such port', 3],
+    ['no such protocol', 2],
+    ['a firewall there', 13],
+  ].map(([what, code]) =>
+    rule(`ICMP error of the peer’s own stack, ${what}: a rejection`, (bench) =>
+      expectTakenForRejection(bench, { code: Number(code), src: PEER.addr }),
+    ),
+  ),
+  rule('ICMP error of the peer’s own stack, too large: for the pod', (bench) =>
+    expectTranslated(bench, bench.establish({ kind: 'tcp' }), { code: FRAG_NEEDED, mtu: 1400, src: PEER.addr }, 1350),
+  ),
+  rule('ICMP error of another peer’s stack: for the pod', (bench) =>
+    expectTranslated(bench, bench.establish({ kind: 'udp' }), { code: 3, src: PEER2.addr }),
   ),
   rule('ICMP error: time exceeded', (bench) =>
     expectTranslated(bench, bench.establish({ kind: 'udp' }), { type: TIME_EXCEEDED, code: 0 }),

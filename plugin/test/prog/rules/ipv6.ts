@@ -19,7 +19,7 @@ import {
   type Established,
   type Outcome,
 } from '../harness.ts';
-import { SlotState } from '../../../src/gen/layouts.ts';
+import { FlowFlag, SlotState } from '../../../src/gen/layouts.ts';
 import { addressBytes, buildFrame, frameId, parseFrame, Proto, Tcp } from '../packets.ts';
 import { expectSlow, expectUntouched, FORGED_ID, requireFast, rule as anyRule } from './rule.ts';
 import type { Rule } from './rule.ts';
@@ -311,9 +311,10 @@ function errorAbout(
   quoted = 8,
   dst: string = NODE.addr6,
 ): Buffer {
+  src = ROUTER,
   const payload = packet.subarray(0, 40 + quoted);
   return buildFrame({
-    ...{ dmac: NODE.mac, smac: PEER.mac, src: ROUTER, dst, ttl: 61 },
+    ...{ dmac: NODE.mac, smac: PEER.mac, src, dst, ttl: 61 },
     transport: { kind: 'icmp', type, code, id: mtu >>> 16, seq: mtu & 0xffff, payload },
   });
 }
@@ -363,6 +364,18 @@ const errors: Rule[] = [
     ),
   ),
   rule('ICMP error: time exceeded', (bench) =>
+  ...[
+    ['no such port', UNREACHABLE, 4],
+    ['no such protocol', 4, 1],
+  ].map(([what, type, code]) =>
+    rule(`ICMP error of the peer’s own stack, ${what}: a rejection`, (bench) => {
+      const flow = establish(bench, { kind: 'udp' });
+      const about = { type: Number(type), code: Number(code) };
+      const outcome = run(bench, errorAbout(onWire(bench, flow), about, 8, NODE.addr6, PEER.addr6));
+      expect(outcome).toMatchObject({ verdict: Verdict.drop, counters: { reject_received: 1 } });
+      expect((bench.flow(flow.flowKey)?.flags ?? 0) & FlowFlag.HAVE_KEY).toBe(0);
+    }),
+  ),
     expectTranslated(bench, establish(bench, { kind: 'udp' }), { type: TIME_EXCEEDED }),
   ),
   rule('ICMP error: about a packet to a Service: about the Service’s address and port', (bench) =>
