@@ -67,6 +67,7 @@ static __always_inline void path_failed(struct xmasq_path *path, __u64 now)
 	path->hole_at = now;
 	path->probe_at = now;
 	path->probe_wait = 0;
+	path->awaited = 0;
 }
 
 /* Sends a probe if it is time: a copy of the flow's packet, which uplink_egress turns into one. */
@@ -83,17 +84,33 @@ static __always_inline void probe(struct __sk_buff *skb, const struct xmasq_conf
 		path->probe_wait = XMASQ_PROBE_MAX_NS;
 	path->probe_at = now + path->probe_wait;
 	path->probes++;
+	path->awaited = (bpf_get_prandom_u32() & ID_COUNT_MASK) + 1;
 	store_cb(skb, KIND_PROBE(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	if (bpf_clone_redirect(skb, f->out_ifindex, 0) == 0)
 		count(XMASQ_COUNTER_PROBE_SENT);
 	store_cb(skb, 0, 0, 0, 0);
 }
 
-/* The peer has answered one. */
-static __always_inline void path_proved(struct xmasq_path *path, __u64 now)
+/* What a probe has in its ID. Its number is in the count, which nobody needs: it has no segments. */
+static __always_inline __u16 probe_id(const struct xmasq_path *path)
 {
+	return ID_MARKER | XMASQ_PROBE_KEY << ID_KEY_SHIFT | ((path->awaited - 1) & ID_COUNT_MASK);
+}
+
+/*
+ * The peer says that probe `number` has arrived. Believed of the one sent last only, soon and once: an old answer says
+ * nothing of the path as it is now, and who guesses has one try.
+ */
+static __always_inline bool path_answered(struct xmasq_path *path, __u8 number, __u64 now)
+{
+	__u32 awaited = path->awaited;
+
+	path->awaited = 0;
+	if (number != awaited - 1 || now - (path->probe_at - path->probe_wait) > XMASQ_ANSWER_NS)
+		return false;
 	path->proven_at = now;
 	path->answers++;
 	path->probe_wait = 0;
 	path->probe_at = now + XMASQ_REPROBE_NS;
+	return true;
 }

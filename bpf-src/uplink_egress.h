@@ -34,12 +34,11 @@ static __noinline int send_ack(struct __sk_buff *skb, const struct xmasq_config 
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
 		return parse(skb, true, &p, cfg->tunnel_port, true) &&
 				       make_ctl(skb, true, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport,
-						p.id >> ID_KEY_SHIFT) ?
+						p.id) ?
 			       PASS :
 			       DROP;
 	return parse(skb, false, &p, cfg->tunnel_port, true) &&
-			       make_ctl(skb, false, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport,
-					p.id >> ID_KEY_SHIFT) ?
+			       make_ctl(skb, false, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport, p.id) ?
 		       PASS :
 		       DROP;
 }
@@ -75,10 +74,12 @@ static __always_inline int send_probe(struct __sk_buff *skb, const bool v6, cons
 {
 	struct xmasq_flow_key key = {};
 	__u8 l4[PROBE_L4_LEN];
+	struct xmasq_path *path;
 	struct xmasq_flow *f;
 	struct ethhdr *eth;
 	struct packet p;
 	__u32 sum;
+	__u16 id;
 
 	if (!parse(skb, v6, &p, cfg->tunnel_port, false))
 		return DROP;
@@ -92,6 +93,10 @@ static __always_inline int send_probe(struct __sk_buff *skb, const bool v6, cons
 	if (!f || !(f->flags & XMASQ_FLOW_KEYED) || bpf_skb_change_tail(skb, L4_OFF(v6) + PROBE_L4_LEN, 0) ||
 	    !readable(skb, L4_OFF(v6) + PROBE_L4_LEN) || bpf_skb_load_bytes(skb, L4_OFF(v6), l4, sizeof(l4)))
 		return DROP;
+	path = path_of(f);
+	if (!path)
+		return DROP;
+	id = probe_id(path);
 	sum = add_words(addr_sum(&f->node_saddr), addr_sum(&f->node_daddr));
 	sum = add_words(sum, bpf_htons(p.proto) + bpf_htons(PROBE_L4_LEN));
 	switch (p.proto) {
@@ -124,7 +129,7 @@ static __always_inline int send_probe(struct __sk_buff *skb, const bool v6, cons
 	if (v6) {
 		struct ipv6hdr *ip = (void *)(eth + 1);
 
-		*(__be32 *)ip = ip6_first_word(0, ID_MARKER | XMASQ_PROBE_KEY << ID_KEY_SHIFT);
+		*(__be32 *)ip = ip6_first_word(0, id);
 		ip->payload_len = bpf_htons(PROBE_L4_LEN);
 		ip->hop_limit = 64;
 		addr_get6(&ip->saddr, &f->node_saddr);
@@ -134,7 +139,7 @@ static __always_inline int send_probe(struct __sk_buff *skb, const bool v6, cons
 
 		ip->tos = 0;
 		ip->tot_len = bpf_htons(sizeof(*ip) + PROBE_L4_LEN);
-		ip->id = bpf_htons(ID_MARKER | XMASQ_PROBE_KEY << ID_KEY_SHIFT);
+		ip->id = bpf_htons(id);
 		ip->frag_off = bpf_htons(IP_DF);
 		ip->ttl = 64;
 		ip->saddr = f->node_saddr.word[3];

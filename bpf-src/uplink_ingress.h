@@ -70,7 +70,7 @@ static __always_inline __u16 ctl_checksum6(struct __sk_buff *skb, struct ctl_dat
 
 /* Turns `skb`, which must be a packet from the underlay, into a control message to its sender. */
 static __always_inline bool make_ctl(struct __sk_buff *skb, const bool v6, __be16 tunnel_port, __u8 type, __u8 proto,
-				     __be16 sport, __be16 dport, __u8 key)
+				     __be16 sport, __be16 dport, __u16 id)
 {
 	struct ctl_datagram d = {};
 
@@ -85,7 +85,8 @@ static __always_inline bool make_ctl(struct __sk_buff *skb, const bool v6, __be1
 	d.ctl.proto = proto;
 	d.ctl.sport = sport;
 	d.ctl.dport = dport;
-	d.ctl.key = key;
+	d.ctl.key = id >> ID_KEY_SHIFT;
+	d.ctl.count = id & ID_COUNT_MASK;
 	if (v6)
 		d.udp.check = ctl_checksum6(skb, &d);
 	return bpf_skb_store_bytes(skb, L4_OFF(v6), &d, sizeof(d), 0) == 0;
@@ -143,10 +144,8 @@ static __noinline int control(struct __sk_buff *skb, struct xmasq_addr *peer_add
 		goto ignored;
 	if (m.type == XMASQ_CTL_PROBED) {
 		path = path_of(f);
-		/* Nobody has been asked, or it was answered before. */
-		if (!path || path->answers >= path->probes)
+		if (!path || !path_answered(path, m.count, now))
 			goto ignored;
-		path_proved(path, now);
 		f->verify_at = 0;
 		peer_lives(f->peer, now, true);
 		count(XMASQ_COUNTER_PROBE_ANSWERED);
@@ -257,13 +256,10 @@ static __always_inline int pass_own(__u32 peer)
 static __noinline int answer(struct __sk_buff *skb, const struct xmasq_config *cfg, struct packet *p, __u32 type,
 			     __u32 counter)
 {
-	__u8 key;
-
 	if (!cfg || !p)
 		return DROP;
-	key = p->id >> ID_KEY_SHIFT;
-	if (p->v6 ? !make_ctl(skb, true, cfg->tunnel_port, type, p->proto, p->sport, p->dport, key) :
-		    !make_ctl(skb, false, cfg->tunnel_port, type, p->proto, p->sport, p->dport, key))
+	if (p->v6 ? !make_ctl(skb, true, cfg->tunnel_port, type, p->proto, p->sport, p->dport, p->id) :
+		    !make_ctl(skb, false, cfg->tunnel_port, type, p->proto, p->sport, p->dport, p->id))
 		return DROP;
 	count(counter);
 	/* uplink_egress lets no other control message pass. */

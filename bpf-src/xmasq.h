@@ -14,7 +14,7 @@
 #define XMASQ_LAYOUT_VERSION 3
 
 /* Version of the key exchange and of the marker format; peers with another one are not peers. */
-#define XMASQ_PROTOCOL_VERSION 2
+#define XMASQ_PROTOCOL_VERSION 3
 
 #define XMASQ_MAX_ENDPOINTS 1024
 #define XMASQ_MAX_PEERS 8192
@@ -49,6 +49,7 @@
 #define XMASQ_REPROBE_NS (20 * XMASQ_SEC) /* ... and while flows use it, it is probed again so often */
 #define XMASQ_PROBE_MIN_NS (100 * XMASQ_MS) /* unanswered probes: first and longest pause */
 #define XMASQ_PROBE_MAX_NS (8 * XMASQ_SEC)
+#define XMASQ_ANSWER_NS XMASQ_SEC          /* an answer to a probe is believed for so long after it was sent */
 #define XMASQ_REKEY_NS (30 * XMASQ_SEC)    /* a flow that found no slot is admitted anew after so long */
 #define XMASQ_MODE_HOLD_NS (5 * XMASQ_SEC) /* path: shortest time between two changes to masquerade */
 
@@ -153,6 +154,8 @@ struct xmasq_path {
 	__u64 changed_at; /* last change between masquerade and encap or slow */
 	__u32 changes;
 	__u32 masquerade; /* 1: flows to the peer are masqueraded; 0: they are not (yet) */
+	__u32 awaited;    /* number of the probe that an answer would be believed about, and 1; 0: none */
+	__u32 pad;
 };
 
 enum xmasq_dest_kind {
@@ -513,6 +516,7 @@ struct xmasq_ctl {
 	__be16 sport;
 	__be16 dport;
 	__u8 scratch[4]; /* a pending TCP checksum of the packet this one was made from lands here */
-	__u8 key;
-	__u8 pad[7];
+	__u8 key;        /* of the packet that this is about, and */
+	__u8 count;      /* the count in its ID, which is a probe's number */
+	__u8 pad[6];
 };

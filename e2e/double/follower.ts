@@ -100,6 +100,7 @@ const NO_PATH: Path = {
   changedAt: 0n,
   changes: 0,
   masquerade: 0,
+  awaited: 0,
 };
 
 async function main({ account, server, nodeName }: FollowerSetup): Promise<void> {

@@ -37,7 +37,7 @@ export {
 /** XMASQ_LAYOUT_VERSION. */
 export const LAYOUT_VERSION = 3;
 /** XMASQ_PROTOCOL_VERSION. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 /** XMASQ_MAX_ENDPOINTS: ids are 1 to this, exclusive. */
 export const MAX_ENDPOINTS = 1024;
 /** XMASQ_MAX_PEERS: ids are 1 to this, exclusive. */

@@ -151,6 +151,7 @@ const UNKNOWN_PATH: Path = {
   changedAt: 0n,
   changes: 0,
   masquerade: 0,
+  awaited: 0,
 };
 
 /** Brings the programs' knowledge of peers in line with the cluster state. */

@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'ce37993b5fcdbb4f';
+export const LAYOUT_HASH = 'eb85cb7609fe97b0';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -1044,7 +1044,7 @@ function readNamed(from: Buffer, at: number): Named {
 /** struct xmasq_named, 112 bytes. */
 export const namedCodec: Codec<Named> = makeCodec('xmasq_named', 112, writeNamed, readNamed);
 
-/** struct xmasq_path, 64 bytes. */
+/** struct xmasq_path, 72 bytes. */
 export interface Path {
   /** u64, offset 0. */
   readonly provenAt: bigint;
@@ -1064,6 +1064,8 @@ export interface Path {
   readonly changes: number;
   /** u32, offset 60. */
   readonly masquerade: number;
+  /** u32, offset 64. */
+  readonly awaited: number;
 }
 function writePath(to: Buffer, at: number, value: Path): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_path.proven_at', value.provenAt, 0n, 18446744073709551615n), at);
@@ -1075,6 +1077,7 @@ function writePath(to: Buffer, at: number, value: Path): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_path.changed_at', value.changedAt, 0n, 18446744073709551615n), at + 48);
   to.writeUInt32LE(checkInteger('xmasq_path.changes', value.changes, 0, 4294967295), at + 56);
   to.writeUInt32LE(checkInteger('xmasq_path.masquerade', value.masquerade, 0, 4294967295), at + 60);
+  to.writeUInt32LE(checkInteger('xmasq_path.awaited', value.awaited, 0, 4294967295), at + 64);
 }
 function readPath(from: Buffer, at: number): Path {
   return {
@@ -1087,10 +1090,11 @@ function readPath(from: Buffer, at: number): Path {
     changedAt: from.readBigUInt64LE(at + 48),
     changes: from.readUInt32LE(at + 56),
     masquerade: from.readUInt32LE(at + 60),
+    awaited: from.readUInt32LE(at + 64),
   };
 }
-/** struct xmasq_path, 64 bytes. */
-export const pathCodec: Codec<Path> = makeCodec('xmasq_path', 64, writePath, readPath);
+/** struct xmasq_path, 72 bytes. */
+export const pathCodec: Codec<Path> = makeCodec('xmasq_path', 72, writePath, readPath);
 
 /** struct xmasq_peer, 40 bytes. */
 export interface Peer {

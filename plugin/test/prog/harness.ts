@@ -80,7 +80,7 @@ export const Id = { marker: 0x8000, flag: 0x4000, keyShift: 6 } as const;
 /** XMASQ_PROBE_KEY: never given to a slot. */
 export const PROBE_KEY = 0xff;
 /** XMASQ_PROTOCOL_VERSION and XMASQ_LAYOUT_VERSION. */
-export const VERSION = { protocol: 2, layout: 3 } as const;
+export const VERSION = { protocol: 3, layout: 3 } as const;
 /** The configuration that every test begins with. */
 export const FLAGS = ConfigFlag.ADMIT | ConfigFlag.SEND | ConfigFlag.CT_LOOKUP | ConfigFlag.MASQUERADE;
 /** A node that drains, and one whose conntrack lookup takes no zone. */
@@ -581,6 +581,7 @@ const FRESH_PATH: Path = {
   changedAt: 0n,
   changes: 0,
   masquerade: 0,
+  awaited: 0,
 };
 /** Path classes, of either family, of so many peers are in use. */
 const USED_PATHS = 6 * (LOCAL_PEER.id + 1);

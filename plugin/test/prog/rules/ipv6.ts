@@ -17,6 +17,7 @@ import {
   type Bench,
   type ConversationSpec,
   type Established,
+  VERSION,
   type Outcome,
 } from '../harness.ts';
 import { FlowFlag, SlotState } from '../../../src/gen/layouts.ts';
@@ -295,7 +296,7 @@ const leaving: Rule[] = [
     expect(outcome.verdict).toBe(Verdict.pass);
     expect(outcome.parsed).toMatchObject({ src: NODE.addr6, dst: PEER.addr6, proto: Proto.udp, problems: [] });
     expect(outcome.parsed.checksum).not.toBe(0);
-    expect(outcome.parsed.transport.subarray(8, 12)).toEqual(Buffer.of(0xc1, 2, 2, Proto.tcp));
+    expect(outcome.parsed.transport.subarray(8, 12)).toEqual(Buffer.of(0xc1, VERSION.protocol, 2, Proto.tcp));
   }),
 ];
 
@@ -310,8 +311,8 @@ function errorAbout(
   { type = UNREACHABLE, code = 0, mtu = 0 },
   quoted = 8,
   dst: string = NODE.addr6,
-): Buffer {
   src = ROUTER,
+): Buffer {
   const payload = packet.subarray(0, 40 + quoted);
   return buildFrame({
     ...{ dmac: NODE.mac, smac: PEER.mac, src, dst, ttl: 61 },
@@ -363,7 +364,6 @@ const errors: Rule[] = [
       expectTranslated(bench, establish(bench, { kind, tos: 0x28 }), {}),
     ),
   ),
-  rule('ICMP error: time exceeded', (bench) =>
   ...[
     ['no such port', UNREACHABLE, 4],
     ['no such protocol', 4, 1],
@@ -376,6 +376,7 @@ const errors: Rule[] = [
       expect((bench.flow(flow.flowKey)?.flags ?? 0) & FlowFlag.HAVE_KEY).toBe(0);
     }),
   ),
+  rule('ICMP error: time exceeded', (bench) =>
     expectTranslated(bench, establish(bench, { kind: 'udp' }), { type: TIME_EXCEEDED }),
   ),
   rule('ICMP error: about a packet to a Service: about the Service’s address and port', (bench) =>

@@ -50,11 +50,22 @@ function sendLater(bench: Bench, flow: Established): Outcome {
   return send(bench, flow);
 }
 
-function answer(bench: Bench, flow: Established, from: Parameters<typeof controlFrame>[1] = PEER): Outcome {
+/** Number of the probe that was sent last. */
+function numberOf(bench: Bench, { talk }: Established): number {
+  return bench.path(talk).awaited - 1;
+}
+
+/** An answer to the probe sent last, or to the one with that number. */
+function answer(
+  bench: Bench,
+  flow: Established,
+  from: Parameters<typeof controlFrame>[1] = PEER,
+  count = Math.max(0, numberOf(bench, flow)),
+): Outcome {
   const { sport, dport, proto } = flow.talk.slotKey();
   // Ports as this node sends.
   const ports = flow.talk.kind === 'icmp' ? { sport, dport: flow.flowKey.dport } : { sport: dport, dport: sport };
-  const control = { type: PROBED, proto, ...ports, key: PROBE_KEY };
+  const control = { type: PROBED, proto, ...ports, key: PROBE_KEY, count };
   return bench.run('uplink_ingress', controlFrame(control, from, { ...flow.talk.node, addr6: flow.talk.node.addr }));
 }
 
@@ -109,6 +120,59 @@ const asking: Rule[] = [
     answer(bench, flow);
     expect(answer(bench, flow).counters).toEqual({ reject_ignored: 1 });
     expect(bench.path(flow.talk)).toMatchObject({ probes: 1n, answers: 1n });
+  }),
+  rule('path: an answer with another number is ignored, and who guesses has one try', (bench) => {
+    for (const wrong of [1, 32, 63]) {
+      const flow = unproven(bench);
+      bench.patchPath(flow.talk, { probeAt: 0n });
+      sendLater(bench, flow);
+      const number = numberOf(bench, flow);
+      expect(answer(bench, flow, PEER, number ^ wrong).counters).toEqual({ reject_ignored: 1 });
+      expect(answer(bench, flow, PEER, number).counters).toEqual({ reject_ignored: 1 });
+      expect(bench.path(flow.talk)).toMatchObject({ provenAt: 0n, answers: 0n });
+    }
+  }),
+  rule('path: an answer to the probe before the last one is ignored', (bench) => {
+    const flow = unproven(bench);
+    send(bench, flow);
+    const first = numberOf(bench, flow);
+    do {
+      bench.patchPath(flow.talk, { probeAt: now() });
+      expect(sendLater(bench, flow).counters).toMatchObject({ probe_sent: 1 });
+    } while (numberOf(bench, flow) === first);
+    expect(answer(bench, flow, PEER, first).counters).toEqual({ reject_ignored: 1 });
+  }),
+  rule('path: the numbers of probes are not to be guessed', (bench) => {
+    const flow = unproven(bench);
+    const numbers = new Set<number>();
+    for (let i = 0; i < 300; i++) {
+      bench.patchPath(flow.talk, { probeAt: now() });
+      sendLater(bench, flow);
+      numbers.add(numberOf(bench, flow));
+    }
+    // All but a few of 64: of 300 random ones more than 10 are missing less than once in a billion tries.
+    expect(numbers.size).toBeGreaterThan(53);
+    expect(Math.max(...numbers)).toBeLessThan(64);
+  }),
+  rule('path: an answer a second after the probe is ignored, one before that is not', (bench) => {
+    const flow = unproven(bench);
+    send(bench, flow);
+    const { awaited, probeWait } = bench.path(flow.talk);
+    bench.patchPath(flow.talk, { probeAt: now() + probeWait - SEC });
+    expect(answer(bench, flow).counters).toEqual({ reject_ignored: 1 });
+    bench.patchPath(flow.talk, { awaited, probeAt: now() + probeWait - SEC + 200n * MS });
+    expect(answer(bench, flow).counters).toEqual({ probe_answered: 1 });
+  }),
+  rule('path: an answer to a probe from before packets were lost is ignored', (bench) => {
+    const flow = proven(bench);
+    bench.patchPath(flow.talk, { probeAt: now() });
+    sendLater(bench, flow);
+    const number = numberOf(bench, flow);
+    // The peer does not hear what is masqueraded.
+    bench.patchFlow(flow.flowKey, { fastSince: now() - SEC });
+    bench.run('pod_ingress', flow.talk.delivered({ id: announcement(flow.peerKey, false) }));
+    expect(bench.path(flow.talk).holeAt).not.toBe(0n);
+    expect(answer(bench, flow, PEER, number).counters).toEqual({ reject_ignored: 1 });
   }),
   rule('path: another peer’s answer is ignored', (bench) => {
     const flow = unproven(bench);
@@ -258,7 +322,7 @@ const asked: Rule[] = [
       const { talk } = flow;
       expect(outcome.parsed).toMatchObject({
         ...{ dmac: talk.remote.mac, smac: talk.node.mac, src: talk.node.addr, dst: talk.remote.addr },
-        ...{ proto: talk.proto, id: masquerade(PROBE_KEY), df: true, ttl: 64, tos: 0 },
+        ...{ proto: talk.proto, id: masquerade(PROBE_KEY, false, numberOf(bench, flow)), df: true, ttl: 64, tos: 0 },
         totalLength: byFamily(talk.family, 40, 60),
       });
       expect(outcome.frame.length).toBe(byFamily(talk.family, 54, 74));
@@ -324,9 +388,9 @@ const asked: Rule[] = [
   ...KINDS.map((kind) =>
     rule(`a peer’s probe, ${kind}: answered in exact form, delivered to nobody`, (bench) => {
       const flow = bench.establish({ kind });
-      const outcome = bench.run('uplink_ingress', flow.talk.masqueraded({ id: masquerade(PROBE_KEY) }));
+      const outcome = bench.run('uplink_ingress', flow.talk.masqueraded({ id: masquerade(PROBE_KEY, false, 0x2a) }));
       const { sport, dport, proto } = flow.talk.slotKey();
-      const control = { type: PROBED, proto, sport, dport, key: PROBE_KEY };
+      const control = { type: PROBED, proto, sport, dport, key: PROBE_KEY, count: 0x2a };
       expect(outcome.verdict).toBe(Verdict.redirect);
       expect(outcome.counters).toEqual({ probe_received: 1 });
       const node = { ...flow.talk.node, addr6: flow.talk.node.addr };

@@ -43,6 +43,8 @@ export interface Control {
   readonly sport: number;
   readonly dport: number;
   readonly key: number;
+  /** Number of a probe. */
+  readonly count?: number;
 }
 const CONTROL_BYTES = 20;
 const REJECT = 1;
@@ -65,6 +67,7 @@ export function controlFrame(
   payload.writeUInt16BE(control.sport, 4);
   payload.writeUInt16BE(control.dport, 6);
   payload.writeUInt8(control.key, 12);
+  payload.writeUInt8(control.count ?? 0, 13);
   return buildFrame({
     smac: from.mac,
     dmac: to.mac,

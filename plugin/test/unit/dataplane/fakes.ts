@@ -89,6 +89,7 @@ export const zeroPath: Path = {
   changedAt: 0n,
   changes: 0,
   masquerade: 0,
+  awaited: 0,
 };
 export const zeroState: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n };
 export const zeroConfig: DataPlaneConfig = {

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { BpfError } from '../../../src/bpf/errors.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
-import { DestKind, MAX_PEERS, PeerFlag } from '../../../src/dataplane/layout.ts';
+import { DestKind, MAX_PEERS, PeerFlag, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
 import { pathIndex } from '../../../src/dataplane/paths.ts';
 import { parsePrefix, peerOfPod, Peers } from '../../../src/dataplane/peers.ts';
@@ -25,7 +25,7 @@ function node(n: number, over: Partial<ClusterNode> = {}): ClusterNode {
     name: `n${n}`,
     addresses: [`172.30.0.${n}`],
     podCIDRs: [`10.10.${n}.0/24`],
-    capability: { protocol: 2, incarnation: 'a' },
+    capability: { protocol: PROTOCOL_VERSION, incarnation: 'a' },
     ...over,
   };
 }
@@ -94,7 +94,7 @@ describe('peers', () => {
     const peers = make();
     peers.update(state(node(2)));
     tables.paths.set(index, { ...zeroPath, changes: 4 });
-    peers.update(state(node(2, { capability: { protocol: 2, incarnation: 'b' } })));
+    peers.update(state(node(2, { capability: { protocol: PROTOCOL_VERSION, incarnation: 'b' } })));
     expect(tables.paths.get(index).changes).toBe(4);
     peers.update(state(node(2, { addresses: ['172.30.0.9'] })));
     expect(tables.paths.get(index)).toEqual(zeroPath);
@@ -142,7 +142,7 @@ describe('peers', () => {
   });
 
   test.each([
-    ['incarnation', { capability: { protocol: 2, incarnation: 'b' } }],
+    ['incarnation', { capability: { protocol: PROTOCOL_VERSION, incarnation: 'b' } }],
     ['capability', { capability: { protocol: 1, incarnation: 'a' } }],
     ['address', { addresses: ['172.30.0.99'] }],
     ['pod CIDRs', { podCIDRs: ['10.10.77.0/24'] }],
@@ -186,10 +186,10 @@ describe('peers', () => {
     make().update(state(node(2), node(3)));
     const before = [tables.peers.get(1).epoch, tables.peers.get(2).epoch];
     const peers = make();
-    peers.update(state(node(2), node(3, { capability: { protocol: 2, incarnation: 'rebooted' } })));
+    peers.update(state(node(2), node(3, { capability: { protocol: PROTOCOL_VERSION, incarnation: 'rebooted' } })));
     expect(tables.peers.get(1).epoch).toBe(before[0]);
     expect(tables.peers.get(2).epoch).toBeGreaterThan(before[1] ?? 0);
-    make().update(state(node(3, { capability: { protocol: 2, incarnation: 'rebooted' } })));
+    make().update(state(node(3, { capability: { protocol: PROTOCOL_VERSION, incarnation: 'rebooted' } })));
     expect(destinations().length).toBe(2);
     expect(tables.peers.get(1).flags).toBe(0);
   });
@@ -238,7 +238,7 @@ describe('peers by differences', () => {
   test('leads to the same tables as whole states do', () => {
     const states = [
       [node(2), node(3), node(4)],
-      [node(2, { capability: { protocol: 2, incarnation: 'b' } }), node(3), node(4)],
+      [node(2, { capability: { protocol: PROTOCOL_VERSION, incarnation: 'b' } }), node(3), node(4)],
       [node(3, { addresses: ['172.30.0.4'] }), node(4, { addresses: ['172.30.0.3'] })],
       [node(2, { podCIDRs: ['10.10.3.0/24'] }), node(3, { podCIDRs: ['10.10.2.0/24'] }), node(5)],
       [node(5, { podCIDRs: ['10.10.64.0/18'] })],
@@ -272,7 +272,7 @@ describe('peers by differences', () => {
       peers.update(state(...nodes));
       const writes = counter();
       writes();
-      const reborn = node(2, { capability: { protocol: 2, incarnation: 'b' } });
+      const reborn = node(2, { capability: { protocol: PROTOCOL_VERSION, incarnation: 'b' } });
       peers.apply(change(node(2), reborn), 'n1');
       const changed = writes();
       peers.apply({ added: [], changed: [], removed: [reborn] }, 'n1');
@@ -289,7 +289,7 @@ describe('peers by differences', () => {
     peers.update(state(node(2)));
     const writes = counter();
     writes();
-    peers.apply(change(node(1), node(1, { capability: { protocol: 2, incarnation: 'c' } })), 'n1');
+    peers.apply(change(node(1), node(1, { capability: { protocol: PROTOCOL_VERSION, incarnation: 'c' } })), 'n1');
     expect(writes()).toBe(0);
     expect(peers.count).toBe(1);
   });
