@@ -339,11 +339,13 @@ export function freshPort(): number {
 
 let nextPort = 0;
 
-function serverAddress({ to, family }: Pair): string {
+/** What the pair's server listens on. */
+export function serverAddress({ to, family }: Pair): string {
   return family === undefined ? to.address : addressOf(to, family);
 }
 
-function clientTarget(pair: Pair): string {
+/** What the pair's client connects to. */
+export function clientTarget(pair: Pair): string {
   return pair.via ?? serverAddress(pair);
 }
 

@@ -7,7 +7,7 @@ import { up } from '../lab/native/native.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
-import { atLeast } from './support/matchers.ts';
+import { atLeast, atMost } from './support/matchers.ts';
 import { withDatagrams, withTransfer } from './support/streams.ts';
 
 let lab: Lab;
@@ -51,7 +51,9 @@ test.each(['ipv4', 'ipv6'] as const)(
           for (const { restored, restored_xdp, unknown_key, slow_rx } of await counters.since()) {
             // A packet in 150 ms, and one in a second, go to tc: acknowledgements and conntrack.
             expect(restored_xdp).toBeGreaterThan(0.8 * restored);
-            expect({ unknown_key, slow_rx }).toEqual({ unknown_key: 0, slow_rx: 0 });
+            // Neighbour discovery of pods is always slow.
+            const few = atMost(family === 'ipv6' ? 10 : 0);
+            expect({ unknown_key, slow_rx }).toEqual({ unknown_key: 0, slow_rx: few });
           }
           expect(await tcp.result()).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0 });
           const { echo, peer } = await udp.result();

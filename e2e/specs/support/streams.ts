@@ -1,6 +1,6 @@
 /** Verified traffic that goes on while a test does things to the nodes. */
 import type { Lab, Proc } from '../../lab/lab.ts';
-import { datagramResult, freshPort, transferResult } from '../../lab/measure.ts';
+import { clientTarget, datagramResult, freshPort, serverAddress, transferResult } from '../../lab/measure.ts';
 import type { DatagramResult, Pair, TransferResult } from '../../lab/measure.ts';
 
 /** Traffic of the `stream` tool that is under way. */
@@ -51,19 +51,20 @@ export async function serverReport(server: Proc, timeoutMs = 5000): Promise<Serv
 
 async function withStream<R, T>(
   lab: Lab,
-  { from, to }: Pair,
+  pair: Pair,
   protocol: readonly string[],
   args: readonly string[],
   port: number,
   decode: (value: unknown) => R,
   use: (running: RunningStream<R>) => Promise<T>,
 ): Promise<T> {
+  const { from, to } = pair;
   const tool = lab.tool('stream');
   const where = ['--port', String(port)];
-  const server = await to.spawn([tool, 'server', ...protocol, ...where, '--bind', to.address]);
+  const server = await to.spawn([tool, 'server', ...protocol, ...where, '--bind', serverAddress(pair)]);
   try {
     await server.waitFor(/^ready/);
-    const client = await from.spawn([tool, 'client', ...protocol, ...where, '--to', to.address, ...args]);
+    const client = await from.spawn([tool, 'client', ...protocol, ...where, '--to', clientTarget(pair), ...args]);
     try {
       const result = async (limitMs = 60_000): Promise<R> => decode(await client.json(limitMs));
       return await use({ port, client, server, result });
