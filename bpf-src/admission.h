@@ -39,6 +39,12 @@ static __always_inline bool has_lookup(const struct xmasq_config *cfg, __u8 prot
 	return (cfg->flags & XMASQ_CFG_CT_LOOKUP) && (proto == IPPROTO_TCP || proto == IPPROTO_UDP);
 }
 
+/* Does Antrea route to the peer's pods of this family? */
+static __always_inline bool is_routed(const struct xmasq_peer *peer, bool v4)
+{
+	return peer->flags & (v4 ? XMASQ_PEER_DIRECT4 : XMASQ_PEER_DIRECT6);
+}
+
 /* Is it an answer to a pod of a node that Antrea routes to? */
 static __always_inline bool answers_routed(const struct xmasq_config *cfg, const struct xmasq_flow_key *key, __u8 dir)
 {
@@ -49,7 +55,7 @@ static __always_inline bool answers_routed(const struct xmasq_config *cfg, const
 		return false;
 	id = peer_of(&key->daddr);
 	peer = id ? bpf_map_lookup_elem(&peers, &id) : NULL;
-	return peer && (peer->flags & XMASQ_PEER_DIRECT);
+	return peer && is_routed(peer, addr_is4(&key->daddr));
 }
 
 static __always_inline struct nf_conn *ct_find(struct __sk_buff *skb, const struct xmasq_config *cfg,

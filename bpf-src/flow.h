@@ -511,7 +511,7 @@ static __always_inline __u32 admit_remote(const struct xmasq_config *cfg, struct
 	f->peer = id;
 	f->peer_epoch = peer->epoch;
 	f->out_ifindex = uplink_ifindex(cfg, v4);
-	if (peer->flags & XMASQ_PEER_DIRECT) {
+	if (is_routed(peer, v4)) {
 		f->unkeyed = XMASQ_REASON_MODE;
 		f->flags = XMASQ_FLOW_DIRECT;
 		f->node_saddr = f->out.saddr;

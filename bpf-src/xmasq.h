@@ -113,7 +113,9 @@ struct xmasq_endpoint {
 enum xmasq_peer_flag {
 	XMASQ_PEER_PRESENT = 1,
 	XMASQ_PEER_CAPABLE = 2, /* declares XMASQ_PROTOCOL_VERSION */
-	XMASQ_PEER_DIRECT = 4,  /* Antrea routes to it without a tunnel */
+	/* Antrea routes to its pods of that family without a tunnel: in hybrid mode each family has subnets of its own */
+	XMASQ_PEER_DIRECT4 = 4,
+	XMASQ_PEER_DIRECT6 = 8,
 };
 
 /* Another node: an element of `peers`, index = peer id (0 is never used). Written by the sidecar only. */

@@ -13,8 +13,11 @@ export { LabError };
 /** An address family. */
 export type Family = 'ipv4' | 'ipv6';
 
-/** As Antrea's trafficEncapMode: pod traffic between nodes in a tunnel, or routed as it is. */
-export type EncapMode = 'encap' | 'noEncap';
+/**
+ * As Antrea's trafficEncapMode: pod traffic between nodes in a tunnel, routed as it is, or (hybrid) the latter between nodes
+ * of one subnet only, for each family by itself.
+ */
+export type EncapMode = 'encap' | 'noEncap' | 'hybrid';
 
 /** How one command is run to its end. */
 export interface ExecOptions {
@@ -325,8 +328,13 @@ export interface LabOptions {
    * Native only. Default dual with `ipv6`, ipv4 without.
    */
   readonly underlay?: Family | 'dual';
-  /** Native only: noEncap, in which pods have the MTU of the uplink. Default encap. */
+  /** Default encap; others are native only. With noEncap pods have the MTU of the uplink. */
   readonly encapMode?: EncapMode;
+  /**
+   * On one segment, the nodes' transport addresses of this family are in subnets of their own all the same, and on-link.
+   * Native only. Default: none.
+   */
+  readonly apart?: Family;
   /** What is otherwise with the tunnel than by default. Native only. */
   readonly tunnel?: TunnelOptions;
   /** Survive the process that built it; then only `down()` or `sweep({kept: true})` removes it. Default false. */

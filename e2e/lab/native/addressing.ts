@@ -32,6 +32,8 @@ export interface LabPlan {
   readonly ipv6: boolean;
   readonly underlay: Required<LabOptions>['underlay'];
   readonly encapMode: EncapMode;
+  /** Family whose subnets are each node's own though they share one segment. */
+  readonly apart?: Family | undefined;
   readonly tunnel: Required<TunnelOptions>;
 }
 
@@ -61,6 +63,8 @@ export interface Transport {
   readonly prefixLength: number;
   /** The router's address on this node's segment; undefined if the nodes share one segment. */
   readonly router: string | undefined;
+  /** The segment's addresses, all of them on-link, where the subnet is this node's own; else undefined. */
+  readonly segment: string | undefined;
 }
 
 /** Addresses of a node's pods in one family. */
@@ -72,6 +76,7 @@ export interface PodNetwork {
 /** Plans node `index`. */
 export function planNode(id: string, index: number, lab: LabPlan): NodePlan {
   const group = index.toString(16);
+  const apart = (family: Family): boolean => lab.routed || lab.apart === family;
   return {
     index,
     name: `n${index}`,
@@ -81,17 +86,19 @@ export function planNode(id: string, index: number, lab: LabPlan): NodePlan {
         lab.underlay === 'ipv6'
           ? undefined
           : {
-              address: lab.routed ? `172.30.${index}.2` : `172.30.0.${index}`,
+              address: apart('ipv4') ? `172.30.${index}.2` : `172.30.0.${index}`,
               prefixLength: 24,
               router: lab.routed ? `172.30.${index}.1` : undefined,
+              segment: lab.apart === 'ipv4' ? '172.30.0.0/16' : undefined,
             },
       ipv6:
         lab.underlay === 'ipv4'
           ? undefined
           : {
-              address: lab.routed ? `fd30:0:0:${group}::2` : `fd30::${group}`,
+              address: apart('ipv6') ? `fd30:0:0:${group}::2` : `fd30::${group}`,
               prefixLength: 64,
               router: lab.routed ? `fd30:0:0:${group}::1` : undefined,
+              segment: lab.apart === 'ipv6' ? 'fd30::/32' : undefined,
             },
     },
     uplinkMac: `0a:58:ac:1e:00:${hex(index)}`,
@@ -137,6 +144,18 @@ export function podNetworks(node: NodePlan): readonly (PodNetwork & { readonly f
 export function carrier(node: NodePlan, family: Family): Family {
   const other = family === 'ipv4' ? 'ipv6' : 'ipv4';
   return node.transport[family] === undefined ? other : family;
+}
+
+/** Does the slow path route to the peer's pods of this family, without a tunnel? */
+export function isDirect(node: NodePlan, peer: NodePlan, family: Family): boolean {
+  if (node.encapMode !== 'hybrid') return node.encapMode === 'noEncap';
+  return subnetOf(node, family) === subnetOf(peer, family);
+}
+
+/* All IPv4 subnets of the lab are /24, all IPv6 ones /64; each node's is written out, but for `fd30::`. */
+function subnetOf(node: NodePlan, family: Family): string {
+  const address = node.transport[family]?.address ?? '';
+  return family === 'ipv4' ? address.replace(/\.\d+$/, '') : address.replace(/::[^:]*$/, '');
 }
 
 /** Families of the outer headers that a node's slow path writes; none without a tunnel. */

@@ -1,6 +1,6 @@
 /** The commands for a node whose transport address changes at run time, as scripts for the namespaces concerned. */
 import type { Family } from '../lab.ts';
-import { TUNNEL_DEVICES, UPLINK, carriers, transportAddress } from './addressing.ts';
+import { TUNNEL_DEVICES, UPLINK, carriers, isDirect, transportAddress } from './addressing.ts';
 import type { NodePlan } from './addressing.ts';
 import { batch, peerForwarding, peerLines, podRoutes, sysctls } from './setup.ts';
 
@@ -24,7 +24,7 @@ export function moveScript(old: NodePlan, moved: NodePlan, family: Family): stri
 
 /** Script for inside a node: a peer's transport address of one family is another one now. */
 export function peerMovedScript(node: NodePlan, peer: NodePlan, family: Family): string {
-  const routes = node.encapMode === 'noEncap' ? peerLines(node, peer) : [];
+  const routes = isDirect(node, peer, family) ? peerLines(node, peer) : [];
   return (
     batch('bridge', carriers(node).includes(family) ? [peerForwarding(peer, family)] : []) +
     batch('ip', replacing(routes))

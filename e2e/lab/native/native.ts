@@ -312,10 +312,10 @@ function exists(path: string): boolean {
 
 /* What the options say of all nodes, with defaults, checked. */
 function planLab(options: LabOptions, mtu: number, routed: boolean): LabPlan {
-  const { ipv6 = false, encapMode = 'encap', tunnel } = options;
+  const { ipv6 = false, encapMode = 'encap', tunnel, apart } = options;
   const underlay = options.underlay ?? (ipv6 ? 'dual' : 'ipv4');
   const plan = {
-    ...{ mtu, routed, ipv6, underlay, encapMode },
+    ...{ mtu, routed, ipv6, underlay, encapMode, apart },
     tunnel: {
       type: tunnel?.type ?? 'vxlan',
       port: bounded('tunnel.port', tunnel?.port ?? ANTREA.vxlanPort, 1, 65535),
@@ -323,6 +323,7 @@ function planLab(options: LabOptions, mtu: number, routed: boolean): LabPlan {
       vni: bounded('tunnel.vni', tunnel?.vni ?? 1, 0, 0xffffff),
     },
   };
+  if (apart !== undefined && routed) throw new LabError('lab option apart: behind a router all subnets are');
   if (encapMode === 'noEncap' && (underlay === 'ipv6' || (ipv6 && underlay === 'ipv4'))) {
     throw new LabError(`lab option encapMode: pods of a family that the underlay (${underlay}) has not need a tunnel`);
   }

@@ -30,13 +30,13 @@ const DISCOVERY = 'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ';
 /** The whole ruleset of a node. */
 export function nodeRuleset(node: NodePlan, hostConntrack: boolean): string {
   const untracked = hostConntrack ? '' : 'notrack';
-  const encap = node.encapMode === 'encap';
-  const tunnel = encap ? `udp dport ${node.tunnel.port} notrack` : '';
+  const tunnelled = node.encapMode !== 'noEncap';
+  const tunnel = tunnelled ? `udp dport ${node.tunnel.port} notrack` : '';
   const discovery = (verdict: string): string => (node.ipv6 === undefined ? '' : DISCOVERY + verdict);
   const families = podNetworks(node).map((network) => ({ ...network, ...FAMILIES[network.family] }));
   const each = (rule: (family: (typeof families)[number]) => string): string => families.map(rule).join('\n    ');
   // Without a tunnel pods of other nodes come by the uplink; Antrea takes them for traffic of the gateway.
-  const direct: typeof each = (rule) => (encap ? '' : each(rule));
+  const direct: typeof each = (rule) => (node.encapMode === 'encap' ? '' : each(rule));
   return `
 table ${TABLE} {
   map portmark { type inet_service : mark; }
@@ -82,8 +82,9 @@ table ${TABLE} {
     jump deny
     ${each(
       ({ ip, podCidr }) => `${ip} saddr ${podCidr} ct mark set ${ANTREA.markFromPod}
-    ${ip} saddr != ${podCidr} ct mark set ${encap ? ANTREA.markFromTunnel : ANTREA.markFromGateway}`,
+    ${ip} saddr != ${podCidr} ct mark set ${ANTREA.markFromTunnel}`,
     )}
+    ${direct(({ ip, podCidr }) => `iifname "${UPLINK}" ${ip} saddr != ${podCidr} ct mark set ${ANTREA.markFromGateway}`)}
     ct status dnat ct mark set ct mark | ${ANTREA.markService}
     meta l4proto { tcp, udp, sctp } ct mark set th dport map @portmark
     ct mark set meta l4proto map @protomark

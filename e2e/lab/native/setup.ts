@@ -8,6 +8,7 @@ import {
   UPLINK,
   carrier,
   carriers,
+  isDirect,
   podNetworks,
   transportAddress,
 } from './addressing.ts';
@@ -82,6 +83,7 @@ export function uplinkLines(node: NodePlan): string[] {
     ...(ipv6 === undefined ? [] : [`address add ${ipv6.address}/${ipv6.prefixLength} dev ${UPLINK} nodad`]),
     `link set ${UPLINK} up`,
     ...[ipv4, ipv6].flatMap((each) => (each?.router === undefined ? [] : [`route add default via ${each.router}`])),
+    ...[ipv4, ipv6].flatMap((each) => (each?.segment === undefined ? [] : [`route add ${each.segment} dev ${UPLINK}`])),
   ];
 }
 
@@ -116,7 +118,7 @@ export function peerLines(node: NodePlan, peer: NodePlan): string[] {
   const own = podNetworks(node);
   return podNetworks(peer).flatMap(({ family, podCidr, gateway }, i) => {
     const source = own[i]?.gateway ?? '';
-    if (node.encapMode === 'noEncap') {
+    if (isDirect(node, peer, family)) {
       const next = node.transport[family]?.router ?? transportAddress(peer, family);
       return [`route add ${podCidr} via ${next} dev ${UPLINK} src ${source}`];
     }

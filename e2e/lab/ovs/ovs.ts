@@ -52,7 +52,8 @@ function refuseNativeOnly(options: LabOptions): void {
   if (options.underlay !== undefined && options.underlay !== (options.ipv6 === true ? 'dual' : 'ipv4')) {
     refuse('underlay', 'underlay but the default one');
   }
-  if (options.encapMode === 'noEncap') refuse('encapMode', 'mode but encap');
+  if ((options.encapMode ?? 'encap') !== 'encap') refuse('encapMode', 'mode but encap');
+  if (options.apart !== undefined) refuse('apart', 'subnets apart');
   if (options.tunnel !== undefined) refuse('tunnel', 'tunnel but Geneve with its defaults');
 }
 

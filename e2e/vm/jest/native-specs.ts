@@ -25,6 +25,7 @@ export const NATIVE_SPECS: Readonly<Record<string, readonly KernelLine[] | strin
   'specs/fidelity': 'scaled for emulation, but not yet seen to pass there',
   'specs/flow-export': 'the sidecar as a server of records; what carries packets plays no part',
   'specs/gso': NEWER,
+  'specs/hybrid': 'the native lab alone has hybrid',
   'specs/ipv6': 'underlays of another family and routers with IPv6 are native only',
   'specs/kubernetes': 'what the API tells the sidecar; what carries packets plays no part',
   'specs/metrics': 'what the sidecar says of itself; what carries packets plays no part',

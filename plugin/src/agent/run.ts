@@ -10,10 +10,11 @@ import { Drain } from '../dataplane/drain.ts';
 import { Endpoints } from '../dataplane/endpoints.ts';
 import { Events } from '../dataplane/events.ts';
 import { Janitor } from '../dataplane/janitor.ts';
-import { ConfigFlag, MAX_ENDPOINTS, PeerFlag, Reason } from '../dataplane/layout.ts';
+import { ConfigFlag, MAX_ENDPOINTS, Reason } from '../dataplane/layout.ts';
 import { loadDataPlane, reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
 import { NodeExclusion } from '../dataplane/node-exclusion.ts';
 import { Notes } from '../dataplane/notes.ts';
+import { directFlag } from '../dataplane/paths.ts';
 import { peerOfPod, Peers } from '../dataplane/peers.ts';
 import { PinLayout } from '../dataplane/pins.ts';
 import { monotonic, SECOND, type Log } from '../dataplane/ports.ts';
@@ -33,6 +34,7 @@ import { gateExclusions } from './gate-exclusions.ts';
 import { GrpcServer } from '../grpc/server.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
 import { Ctnetlink } from '../netlink/ctnetlink.ts';
+import { familyOf } from '../netlink/ip.ts';
 import * as rtnetlink from '../netlink/rtnetlink.ts';
 import { conntrackTimeout } from '../netlink/sysctl.ts';
 import { Backend, type AgentParts } from './backend.ts';
@@ -179,7 +181,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     zones: { 4: config.conntrack.zone, 6: config.conntrack.zone6 },
     isRouted: (address) => {
       const peer = peerOfPod(tables, address);
-      return peer !== undefined && (tables.peers.get(peer).flags & PeerFlag.DIRECT) !== 0;
+      return peer !== undefined && (tables.peers.get(peer).flags & directFlag(familyOf(address) ?? 4)) !== 0;
     },
     timeout: conntrackTimeout,
     leaseNs: BigInt(Math.round(config.approvals.lease * 1000)) * (SECOND / 1000n),

@@ -40,6 +40,11 @@ export function podFamilies({ podCIDRs, addresses }: Pick<ClusterNode, 'podCIDRs
   return ([4, 6] as const).filter((family) => found.has(family));
 }
 
+/** Flag of a peer to whose pods of this family Antrea routes. */
+export function directFlag(family: Family): number {
+  return family === 4 ? PeerFlag.DIRECT4 : PeerFlag.DIRECT6;
+}
+
 /** What decides about a peer as a whole, for one family. @returns undefined: the paths decide */
 function decided(
   { flags, excludedRemote, ...config }: DataPlaneConfig,
@@ -51,7 +56,7 @@ function decided(
   const has = (flag: number): boolean => (flags & flag) !== 0;
   if (excludedRemote !== Reason.NONE) return { mode: 'slow', reason: excludedRemote };
   if (!has(ConfigFlag.SEND)) return { mode: 'slow', reason: Reason.DRAINING };
-  if ((peer.flags & PeerFlag.DIRECT) !== 0) return { mode: 'direct', reason: Reason.NONE };
+  if ((peer.flags & directFlag(family)) !== 0) return { mode: 'direct', reason: Reason.NONE };
   const otherwise: TransmitMode = has(ConfigFlag.ENCAP) ? 'encap' : 'slow';
   if ((peer.flags & PeerFlag.CAPABLE) === 0) return { mode: otherwise, reason: Reason.PEER_NOT_CAPABLE };
   const [own, theirs] = family === 4 ? [config.uplinkAddr4, peer.addr4] : [config.uplinkAddr6, peer.addr6];

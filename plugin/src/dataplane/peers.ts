@@ -19,7 +19,7 @@ import {
   type Prefix,
 } from './layout.ts';
 import type { Notes } from './notes.ts';
-import { pathIndexes } from './paths.ts';
+import { directFlag, pathIndexes } from './paths.ts';
 import type { Clock, Log } from './ports.ts';
 import type { Tables } from './tables.ts';
 
@@ -169,7 +169,7 @@ export class Peers {
   readonly #refused: Prefixes = new Map();
   /** Peers whose addresses found no room. */
   readonly #unfindable = new Set<string>();
-  #isDirect: (node: ClusterNode) => boolean = () => false;
+  #isDirect: (node: ClusterNode, family: 4 | 6) => boolean = () => false;
 
   /** Takes over what an earlier start left: numbers, epochs and signs of life stay. */
   constructor(options: PeersOptions) {
@@ -255,10 +255,10 @@ export class Peers {
   }
 
   /**
-   * Which peers Antrea reaches without a tunnel. Flows with those for which the answer is another one now end.
+   * Which peers Antrea reaches without a tunnel, by family. Flows with those for which the answer is another one now end.
    * @param isDirect asked again for each peer that changes
    */
-  setRouting(isDirect: (node: ClusterNode) => boolean): void {
+  setRouting(isDirect: (node: ClusterNode, family: 4 | 6) => boolean): void {
     this.#isDirect = isDirect;
     for (const peer of this.#known.values()) this.#publish(peer);
   }
@@ -361,7 +361,8 @@ export class Peers {
     const flags =
       PeerFlag.PRESENT |
       (isCapable(node) && findable ? PeerFlag.CAPABLE : 0) |
-      (this.#isDirect(node) ? PeerFlag.DIRECT : 0);
+      (this.#isDirect(node, 4) ? directFlag(4) : 0) |
+      (this.#isDirect(node, 6) ? directFlag(6) : 0);
     if (!hasAddressesOf(entry, node) || entry.flags !== flags) {
       tables.peers.set(id, { ...entryAddresses(node), flags, epoch: (entry.epoch + 1) >>> 0 });
     }

@@ -1,6 +1,6 @@
 /** Which peers Antrea reaches without a tunnel, and what the programs must know of that. */
 import ipaddr from 'ipaddr.js';
-import { familyOf } from '../netlink/ip.ts';
+import { addressOfFamily, familyOf } from '../netlink/ip.ts';
 import type { ClusterNode, TrafficEncapMode } from '../state/cluster.ts';
 import type { ConfigMap } from './config-map.ts';
 import { ConfigFlag } from './layout.ts';
@@ -15,22 +15,20 @@ export interface TransportSubnet {
 }
 
 /**
- * Does Antrea route to that node, with no tunnel? As NeedsDirectRoutingToPeer of its pkg/agent/config, but that in noEncap
- * there is no tunnel to the nodes of other subnets either: the underlay knows the way. A node whose families differ counts
- * as one behind a tunnel: flows of the other family then stay slow.
+ * Does Antrea route to that node's pods of this family, with no tunnel? As NeedsDirectRoutingToPeer of its pkg/agent/config,
+ * but that in noEncap there is no tunnel to the nodes of other subnets either: the underlay knows the way.
  */
 export function isRouted(
   mode: TrafficEncapMode,
   subnets: readonly TransportSubnet[],
   { addresses }: Pick<ClusterNode, 'addresses'>,
+  family: 4 | 6,
 ): boolean {
   if (mode !== 'hybrid') return mode === 'noEncap';
-  const near = addresses.flatMap((theirs) => {
-    const family = familyOf(theirs);
-    const own = subnets.find(({ address }) => familyOf(address) === family);
-    return own === undefined ? [] : [ipaddr.parse(theirs).match(ipaddr.parse(own.address), own.prefixLength)];
-  });
-  return near.length > 0 && near.every(Boolean);
+  const theirs = addressOfFamily(addresses, family);
+  const own = subnets.find(({ address }) => familyOf(address) === family);
+  if (theirs === undefined || own === undefined) return false;
+  return ipaddr.parse(theirs).match(ipaddr.parse(own.address), own.prefixLength);
 }
 
 /** Keeps the programs informed. */
@@ -68,7 +66,7 @@ export class Routing {
     if (mode === undefined || (mode === 'hybrid' && this.#subnets.length === 0)) return;
     // Flows to routed peers need the flag: it comes first, and goes last.
     if (mode !== 'encap') this.#config.setFlags(ConfigFlag.DIRECT);
-    this.#peers.setRouting((node) => isRouted(mode, this.#subnets, node));
+    this.#peers.setRouting((node, family) => isRouted(mode, this.#subnets, node, family));
     if (mode === 'encap') this.#config.setFlags(0, ConfigFlag.DIRECT);
   }
 }

@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'eb85cb7609fe97b0';
+export const LAYOUT_HASH = 'f7f7cc3cb842e505';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -240,7 +240,8 @@ export const pathClassNames: Readonly<Record<number, string>> = {
 export const PeerFlag = {
   PRESENT: 1,
   CAPABLE: 2,
-  DIRECT: 4,
+  DIRECT4: 4,
+  DIRECT6: 8,
 } as const;
 /** A value of enum xmasq_peer_flag. */
 export type PeerFlag = (typeof PeerFlag)[keyof typeof PeerFlag];
@@ -248,7 +249,8 @@ export type PeerFlag = (typeof PeerFlag)[keyof typeof PeerFlag];
 export const peerFlagNames: Readonly<Record<number, string>> = {
   [1]: 'present',
   [2]: 'capable',
-  [4]: 'direct',
+  [4]: 'direct4',
+  [8]: 'direct6',
 };
 
 /** enum xmasq_reason. */

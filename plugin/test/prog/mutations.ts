@@ -1138,8 +1138,15 @@ const tunnels: Mutation[] = each([
     'the gateway of routed nodes only',
     'admission.h',
     'direct: answers to what came by the gateway, from a node with a tunnel: refused',
-    'return peer && (peer->flags & XMASQ_PEER_DIRECT);',
+    'return peer && is_routed(peer, addr_is4(&key->daddr));',
     'return peer;',
+  ],
+  [
+    'each family for itself',
+    'admission.h',
+    'direct: answers to what came by the gateway, of the family with a tunnel: refused',
+    'peer->flags & (v4 ? XMASQ_PEER_DIRECT4 : XMASQ_PEER_DIRECT6);',
+    'peer->flags & (XMASQ_PEER_DIRECT4 | XMASQ_PEER_DIRECT6);',
   ],
   [
     'the gateway in direct mode only',

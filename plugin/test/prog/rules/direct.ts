@@ -30,9 +30,9 @@ const DIRECT = FLAGS | ConfigFlag.DIRECT;
 const KINDS = ['tcp', 'udp', 'icmp', 'sctp', 'raw'] as const;
 const SERVICE = { addr: '10.96.0.10', addr6: 'fd00:96::10', port: 80 };
 
-function routed(bench: Bench): void {
+function routed(bench: Bench, more = PeerFlag.DIRECT4 | PeerFlag.DIRECT6): void {
   bench.configure({ flags: DIRECT });
-  const flags = PeerFlag.PRESENT | PeerFlag.DIRECT;
+  const flags = PeerFlag.PRESENT | more;
   bench.tables.peers.set(PEER.id, { ...bench.tables.peers.get(PEER.id), flags });
 }
 
@@ -262,6 +262,12 @@ const gateway: Rule[] = [
   rule('direct: answers to what came by the gateway, from a node with a tunnel: refused', (bench) => {
     bench.configure({ flags: DIRECT });
     const talk = new Conversation({ kind: 'tcp' });
+    opened(bench, talk);
+    expect(bench.run('pod_egress', talk.sent()).reasons).toEqual({ ct_source: 1 });
+  }),
+  rule('direct: answers to what came by the gateway, of the family with a tunnel: refused', (bench) => {
+    const talk = new Conversation({ kind: 'tcp' });
+    routed(bench, PeerFlag.CAPABLE | (talk.family === 4 ? PeerFlag.DIRECT6 : PeerFlag.DIRECT4));
     opened(bench, talk);
     expect(bench.run('pod_egress', talk.sent()).reasons).toEqual({ ct_source: 1 });
   }),

@@ -93,7 +93,12 @@ describe('how packets go', () => {
 
   test.each([
     ['a peer without XMasq', { flags: PeerFlag.PRESENT }, 'encap', Reason.PEER_NOT_CAPABLE],
-    ['a peer that Antrea routes to', { flags: PeerFlag.PRESENT | PeerFlag.DIRECT }, 'direct', Reason.NONE],
+    [
+      'a peer that Antrea routes to',
+      { flags: PeerFlag.PRESENT | PeerFlag.DIRECT4 | PeerFlag.DIRECT6 },
+      'direct',
+      Reason.NONE,
+    ],
   ])('%s', (_what, over, mode, reason) => {
     peer(over);
     expect(ways()).toEqual(all(mode, reason));

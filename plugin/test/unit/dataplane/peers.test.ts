@@ -106,13 +106,18 @@ describe('peers', () => {
     const { epoch } = tables.peers.get(1);
     peers.setRouting(({ name }) => name === 'n2');
     expect(tables.peers.get(1)).toMatchObject({
-      flags: PeerFlag.PRESENT | PeerFlag.CAPABLE | PeerFlag.DIRECT,
+      flags: PeerFlag.PRESENT | PeerFlag.CAPABLE | PeerFlag.DIRECT4 | PeerFlag.DIRECT6,
       epoch: epoch + 1,
     });
     expect(tables.peers.get(2).flags).toBe(PeerFlag.PRESENT | PeerFlag.CAPABLE);
     peers.update(state(node(2), node(3)));
     peers.setRouting(({ name }) => name === 'n2');
     expect(tables.peers.get(1).epoch).toBe(epoch + 1);
+    peers.setRouting(({ name }, family) => name === 'n2' && family === 6);
+    expect(tables.peers.get(1)).toMatchObject({
+      flags: PeerFlag.PRESENT | PeerFlag.CAPABLE | PeerFlag.DIRECT6,
+      epoch: epoch + 2,
+    });
   });
 
   test('nothing is masqueraded to a peer whose addresses found no room', () => {

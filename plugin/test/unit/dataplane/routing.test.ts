@@ -9,23 +9,28 @@ const OWN = [
   { address: '172.30.0.1', prefixLength: 24 },
   { address: 'fd30::1', prefixLength: 64 },
 ];
+const FAMILIES = [4, 6] as const;
 const node = (...addresses: string[]): ClusterNode => ({ name: 'n', addresses, podCIDRs: [] });
 
 describe('which peers Antrea routes to', () => {
   test.each([
-    ['encap', ['172.30.0.2'], false],
-    ['noEncap', ['172.31.0.2'], true],
-    ['hybrid', ['172.30.0.2'], true],
-    ['hybrid', ['172.30.1.2'], false],
-    ['hybrid', ['fd30::2'], true],
-    ['hybrid', ['fd31::2'], false],
-    ['hybrid', ['172.30.0.2', 'fd30::2'], true],
-    ['hybrid', ['172.30.0.2', 'fd31::2'], false],
-  ] as const)('%s %j: %p', (mode, addresses, routed) => expect(isRouted(mode, OWN, node(...addresses))).toBe(routed));
+    ['encap', ['172.30.0.2', 'fd30::2'], [false, false]],
+    ['noEncap', ['172.31.0.2'], [true, true]],
+    ['hybrid', ['172.30.0.2'], [true, false]],
+    ['hybrid', ['172.30.1.2'], [false, false]],
+    ['hybrid', ['fd30::2'], [false, true]],
+    ['hybrid', ['fd31::2'], [false, false]],
+    ['hybrid', ['172.30.0.2', 'fd30::2'], [true, true]],
+    ['hybrid', ['172.30.0.2', 'fd31::2'], [true, false]],
+    ['hybrid', ['172.30.1.2', 'fd30::2'], [false, true]],
+  ] as const)('%s %j: %p', (mode, addresses, routed) =>
+    expect(FAMILIES.map((family) => isRouted(mode, OWN, node(...addresses), family))).toEqual(routed),
+  );
 
-  test('hybrid: none whose family this node lacks', () => {
-    expect(isRouted('hybrid', OWN.slice(0, 1), node('fd30::2'))).toBe(false);
-    expect(isRouted('hybrid', OWN.slice(0, 1), node('172.30.0.2', 'fd30::2'))).toBe(true);
+  test('hybrid: no family that this node lacks', () => {
+    expect(isRouted('hybrid', OWN.slice(0, 1), node('fd30::2'), 6)).toBe(false);
+    expect(isRouted('hybrid', OWN.slice(0, 1), node('172.30.0.2', 'fd30::2'), 4)).toBe(true);
+    expect(isRouted('hybrid', OWN.slice(0, 1), node('172.30.0.2', 'fd30::2'), 6)).toBe(false);
   });
 });
 
@@ -38,8 +43,8 @@ describe('what the programs are told', () => {
     config = new ConfigMap(new FakeTables().config, new FakeClock().now);
     answers = [];
     const peers = {
-      setRouting: (isDirect: (node: ClusterNode) => boolean) =>
-        void answers.push([isDirect(node('172.30.0.2')), isDirect(node('172.31.0.2'))]),
+      setRouting: (isDirect: (node: ClusterNode, family: 4 | 6) => boolean) =>
+        void answers.push([isDirect(node('172.30.0.2'), 4), isDirect(node('172.31.0.2'), 4)]),
     };
     routing = new Routing(config, peers, quiet);
   });
