@@ -278,7 +278,7 @@ GLOBAL __u32 demote(struct xmasq_flow_key *key, __u32 reason, __u64 now)
 }
 
 /* The peer does not know the key that the flow sends with: slow, until it announces one. */
-static __noinline void rejected(struct xmasq_flow *f, struct xmasq_flow_key *key)
+static __always_inline void rejected(struct xmasq_flow *f, struct xmasq_flow_key *key)
 {
 	__u64 now = bpf_ktime_get_coarse_ns(), pause;
 
