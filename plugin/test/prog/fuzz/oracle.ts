@@ -363,7 +363,9 @@ function answerRight(
 ): string | undefined {
   const { bytes } = input;
   const { tuple } = judge(input, TUNNEL_PORT, true);
-  const control = { type, proto: tuple.proto, sport: tuple.sport, dport: tuple.dport, key: (idOf(bytes) >> 6) & 0xff };
+  const id = idOf(bytes);
+  const ports = { proto: tuple.proto, sport: tuple.sport, dport: tuple.dport };
+  const control = { type, ...ports, key: (id >> 6) & 0xff, count: id & 0x3f };
   let expected: Buffer | undefined;
   speaking(isSix(bytes) ? 6 : 4, () => {
     expected = controlFrame(control, NODE, { ...to, mac: bytes.subarray(6, 12).toString('hex') });
