@@ -282,8 +282,6 @@ static __always_inline void rejected(struct xmasq_flow *f, struct xmasq_flow_key
 {
 	__u64 now = bpf_ktime_get_coarse_ns(), pause;
 
-	if (!f || !key)
-		return;
 	__sync_fetch_and_and(&f->flags, ~(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_PEER_COMPLETE));
 	if (now > f->reject_until + XMASQ_REJECT_MAX_NS)
 		f->reject_level = 0;
