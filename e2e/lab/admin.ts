@@ -102,6 +102,19 @@ export interface SidecarPeer {
   readonly flows: number;
   readonly id: number;
   readonly epoch: number;
+  readonly paths: readonly SidecarPath[];
+}
+
+/** How packets to a peer go: of one family and class. */
+export interface SidecarPath {
+  readonly family: number;
+  readonly pathClass: 'tcp' | 'udp' | 'other' | 'unspecified';
+  readonly mode: SidecarFlow['mode'];
+  /** Why it is not masqueraded. */
+  readonly reason: ReasonName;
+  readonly changes: number;
+  readonly probes: number;
+  readonly answers: number;
 }
 
 /** Conditions on a flow, all of which must hold. */
@@ -180,6 +193,15 @@ export class AdminClient {
       flows: peer.flows ?? 0,
       id: peer.id ?? 0,
       epoch: peer.epoch ?? 0,
+      paths: (peer.paths ?? []).map((path) => ({
+        family: path.family ?? 0,
+        pathClass: enumName(v1.PathClass[path.pathClass ?? 0], 'PATH_CLASS_') as SidecarPath['pathClass'],
+        mode: modeName(path.mode),
+        reason: nameOf(path.reason),
+        changes: path.changes ?? 0,
+        probes: path.probes ?? 0,
+        answers: path.answers ?? 0,
+      })),
     }));
   }
 
@@ -257,6 +279,10 @@ function enumName(name: string | undefined, prefix: string): string {
   return (name ?? `${prefix}UNSPECIFIED`).slice(prefix.length).toLowerCase();
 }
 
+function modeName(mode: xmasq.v1.TransmitMode | null | undefined): SidecarFlow['mode'] {
+  return enumName(v1.TransmitMode[mode ?? 0], 'TRANSMIT_MODE_') as SidecarFlow['mode'];
+}
+
 function statusOf(response: xmasq.v1.StatusResponse): SidecarStatus {
   const { podEvents } = response;
   const counters = new Map(response.counters.map(({ name, value }) => [name ?? '', value ?? 0]));
@@ -310,7 +336,7 @@ function flowOf(flow: xmasq.v1.Flow.$Properties): SidecarFlow {
     peer: flow.peer ?? '',
     sameNode: flow.sameNode ?? false,
     path: flow.path === v1.FlowPath.FLOW_PATH_FAST ? 'fast' : 'slow',
-    mode: enumName(v1.TransmitMode[flow.mode ?? 0], 'TRANSMIT_MODE_') as SidecarFlow['mode'],
+    mode: modeName(flow.mode),
     reason: nameOf(flow.reason),
     admitted: flow.admitted ?? false,
     approved: flow.approved ?? false,

@@ -8,11 +8,10 @@ import type { NativeLab } from '../lab/native/native.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
-import { withDatagrams, withTransfer } from './support/streams.ts';
+import { steadily } from './support/steady.ts';
+import type { SteadyPorts } from './support/steady.ts';
 
 const SECOND_MS = 1000;
-/** TCP bytes per second and direction. */
-const PACE = 1_000_000;
 /** Longest pause of probes (XMASQ_PROBE_MAX_NS), and the time that a mode is kept at least (XMASQ_MODE_HOLD_NS). */
 const BACK_MS = 8000 + 5000 + SECOND_MS;
 /** Both ends send, and only what one of them sends is lost: see blackhole.spec. */
@@ -65,22 +64,12 @@ async function carried(port: number, mode: Mode, limitMs: number): Promise<void>
 async function underTraffic(
   seconds: number,
   stallMs: number,
-  during: (ports: { tcp: number; udp: number }) => Promise<void>,
+  during: (ports: SteadyPorts) => Promise<void>,
 ): Promise<void> {
-  const tcpArgs = [
-    ...['--seconds', String(seconds), '--down', String(seconds * PACE)],
-    ...['--rate', String(PACE), '--send-size', '5000'],
-  ];
-  await withTransfer(lab, tcpPair, tcpArgs, async (tcp) => {
-    await withDatagrams(lab, udpPair, ['--reply', '--rate', '100', '--seconds', String(seconds)], async (udp) => {
-      await during({ tcp: tcp.port, udp: udp.port });
-      const report = await tcp.result();
-      expect(report).toMatchObject({ complete: true, error: '' });
-      expect([report.maxGapMs, report.peerMaxGapMs].filter((gap) => gap >= stallMs)).toEqual([]);
-      const { echo, peer } = await udp.result();
-      expect([echo?.maxGapMs ?? Infinity, peer.maxGapMs].filter((gap) => gap >= SECOND_MS)).toEqual([]);
-    });
-  });
+  const { tcp, tcpGapMs, udpGapMs } = await steadily(lab, { tcp: tcpPair, udp: udpPair }, seconds, during);
+  expect(tcp).toMatchObject({ complete: true, error: '' });
+  expect(tcpGapMs).toBeLessThan(stallMs);
+  expect(udpGapMs).toBeLessThan(SECOND_MS);
 }
 
 interface Case {
