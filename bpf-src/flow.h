@@ -327,6 +327,17 @@ static __always_inline bool find_neighbour(struct __sk_buff *skb, struct xmasq_f
 	return true;
 }
 
+/*
+ * Sends the packet out of the uplink; where the flow has just looked at its next hop, by the kernel's own neighbour entry. One
+ * that nobody uses is never doubted: a neighbour that changes its address without a word would not be found again.
+ */
+static __always_inline int to_uplink(const struct xmasq_flow *f, __u32 ifindex)
+{
+	if (f->verify_at == bpf_ktime_get_coarse_ns() + XMASQ_VERIFY_NS)
+		return bpf_redirect_neigh(ifindex, NULL, 0, 0);
+	return bpf_redirect(ifindex, 0);
+}
+
 static __always_inline __u8 usable_key(__u8 key)
 {
 	return key == XMASQ_PROBE_KEY ? 0 : key;

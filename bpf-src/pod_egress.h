@@ -254,7 +254,7 @@ static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6
 
 	store_cb(skb, KIND_OWN(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	count(XMASQ_COUNTER_FAST_TX);
-	return bpf_redirect(ifindex, 0);
+	return to_uplink(f, ifindex);
 }
 
 /*

@@ -435,7 +435,7 @@ export function zoneOf({ family }: Conversation): number {
 
 /** struct test_redirect of fixtures/instrumented.bpf.c. */
 export interface Redirected {
-  readonly kind: 'none' | 'redirect' | 'peer' | 'copy';
+  readonly kind: 'none' | 'redirect' | 'peer' | 'copy' | 'neighbour';
   readonly ifindex: number;
   readonly flags: number;
   /** Of a copy. */
@@ -449,7 +449,7 @@ const redirectedCodec = makeCodec<Redirected>(
     throw new Error('test_redirect is only read');
   },
   (from, at) => ({
-    kind: (['none', 'redirect', 'peer', 'copy'] as const)[from.readUInt32LE(at)] ?? 'none',
+    kind: (['none', 'redirect', 'peer', 'copy', 'neighbour'] as const)[from.readUInt32LE(at)] ?? 'none',
     ifindex: from.readUInt32LE(at + 4),
     flags: from.readUInt32LE(at + 8),
     cb: [0, 1, 2, 3].map((i) => from.readUInt32LE(at + 12 + 4 * i)),

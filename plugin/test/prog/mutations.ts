@@ -774,6 +774,12 @@ const instrumented: Mutation[] = [
     'pod_egress: a forged control message with a VLAN tag beside the packet: dropped',
     [' ||\n\t     p.reason == XMASQ_REASON_VLAN)', ')'],
   ),
+  mutation(
+    'neighbours in use',
+    'flow.h',
+    'pod_egress: a flow that has just looked at its next hop uses the kernel’s entry of it',
+    ['f->verify_at == bpf_ktime_get_coarse_ns() + XMASQ_VERIFY_NS', '0'],
+  ),
   mutation('the target of a restore', 'receive.h', 'uplink_ingress redirects into pod2', [
     'bpf_redirect_peer(ifindex, 0)',
     'bpf_redirect_peer(skb->ifindex, 0)',
