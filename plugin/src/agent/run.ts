@@ -165,6 +165,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     now: monotonic,
     startHold: config.startHold,
     draining: () => drain.active,
+    moved: () => peers.forgetPaths(),
   });
   const uplinkXdp = new UplinkXdp({
     program: programs.uplink_xdp,

@@ -350,6 +350,11 @@ export class Peers {
     return peer;
   }
 
+  /** What was found out about ways from this node's address is not true of another one. */
+  forgetPaths(): void {
+    for (const { id } of this.#known.values()) this.#forgetPaths(id);
+  }
+
   #forgetPaths(id: number): void {
     for (const index of pathIndexes(id)) this.#o.tables.paths.set(index, UNKNOWN_PATH);
   }

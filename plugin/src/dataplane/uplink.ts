@@ -93,6 +93,8 @@ export interface UplinkOptions {
   readonly startHold: number;
   /** The node is being drained: do not take part. */
   readonly draining: () => boolean;
+  /** Called where a transport address is another one than the programs knew. */
+  readonly moved: () => void;
 }
 
 /** What another program can do that runs before ours. */
@@ -126,14 +128,21 @@ function configOf(found: Found): Partial<DataPlaneConfig> {
   };
 }
 
+function knownOf(before: DataPlaneConfig, family: Family): readonly [address: string, ifindex: number] {
+  return family === 4 ? [before.uplinkAddr4, before.uplinkIfindex4] : [before.uplinkAddr6, before.uplinkIfindex6];
+}
+
 /** Is what they knew still so? What is new, or gone, changes nothing of the rest. */
 function unchanged(before: DataPlaneConfig, found: Found): boolean {
-  const known = (family: Family): readonly [string, number] =>
-    family === 4 ? [before.uplinkAddr4, before.uplinkIfindex4] : [before.uplinkAddr6, before.uplinkIfindex6];
   return [...found].every(([family, { address, ifindex }]) => {
-    const [knownAddress, knownIfindex] = known(family);
+    const [knownAddress, knownIfindex] = knownOf(before, family);
     return knownAddress === NO_ADDRESS || (knownAddress === address && knownIfindex === ifindex);
   });
+}
+
+/** Is an address another one? */
+function hasMoved(before: DataPlaneConfig, found: Found): boolean {
+  return [...found].some(([family, { address }]) => ![NO_ADDRESS, address].includes(knownOf(before, family)[0]));
 }
 
 function text(found: Found): string {
@@ -234,6 +243,7 @@ export class Uplink {
     for (const name of UPLINK_PROGRAMS) {
       for (const ifindex of ifindexes) attacher.attach(this.#place(ifindex)[name].program, ifindex);
     }
+    if (hasMoved(config.get(), found)) this.#o.moved();
     config.update(configOf(found));
     for (const { program, ifindex } of attacher.list()) {
       if (!ifindexes.includes(ifindex) && program.startsWith('uplink_')) attacher.detach(program, ifindex);

@@ -118,6 +118,7 @@ describe('uplink', () => {
   let attacher: FakeAttacher;
   let degradations: Degradations;
   let draining: boolean;
+  let moves: number;
 
   function make(): Uplink {
     return new Uplink({
@@ -130,6 +131,7 @@ describe('uplink', () => {
       now: clock.now,
       startHold: 10,
       draining: () => draining,
+      moved: () => moves++,
     });
   }
 
@@ -137,6 +139,7 @@ describe('uplink', () => {
     attacher = new FakeAttacher();
     degradations = new Degradations(quiet);
     draining = false;
+    moves = 0;
   });
 
   test('ingress first, then egress, then a hold, then the node takes part', () => {
@@ -187,6 +190,20 @@ describe('uplink', () => {
     uplink.update(eth1);
     expect([...attacher.attached.keys()]).toEqual(['uplink_ingress-3', 'uplink_egress-3']);
     expect(config.get()).toMatchObject({ uplinkIfindex4: 3, flags: 0 });
+  });
+
+  test('another address: told before the programs know it, and the hold begins anew; the first one and another device are none', () => {
+    const uplink = make();
+    uplink.update(eth0);
+    uplink.update([...eth0, at('eth0', 2, 'fd00::1')]);
+    uplink.update([...eth1, at('eth1', 3, 'fd00::1')]);
+    clock.seconds(10);
+    uplink.tick();
+    expect([moves, config.has(ACTIVE_FLAGS)]).toEqual([0, true]);
+    uplink.update(lost);
+    uplink.update([at('eth1', 3, '10.0.0.1'), at('eth1', 3, 'fd00::2')]);
+    expect([moves, config.has(ACTIVE_FLAGS)]).toEqual([1, false]);
+    expect(config.get()).toMatchObject({ uplinkAddr4: '10.0.0.1', uplinkAddr6: 'fd00::2' });
   });
 
   test('each family may have a device of its own; both have the programs', () => {

@@ -98,6 +98,9 @@ describe('peers', () => {
     expect(tables.paths.get(index).changes).toBe(4);
     peers.update(state(node(2, { addresses: ['172.30.0.9'] })));
     expect(tables.paths.get(index)).toEqual(zeroPath);
+    tables.paths.set(index, { ...zeroPath, changes: 4 });
+    peers.forgetPaths();
+    expect(tables.paths.get(index)).toEqual(zeroPath);
   });
 
   test('peers that Antrea routes to are marked; their flows end when that changes', () => {
