@@ -24,9 +24,10 @@ const nameOf = ({
   target,
   family,
   mode,
+  xdp,
   offloads,
 }: Omit<Row, 'provider' | 'identical' | 'path' | 'reason'>): string =>
-  [protocol, target, family, mode, `offloads ${offloads}`].join(', ');
+  [protocol, target, family, mode, ...(xdp ? ['XDP'] : []), `offloads ${offloads}`].join(', ');
 const ran = new Set(rows.map(nameOf));
 const missing = expectedRows()
   .map(nameOf)

@@ -24,10 +24,20 @@ export type Mode = (typeof MODES)[number];
 export const OFFLOADS = ['on', 'off'] as const;
 export type Offloads = (typeof OFFLOADS)[number];
 
-/** What runs together in one lab. */
-export interface Setup {
-  readonly family: Family;
+/** A mode, and where masqueraded packets are restored: in XDP (uplink.xdp: native), or as usual in tc. */
+export interface Way {
   readonly mode: Mode;
+  readonly xdp: boolean;
+}
+
+/** In the order of the table's columns. Nothing but masqueraded packets has anything to be restored. */
+export const WAYS: readonly Way[] = MODES.flatMap((mode) =>
+  (mode === 'masquerade' ? [false, true] : [false]).map((xdp) => ({ mode, xdp })),
+);
+
+/** What runs together in one lab. */
+export interface Setup extends Way {
+  readonly family: Family;
   readonly offloads: Offloads;
 }
 
@@ -46,6 +56,11 @@ export interface Path {
 const FAST: Path = { path: 'fast', reason: 'none' };
 /** Only an approval could admit it, and approvals carry no translation: its destination is no pod that anybody knows. */
 const UNTRANSLATED: Path = { path: 'slow', reason: 'not_pod' };
+
+/** Does uplink_xdp know packets of this protocol? It leaves the others to tc. */
+export function xdpRestores(protocol: Protocol): boolean {
+  return protocol !== 'sctp';
+}
 
 /** Is the other pod on the client's node? */
 export function isSameNode(target: Target): boolean {
@@ -70,8 +85,8 @@ export function expectedPath(
 
 /** Every set-up there is. */
 export function setups(): Setup[] {
-  return MODES.flatMap((mode) =>
-    FAMILIES.flatMap((family) => OFFLOADS.map((offloads) => ({ family, mode, offloads }))),
+  return WAYS.flatMap((way) =>
+    FAMILIES.flatMap((family) => OFFLOADS.map((offloads) => ({ family, ...way, offloads }))),
   );
 }
 
@@ -86,9 +101,10 @@ export function cellsOf(setup: Setup): Cell[] {
   );
 }
 
-/** Those of a quick run: each mode, family and offload setting at least twice, but not all with each other. */
+/** Those of a quick run: each mode, family and offload setting at least twice, but not all with each other; XDP once. */
 export function someSetups(): Setup[] {
-  return setups().filter(({ family, mode, offloads }) => {
+  return setups().filter(({ family, mode, xdp, offloads }) => {
+    if (xdp) return family === 'ipv6' && offloads === 'on';
     const odd = (FAMILIES.indexOf(family) + MODES.indexOf(mode) + OFFLOADS.indexOf(offloads)) % 2;
     return odd === 1;
   });

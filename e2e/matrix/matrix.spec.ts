@@ -9,9 +9,10 @@ import type { Lab } from '../lab/lab.ts';
 import { PROVIDER, up } from '../lab/native/native.ts';
 import { ADMISSION, EMULATED } from '../lab/scale.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
+import { watchCounters } from '../specs/support/counters.ts';
 import { startInMode } from '../specs/support/modes.ts';
-import { cellsOf, expectedPath, setups, someSetups } from './cells.ts';
-import type { Protocol, Setup } from './cells.ts';
+import { WAYS, cellsOf, expectedPath, setups, someSetups } from './cells.ts';
+import type { Protocol, Setup, Way } from './cells.ts';
 import { runCells, setOffloads } from './run.ts';
 import type { CellResult } from './run.ts';
 import { measure } from './judge.ts';
@@ -27,7 +28,11 @@ const FILE = fileURLToPath(new URL('../../build/matrix.json', import.meta.url));
 /** By set-up: one that is tried again has new ones. */
 const rowsOf = new Map<Setup, readonly Row[]>();
 const wanted = process.env['XMASQ_MATRIX'] === 'all' ? setups() : someSetups();
-const modes = [...new Set(wanted.map(({ mode }) => mode))];
+const ways = WAYS.filter((way) => wanted.some((setup) => isOf(setup, way)));
+
+function isOf(setup: Setup, { mode, xdp }: Way): boolean {
+  return setup.mode === mode && setup.xdp === xdp;
+}
 
 afterAll(() => {
   const rows = [...rowsOf.values()].flat();
@@ -36,8 +41,9 @@ afterAll(() => {
   writeFileSync(FILE, `${JSON.stringify(rows, null, 1)}\n`);
 });
 
-describe.each(modes)('%s', (mode) => {
-  const mine = wanted.filter((setup) => setup.mode === mode);
+describe.each(ways)('$mode, XDP: $xdp', (way) => {
+  const { mode, xdp } = way;
+  const mine = wanted.filter((setup) => isOf(setup, way));
   let lab: Lab;
   let sidecars: LabSidecars | undefined;
   const references = new Map<Setup, readonly CellResult[]>();
@@ -47,10 +53,10 @@ describe.each(modes)('%s', (mode) => {
     const sysctls = 'echo 1 >/proc/sys/net/ipv4/tcp_ecn; echo 1 >/proc/sys/net/ipv4/tcp_reflect_tos';
     await Promise.all(lab.nodes.flatMap(({ pods }) => pods.map((pod) => pod.sh(sysctls))));
     for (const setup of mine) {
-      await setOffloads(lab, setup.offloads);
+      await setOffloads(lab, setup.offloads, xdp);
       references.set(setup, await runCells(lab, cellsOf(setup), REFERENCE_SECONDS));
     }
-    sidecars = await startInMode(lab, mode);
+    sidecars = await startInMode(lab, mode, { xdp: xdp ? 'native' : 'off' });
   }, 180_000);
   afterAll(async () => {
     await sidecars?.down();
@@ -61,7 +67,8 @@ describe.each(modes)('%s', (mode) => {
     '$family, offloads $offloads',
     async (setup) => {
       if (sidecars === undefined) throw new Error('the sidecars do not run');
-      await setOffloads(lab, setup.offloads);
+      await setOffloads(lab, setup.offloads, xdp);
+      const counters = await watchCounters(sidecars);
       const reference = references.get(setup) ?? [];
       const results = await runCells(lab, cellsOf(setup), SECONDS, sidecars);
       const measured = results.map((result, i) => ({ result, ...measure(result, reference[i], PROVIDER.name) }));
@@ -81,6 +88,11 @@ describe.each(modes)('%s', (mode) => {
           ...(flow === undefined ? {} : { mode: flow.mode, of: [flow.txPackets, flow.slowPackets, flow.reason] }),
         })),
       ).toEqual([]);
+      // On both nodes; of single cells the capture at the first one tells (judge.ts).
+      for (const { restored, restored_xdp } of await counters.since()) {
+        if (!xdp) expect(restored_xdp).toBe(0);
+        else expect(restored_xdp / restored).toBeGreaterThan(0.5);
+      }
     },
     90_000,
   );

@@ -49,11 +49,17 @@ export interface CellResult {
   readonly fast: boolean | undefined;
   /** How packets of the connection crossed the underlay, and how many, from the client and to it. */
   readonly wire: Readonly<Record<'masqueraded' | 'tunnel' | 'plain', readonly [number, number]>>;
+  /** How many came to the client's node, as it first sees them, as its pod gets them: restored in XDP, or routed. */
+  readonly unchanged: number;
 }
 
-/** Switches the offloads of all devices. */
-export async function setOffloads(lab: Lab, offloads: Offloads): Promise<void> {
+/**
+ * Switches the offloads of all devices. With XDP, uplinks write checksums in any case: their other end, a veth device, never
+ * looks at those that are left out.
+ */
+export async function setOffloads(lab: Lab, offloads: Offloads, xdp = false): Promise<void> {
   await lab.offload(FLAGS[offloads]);
+  if (xdp) await Promise.all(lab.nodes.map((node) => node.offload({ tx: false, tso: false })));
 }
 
 function podsOf(lab: Lab, target: Target): readonly [client: Pod, server: Pod] {
@@ -222,7 +228,7 @@ function judge(
   first: Node,
   connection: Connection,
   seen: ReadonlyMap<Place, CaptureResult>,
-): Pick<CellResult, 'cell' | 'forward' | 'backward' | 'wire'> {
+): Pick<CellResult, 'cell' | 'forward' | 'backward' | 'wire' | 'unchanged'> {
   const { cell, client, server, to, port, sport } = connection;
   const names = new Map([
     [to.port, 'service'],
@@ -252,6 +258,7 @@ function judge(
     forward: view(client, server, true),
     backward: view(server, client, false),
     wire: { masqueraded: count('masqueraded'), tunnel: count('tunnel'), plain: count('plain') },
+    unchanged: of(at(first), false).filter((packet) => network(packet)?.dst === addressOf(client, family)).length,
   };
 }
 

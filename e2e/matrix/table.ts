@@ -1,6 +1,6 @@
 /** The table of docs/compatibility.md, made of rows of build/matrix.json or of what cells.ts expects. */
-import { FAMILIES, MODES, PROTOCOLS, TARGETS, cellsOf, expectedPath, setups } from './cells.ts';
-import type { Cell, Mode, Path } from './cells.ts';
+import { FAMILIES, PROTOCOLS, TARGETS, WAYS, cellsOf, expectedPath, setups } from './cells.ts';
+import type { Cell, Path, Way } from './cells.ts';
 import type { Family } from '../lab/lab.ts';
 
 /** A cell and its path. */
@@ -20,12 +20,12 @@ export function expectedRows(): Known[] {
 
 /** The table's rows, heading first, cells as Markdown. */
 export function tableOf(rows: readonly Known[]): string[][] {
-  const heading = [FIRST_HEADING, 'To', 'Family', ...MODES.map((mode) => `\`${mode}\``)];
+  const heading = [FIRST_HEADING, 'To', 'Family', ...WAYS.map(({ mode, xdp }) => `\`${mode}\`${xdp ? ', XDP' : ''}`)];
   const lines = PROTOCOLS.flatMap((protocol) =>
     TARGETS.flatMap((target) =>
       FAMILIES.flatMap((family) => {
         const mine = rows.filter((row) => row.protocol === protocol && row.target === target && row.family === family);
-        const cells = MODES.map((mode) => said(mine, mode));
+        const cells = WAYS.map((way) => said(mine, way));
         return mine.length === 0 ? [] : [[protocol.toUpperCase(), target, NAMES[family], ...cells]];
       }),
     ),
@@ -34,9 +34,9 @@ export function tableOf(rows: readonly Known[]): string[][] {
 }
 
 /* With offloads on and off; once, if they do not differ. Reasons as `xmasq flows` writes them. */
-function said(rows: readonly Known[], mode: Mode): string {
+function said(rows: readonly Known[], way: Way): string {
   const words = rows
-    .filter((row) => row.mode === mode)
+    .filter((row) => row.mode === way.mode && row.xdp === way.xdp)
     .map(
       ({ offloads, path, reason }) =>
         [offloads, path === 'fast' ? 'fast' : `slow: \`${reason.replaceAll('_', '-')}\``] as const,

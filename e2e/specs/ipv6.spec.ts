@@ -305,7 +305,8 @@ describe.each([
   const other: Family = family === 'ipv4' ? 'ipv6' : 'ipv4';
 
   function cells(mode: Exclude<Mode, 'auto'>, of: Family): Cell[] {
-    return protocols.map((protocol) => ({ protocol, family: of, mode, offloads, target: 'pod on another node' }));
+    const setup = { family: of, mode, xdp: false, offloads };
+    return protocols.map((protocol) => ({ protocol, ...setup, target: 'pod on another node' }));
   }
 
   beforeAll(async () => {
