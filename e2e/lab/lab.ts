@@ -19,6 +19,9 @@ export type Family = 'ipv4' | 'ipv6';
  */
 export type EncapMode = 'encap' | 'noEncap' | 'hybrid';
 
+/** What a node's uplink is: one device, VLAN 7 of one, or a bond of two of which one is in use (active-backup). */
+export type UplinkKind = 'plain' | 'vlan' | 'bond';
+
 /** How one command is run to its end. */
 export interface ExecOptions {
   /** Killed (SIGKILL, with its process group) after this many milliseconds. Default 15000. */
@@ -179,20 +182,21 @@ export interface Tunnel {
 
 /** As Antrea's options of the same meaning, `vni` excepted. */
 export interface TunnelOptions {
-  readonly type: 'vxlan';
-  /** Destination port of the outer header. Default 4789. */
+  /** The native lab has VXLAN only. */
+  readonly type: Tunnel['type'];
+  /** Destination port of the outer header. Default: that of IANA. */
   readonly port?: number;
   /** The outer header has a UDP checksum. Default false. */
   readonly checksum?: boolean;
-  /** Network identifier. Default 1; Antrea's is 0. */
+  /** Network identifier. Native only, where it is 1 by default; Antrea's is 0. */
   readonly vni?: number;
 }
 
 /** What a lab is built of, known before one is up: a provider's module exports it as `PROVIDER`. */
 export interface Provider {
-  /** native: bridge, VXLAN and nftables. ovs: Open vSwitch with Geneve, which always guards against spoofing. */
+  /** native: bridge, VXLAN and nftables. ovs: Open vSwitch, which always guards against spoofing. */
   readonly name: 'native' | 'ovs';
-  /** How its slow path encapsulates. */
+  /** How its slow path encapsulates by default. */
   readonly tunnel: Tunnel;
 }
 
@@ -211,6 +215,8 @@ export interface Node extends Place {
   readonly gatewayDevice: string;
   readonly tunnelDevices: readonly string[];
   readonly encapMode: EncapMode;
+  /** What is below the uplink: the device of a VLAN, those of a bond, the first of which is preferred; none of a plain one. */
+  readonly lowerDevices: readonly string[];
   /** How the slow path encapsulates, if it does. */
   readonly tunnel: Tunnel;
   /** Where this node's programs, links and maps are pinned. Not created by the lab, removed by `down()`. */
@@ -238,6 +244,11 @@ export interface Node extends Place {
    * node follows. Native only.
    */
   setTransportAddress(address: string): Promise<void>;
+  /**
+   * Has the slow path's own tunnel send Ethernet frames (hexadecimal) to a peer, whatever is in them. Each must fit into a
+   * packet with the tunnel's header.
+   */
+  sendInTunnel(frames: readonly string[], peer: Node): Promise<void>;
   /** Sets kernel parameters of the node, e.g. `{'net/ipv4/ip_forward': 1}`. */
   sysctl(values: Readonly<Record<string, string | number>>): Promise<void>;
 }
@@ -294,6 +305,11 @@ export interface Underlay {
   setLoss(percent: number): Promise<void>;
   /** Delays this percentage of packets by this time, so that later ones overtake them. 0 switches it off. */
   setReorder(percent: number, delayMs: number): Promise<void>;
+  /**
+   * Delays every packet by this time, more or less by up to `jitterMs`, at random: what is sent later may arrive first. Needs
+   * the kernel's module sch_netem. 0 switches it off.
+   */
+  setDelay(delayMs: number, jitterMs: number): Promise<void>;
   /** Adds firewall rules to the forward chain (nftables rule text of either family, one per element), before loss. */
   addRules(rules: readonly string[]): Promise<void>;
   /** Adds a firewall, which knows of no connection yet. */
@@ -303,7 +319,7 @@ export interface Underlay {
    * next link had this MTU.
    */
   setMtu(mtu: number, towards?: Node): Promise<void>;
-  /** Removes rules, firewalls, loss and reordering, and restores the MTU. */
+  /** Removes rules, firewalls, loss, delay and reordering, and restores the MTU. */
   clear(): Promise<void>;
 }
 
@@ -335,7 +351,12 @@ export interface LabOptions {
    * Native only. Default: none.
    */
   readonly apart?: Family;
-  /** What is otherwise with the tunnel than by default. Native only. */
+  /**
+   * Uplinks of every node, and what they are connected to. Others than plain need the kernel's modules 8021q and bonding, and
+   * have no IPv6. Default plain.
+   */
+  readonly uplink?: UplinkKind;
+  /** What is otherwise with the tunnel than by default. */
   readonly tunnel?: TunnelOptions;
   /** Survive the process that built it; then only `down()` or `sweep({kept: true})` removes it. Default false. */
   readonly keep?: boolean;

@@ -1,7 +1,7 @@
 /** Names and addresses of the native lab: pure functions of the node's and the pod's number. */
 import { createHash, randomBytes } from 'node:crypto';
 import { IPV6_EXTRA, LabError, TUNNEL_OVERHEAD, familyOf } from '../lab.ts';
-import type { EncapMode, Family, LabOptions, TunnelOptions } from '../lab.ts';
+import type { EncapMode, Family, LabOptions, TunnelOptions, UplinkKind } from '../lab.ts';
 
 /** Every namespace of every native lab starts with this. */
 export const PREFIX = 'xl';
@@ -11,6 +11,8 @@ export const CLUSTER_CIDR = '10.10.0.0/16';
 export const CLUSTER_CIDR6 = 'fd10::/16';
 
 export const UPLINK = 'eth0';
+/** The VLAN that an uplink of that kind is in. */
+export const UPLINK_VLAN = 7;
 export const GATEWAY_DEVICE = 'br0';
 /** The tunnels of a node, by the family of their outer header. */
 export const TUNNEL_DEVICES: Readonly<Record<Family, string>> = { ipv4: 'vx0', ipv6: 'vx6' };
@@ -34,6 +36,7 @@ export interface LabPlan {
   readonly encapMode: EncapMode;
   /** Family whose subnets are each node's own though they share one segment. */
   readonly apart?: Family | undefined;
+  readonly uplink: UplinkKind;
   readonly tunnel: Required<TunnelOptions>;
 }
 
@@ -54,6 +57,7 @@ export interface NodePlan {
   /** Of the pods' IPv6 addresses; undefined without. */
   readonly ipv6: PodNetwork | undefined;
   readonly encapMode: EncapMode;
+  readonly uplink: UplinkKind;
   readonly tunnel: Required<TunnelOptions>;
 }
 
@@ -109,8 +113,15 @@ export function planNode(id: string, index: number, lab: LabPlan): NodePlan {
     podMtu: lab.mtu - overhead(lab),
     ipv6: lab.ipv6 ? { podCidr: `fd10:${group}::/64`, gateway: `fd10:${group}::1` } : undefined,
     encapMode: lab.encapMode,
+    uplink: lab.uplink,
     tunnel: lab.tunnel,
   };
+}
+
+/** The devices below an uplink, or below what it is connected to. */
+export function lowerDevices(device: string, kind: UplinkKind): readonly string[] {
+  const suffixes = { plain: [], vlan: ['p'], bond: ['a', 'b'] }[kind];
+  return suffixes.map((suffix) => `${device}${suffix}`);
 }
 
 /* As Antrea deducts it: on a node with IPv6 for the larger outer header, whatever is inside. */

@@ -2,9 +2,9 @@
 import { mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ANTREA, LabError, at } from '../lab.ts';
-import type { Lab, LabOptions, OffloadFlags, Policy, Provider, ToolName } from '../lab.ts';
+import type { Lab, LabOptions, OffloadFlags, Policy, Provider, ToolName, Tunnel } from '../lab.ts';
 import { TUNNEL_PORTS } from '../packet.ts';
-import { UPLINK, newLabId, planNode } from './addressing.ts';
+import { UPLINK, lowerDevices, newLabId, planNode } from './addressing.ts';
 import type { LabPlan, NodePlan } from './addressing.ts';
 import { inNamespace, listNamespaces, processesIn, removeNamespaces } from './namespaces.ts';
 import { NativeNode } from './node.ts';
@@ -38,11 +38,14 @@ export const PROVIDER: Provider = { name: 'native', tunnel: { type: 'vxlan', por
 
 /** What a lab on another slow path makes otherwise: its nodes and its policy. */
 export interface SlowPath<N extends NativeNode, P extends Policy> {
+  /** The tunnels that it can build, the usual one first. */
+  readonly tunnels: readonly [Tunnel['type'], ...Tunnel['type'][]];
   node(context: LabContext, plan: NodePlan, options: NodeOptions): N;
   policy(nodes: readonly N[]): P;
 }
 
 const BRIDGE: SlowPath<NativeNode, Policy> = {
+  tunnels: ['vxlan'],
   node: (context, plan, options) => new NativeNode(context, plan, options),
   policy: (nodes) => new NativePolicy(nodes),
 };
@@ -61,7 +64,7 @@ export async function upOn<N extends NativeNode, P extends Policy>(
   const podsPerNode = bounded('podsPerNode', options.podsPerNode ?? 2, 0, MAX_PODS);
   const mtu = bounded('mtu', options.mtu ?? 1500, 600, 65535);
   const routed = options.router ?? false;
-  const labPlan = planLab(options, mtu, routed);
+  const labPlan = planLab(options, slowPath.tunnels, mtu, routed);
   const id = newLabId();
   await ensureBpffs();
   await sweep();
@@ -71,7 +74,7 @@ export async function upOn<N extends NativeNode, P extends Policy>(
   const context: LabContext = {
     dir: labDir(id),
     processes: new ProcessTable(labDir(id)),
-    tunnelPorts: { ...TUNNEL_PORTS, vxlan: labPlan.tunnel.port },
+    tunnelPorts: { ...TUNNEL_PORTS, [labPlan.tunnel.type]: labPlan.tunnel.port },
   };
   const nodes: readonly N[] = plans.map((plan) =>
     slowPath.node(context, plan, {
@@ -251,22 +254,24 @@ async function ipv6Ready({ nodes, underlay }: NativeLab): Promise<void> {
   ]);
 }
 
+/* The veth pairs: of each uplink one, or as many as there are devices below it. */
 function uplinks(plans: readonly NodePlan[], underlayNamespace: string | undefined, mtu: number): string {
-  const uplink = (plan: NodePlan): { device: string; namespace: string; mac: string } => ({
-    device: UPLINK,
-    namespace: plan.namespace,
-    mac: plan.uplinkMac,
-  });
-  if (underlayNamespace === undefined) {
-    return addVeth(uplink(at(plans, 0, 'node')), uplink(at(plans, 1, 'node')), mtu);
-  }
+  const ends = (device: string, namespace: string, plan: NodePlan, mac?: string): CableEnd[] => {
+    const lower = lowerDevices(device, plan.uplink);
+    const address = mac === undefined || plan.uplink === 'bond' ? {} : { mac };
+    return (lower.length === 0 ? [device] : lower).map((each) => ({ device: each, namespace, ...address }));
+  };
+  const cables = (a: readonly CableEnd[], b: readonly CableEnd[]): string =>
+    a.map((end, i) => addVeth(end, at(b, i, 'end of a cable'), mtu)).join('');
+  const uplink = (plan: NodePlan): CableEnd[] => ends(UPLINK, plan.namespace, plan, plan.uplinkMac);
+  if (underlayNamespace === undefined) return cables(uplink(at(plans, 0, 'node')), uplink(at(plans, 1, 'node')));
   return (
     addNamespace(underlayNamespace) +
-    plans
-      .map((plan) => addVeth(uplink(plan), { device: underlayPort(plan.index), namespace: underlayNamespace }, mtu))
-      .join('')
+    plans.map((plan) => cables(uplink(plan), ends(underlayPort(plan.index), underlayNamespace, plan))).join('')
   );
 }
+
+type CableEnd = Parameters<typeof addVeth>[0];
 
 function underlay(
   context: LabContext,
@@ -311,19 +316,30 @@ function exists(path: string): boolean {
 }
 
 /* What the options say of all nodes, with defaults, checked. */
-function planLab(options: LabOptions, mtu: number, routed: boolean): LabPlan {
-  const { ipv6 = false, encapMode = 'encap', tunnel, apart } = options;
+function planLab(
+  options: LabOptions,
+  tunnels: SlowPath<NativeNode, Policy>['tunnels'],
+  mtu: number,
+  routed: boolean,
+): LabPlan {
+  const { ipv6 = false, encapMode = 'encap', uplink = 'plain', tunnel, apart } = options;
   const underlay = options.underlay ?? (ipv6 ? 'dual' : 'ipv4');
+  const type = tunnel?.type ?? tunnels[0];
+  if (!tunnels.includes(type))
+    throw new LabError(`lab option tunnel.type: ${type}: this lab has ${tunnels.join(', ')}`);
   const plan = {
-    ...{ mtu, routed, ipv6, underlay, encapMode, apart },
+    ...{ mtu, routed, ipv6, underlay, encapMode, apart, uplink },
     tunnel: {
-      type: tunnel?.type ?? 'vxlan',
-      port: bounded('tunnel.port', tunnel?.port ?? ANTREA.vxlanPort, 1, 65535),
+      type,
+      port: bounded('tunnel.port', tunnel?.port ?? TUNNEL_PORTS[type], 1, 65535),
       checksum: tunnel?.checksum ?? false,
       vni: bounded('tunnel.vni', tunnel?.vni ?? 1, 0, 0xffffff),
     },
   };
   if (apart !== undefined && routed) throw new LabError('lab option apart: behind a router all subnets are');
+  if (uplink !== 'plain' && underlay !== 'ipv4') {
+    throw new LabError(`lab option uplink: ${uplink}: nodes with such uplinks have no IPv6`);
+  }
   if (encapMode === 'noEncap' && (underlay === 'ipv6' || (ipv6 && underlay === 'ipv4'))) {
     throw new LabError(`lab option encapMode: pods of a family that the underlay (${underlay}) has not need a tunnel`);
   }

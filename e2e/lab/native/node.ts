@@ -8,6 +8,7 @@ import type {
   Conntrack,
   EncapMode,
   Family,
+  Node,
   OffloadFlags,
   Pod,
   Tunnel,
@@ -18,6 +19,7 @@ import {
   TUNNEL_DEVICES,
   UPLINK,
   carriers,
+  lowerDevices,
   planPod,
   withTransportAddress,
 } from './addressing.ts';
@@ -32,6 +34,7 @@ import type { PodHost } from './pod.ts';
 import { run } from './process.ts';
 import { serviceRules } from './ruleset.ts';
 import { addNamespace, addVeth, ipv6ReadyScript, nodeScript, podHostScript, podScript, sysctls } from './setup.ts';
+import { toolPath } from './state.ts';
 
 const LAST_POD_ADDRESS = 250;
 
@@ -58,6 +61,7 @@ export class NativeNode extends NativePlace implements PodHost {
   readonly gatewayDevice: string = GATEWAY_DEVICE;
   readonly tunnelDevices: readonly string[];
   readonly encapMode: EncapMode;
+  readonly lowerDevices: readonly string[];
   readonly tunnel: Tunnel;
   readonly pinDir: string;
   readonly socketDir: string;
@@ -88,7 +92,8 @@ export class NativeNode extends NativePlace implements PodHost {
     this.podCidr = plan.podCidr;
     this.gateway = plan.gateway;
     this.encapMode = plan.encapMode;
-    this.tunnel = { type: 'vxlan', port: plan.tunnel.port };
+    this.lowerDevices = lowerDevices(UPLINK, plan.uplink);
+    this.tunnel = { type: plan.tunnel.type, port: plan.tunnel.port };
     this.podCidr6 = plan.ipv6?.podCidr;
     this.gateway6 = plan.ipv6?.gateway;
     this.tunnelDevices = carriers(plan).map((family) => TUNNEL_DEVICES[family]);
@@ -174,13 +179,22 @@ export class NativeNode extends NativePlace implements PodHost {
     await this.exec(['sh', '-e'], { input: peerMovedScript(this.#plan, peer, family) });
   }
 
+  /** The device knows by itself where the peer is: by the frame's destination. */
+  async sendInTunnel(frames: readonly string[], peer: Node): Promise<void> {
+    const [device] = this.tunnelDevices;
+    if (device === undefined || peer.index === this.index)
+      throw new LabError(`${this.name} has no tunnel to ${peer.name}`);
+    const input = frames.map((frame) => `${frame}\n`).join('');
+    await this.exec([toolPath('raw'), 'send', '--dev', device, '--rate', '2000'], { input });
+  }
+
   async sysctl(values: Readonly<Record<string, string | number>>): Promise<void> {
     await this.exec(['sh', '-e'], { input: sysctls(values) });
   }
 
-  /** Switches offloads of the uplink and the tunnels, or of one device. */
+  /** Switches offloads of the uplink, what is below it and the tunnels, or of one device. */
   override async offload(flags: OffloadFlags, device?: string): Promise<void> {
-    const devices = device === undefined ? [this.device, ...this.tunnelDevices] : [device];
+    const devices = device === undefined ? [...this.lowerDevices, this.device, ...this.tunnelDevices] : [device];
     await Promise.all(devices.map((each) => super.offload(flags, each)));
   }
 

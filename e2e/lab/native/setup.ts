@@ -1,14 +1,16 @@
 /** The commands that build nodes, pods and the underlay, as scripts: one process per namespace, not hundreds. */
 import { ANTREA } from '../lab.ts';
-import type { Family } from '../lab.ts';
+import type { Family, UplinkKind } from '../lab.ts';
 import {
   GATEWAY_DEVICE,
   POD_DEVICE,
   TUNNEL_DEVICES,
   UPLINK,
+  UPLINK_VLAN,
   carrier,
   carriers,
   isDirect,
+  lowerDevices,
   podNetworks,
   transportAddress,
 } from './addressing.ts';
@@ -19,6 +21,9 @@ import { nodeRuleset, spoofGuard } from './ruleset.ts';
 export function underlayPort(index: number): string {
   return `u${index}`;
 }
+
+/** A bond looks at its devices this often. */
+const BOND_MONITOR_MS = 50;
 
 /** `ip -batch` lines, run outside: makes a namespace. */
 export function addNamespace(name: string): string {
@@ -75,10 +80,30 @@ export function hasIpv6(node: NodePlan): boolean {
   return node.ipv6 !== undefined || node.transport.ipv6 !== undefined;
 }
 
+/** `ip -batch` lines for inside a namespace: makes one end of an uplink, unless it is there with the devices below it. */
+export function cableEndLines(device: string, kind: UplinkKind, mtu: number, mac?: string): string[] {
+  const lower = lowerDevices(device, kind);
+  const [parent = '', ...others] = lower;
+  switch (kind) {
+    case 'plain':
+      return [];
+    case 'vlan':
+      return [`link set ${parent} up`, `link add link ${parent} name ${device} type vlan id ${UPLINK_VLAN}`];
+    case 'bond':
+      return [
+        `link add name ${device} mtu ${mtu}${mac === undefined ? '' : ` address ${mac}`} ` +
+          `type bond mode active-backup miimon ${BOND_MONITOR_MS}`,
+        ...[parent, ...others].map((each) => `link set ${each} master ${device}`),
+        `link set ${device} type bond primary ${parent}`,
+      ];
+  }
+}
+
 /** `ip -batch` lines for inside a node: its uplink. */
 export function uplinkLines(node: NodePlan): string[] {
   const { ipv4, ipv6 } = node.transport;
   return [
+    ...cableEndLines(UPLINK, node.uplink, node.mtu, node.uplinkMac),
     ...(ipv4 === undefined ? [] : [`address add ${ipv4.address}/${ipv4.prefixLength} dev ${UPLINK}`]),
     ...(ipv6 === undefined ? [] : [`address add ${ipv6.address}/${ipv6.prefixLength} dev ${UPLINK} nodad`]),
     `link set ${UPLINK} up`,
@@ -174,6 +199,7 @@ export function routerScript(nodes: readonly NodePlan[]): string {
     nodes.map(({ index }) => (ipv6 ? sysctls(quietIpv6(underlayPort(index))) : '')).join('') +
     batch('ip', [
       'link set lo up',
+      ...nodes.flatMap(({ index, uplink, mtu }) => cableEndLines(underlayPort(index), uplink, mtu)),
       ...nodes.flatMap(({ index, transport }) => [
         ...(['ipv4', 'ipv6'] as const).flatMap((family) => {
           const router = transport[family]?.router;
@@ -207,6 +233,7 @@ export function switchScript(nodes: readonly NodePlan[]): string {
     batch('ip', [
       'link add sw0 type bridge forward_delay 0 mcast_snooping 0',
       'link set sw0 up',
+      ...nodes.flatMap(({ index, uplink, mtu }) => cableEndLines(underlayPort(index), uplink, mtu)),
       ...nodes.map((node) => `link set ${underlayPort(node.index)} master sw0 up`),
     ])
   );

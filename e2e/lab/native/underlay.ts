@@ -28,6 +28,7 @@ export class NativeUnderlay implements Underlay {
   #rules: readonly string[] = [];
   #firewalls: readonly Firewall[] = [];
   #lowered = false;
+  #delayed = false;
   #loss = 0;
   #reorder = 0;
   #detour: Proc | undefined;
@@ -69,6 +70,18 @@ export class NativeUnderlay implements Underlay {
       );
     }
     await this.#apply();
+  }
+
+  async setDelay(delayMs: number, jitterMs: number): Promise<void> {
+    const router = this.#router();
+    if (delayMs === 0 && !this.#delayed) return;
+    this.#delayed = delayMs > 0;
+    for (const port of this.ports) {
+      // Jitter alone puts packets in another order; the limit is of packets that wait.
+      const netem = ['netem', 'delay', `${delayMs}ms`, `${jitterMs}ms`, 'limit', '100000'];
+      const argv = this.#delayed ? ['replace', 'dev', port, 'root', ...netem] : ['del', 'dev', port, 'root'];
+      await router.exec(['tc', 'qdisc', ...argv]);
+    }
   }
 
   async addRules(rules: readonly string[]): Promise<void> {
@@ -121,6 +134,7 @@ export class NativeUnderlay implements Underlay {
     this.#firewalls = [];
     this.#rules = [];
     this.#loss = 0;
+    await this.setDelay(0, 0);
     await this.setReorder(0, 0);
   }
 

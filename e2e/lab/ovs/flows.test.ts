@@ -11,7 +11,7 @@ const NUMBERS = new Set<number>(Object.values(TABLES));
 
 function labPlan(ipv6: boolean): LabPlan {
   return {
-    ...{ mtu: 1500, routed: false, ipv6, underlay: ipv6 ? 'dual' : 'ipv4', encapMode: 'encap' },
+    ...{ mtu: 1500, routed: false, ipv6, underlay: ipv6 ? 'dual' : 'ipv4', encapMode: 'encap', uplink: 'plain' },
     tunnel: { type: 'vxlan', port: 4789, checksum: false, vni: 0 },
   };
 }

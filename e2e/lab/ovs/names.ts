@@ -1,4 +1,5 @@
 /** Antrea's names and numbers of what it makes in Open vSwitch. */
+import type { Tunnel } from '../lab.ts';
 
 /** The integration bridge. */
 export const BRIDGE = 'br-int';
@@ -10,9 +11,9 @@ export const GATEWAY = 'antrea-gw0';
 export const TUNNEL = 'antrea-tun0';
 
 /** The tunnel's device, as Open vSwitch names it. */
-export const TUNNEL_DEVICE = 'genev_sys_6081';
-
-export const GENEVE_PORT = 6081;
+export function tunnelDevice({ type, port }: Tunnel): string {
+  return `${{ geneve: 'genev', vxlan: 'vxlan' }[type]}_sys_${port}`;
+}
 
 /** OpenFlow ports that antrea-agent asks for. */
 export const TUNNEL_OFPORT = 32768;

@@ -1,13 +1,13 @@
-/** A node whose slow path is Open vSwitch's kernel datapath with Geneve, and Antrea's pipeline. */
+/** A node whose slow path is Open vSwitch's kernel datapath, and Antrea's pipeline. */
 import { LabError } from '../lab.ts';
-import type { ClusterIpService, Pod, Tunnel } from '../lab.ts';
+import type { ClusterIpService, Node, Pod } from '../lab.ts';
 import type { NodePlan, PodPlan } from '../native/addressing.ts';
 import { NativeNode } from '../native/node.ts';
 import type { NodeOptions } from '../native/node.ts';
 import type { LabContext } from '../native/place.ts';
 import { batch } from '../native/setup.ts';
 import { OvsDaemons } from './daemons.ts';
-import { BRIDGE, GATEWAY, GENEVE_PORT, TUNNEL, TUNNEL_DEVICE } from './names.ts';
+import { BRIDGE, GATEWAY, TUNNEL, TUNNEL_OFPORT, tunnelDevice } from './names.ts';
 import { baseFlows, podFlows } from './flows.ts';
 import { l7Flows } from './flows-l7.ts';
 import { cookieMatch } from './pipeline.ts';
@@ -27,8 +27,7 @@ export interface OvsState {
 
 export class OvsNode extends NativeNode {
   override readonly gatewayDevice: string = GATEWAY;
-  override readonly tunnelDevices: readonly string[] = [TUNNEL_DEVICE];
-  override readonly tunnel: Tunnel = { type: 'geneve', port: GENEVE_PORT };
+  override readonly tunnelDevices: readonly string[];
   readonly #plan: NodePlan;
   readonly #ofports = new Map<string, number>();
   /** Of the pods that are there, by host-side device. */
@@ -43,6 +42,7 @@ export class OvsNode extends NativeNode {
   constructor(context: LabContext, plan: NodePlan, options: NodeOptions) {
     super(context, plan, options);
     this.#plan = plan;
+    this.tunnelDevices = [tunnelDevice(plan.tunnel)];
   }
 
   /** The node's Open vSwitch. */
@@ -97,6 +97,19 @@ export class OvsNode extends NativeNode {
 
   override setTransportAddress(): Promise<void> {
     return Promise.reject(new LabError(`${this.name}: the flows of Open vSwitch do not follow a transport address`));
+  }
+
+  /** By the port that the pipeline uses, with what the pipeline sets (L3Forwarding). */
+  override async sendInTunnel(frames: readonly string[], peer: Node): Promise<void> {
+    const actions = `set_field:${peer.address}->tun_dst,output:${TUNNEL_OFPORT}`;
+    const messages = frames.map((frame) => `packet-out in_port=controller packet=${frame} actions=${actions}`);
+    await this.ovs.ofctl(['bundle'], ['-'], lines(messages));
+  }
+
+  /** Packets that came by the tunnel, as Open vSwitch counts them. */
+  async tunnelReceived(): Promise<number> {
+    const statistics = await this.ovs.ofctl(['dump-ports'], [TUNNEL]);
+    return Number(/rx pkts=(\d+)/.exec(statistics)?.[1] ?? NaN);
   }
 
   async addFlows(flows: readonly string[]): Promise<void> {

@@ -1,6 +1,6 @@
 /**
  * The lab on Open vSwitch: nodes and pods are network namespaces as in the native lab, the slow path is each node's own Open
- * vSwitch (kernel datapath, Geneve) with a pipeline like Antrea's. Needs a kernel with the openvswitch module.
+ * vSwitch (kernel datapath, by default Geneve) with a pipeline like Antrea's. Needs a kernel with the openvswitch module.
  */
 import { existsSync } from 'node:fs';
 import { LabError } from '../lab.ts';
@@ -8,7 +8,7 @@ import type { LabOptions, Provider } from '../lab.ts';
 import { upOn } from '../native/native.ts';
 import type { NativeLab } from '../native/native.ts';
 import { run } from '../native/process.ts';
-import { GENEVE_PORT } from './names.ts';
+import { TUNNEL_PORTS } from '../packet.ts';
 import { OvsNode } from './node.ts';
 import { OvsPolicy } from './policy.ts';
 
@@ -16,7 +16,7 @@ export { residue, sweep } from '../native/native.ts';
 export type { NativeLab } from '../native/native.ts';
 
 /** This provider. */
-export const PROVIDER: Provider = { name: 'ovs', tunnel: { type: 'geneve', port: GENEVE_PORT } };
+export const PROVIDER: Provider = { name: 'ovs', tunnel: { type: 'geneve', port: TUNNEL_PORTS.geneve } };
 
 /** A lab whose nodes have `ovs`, and whose policy has stages. */
 export type OvsLab = NativeLab<OvsNode, OvsPolicy>;
@@ -30,6 +30,7 @@ export async function up(options: LabOptions = {}): Promise<OvsLab> {
   await needModules();
   return upOn(
     {
+      tunnels: ['geneve', 'vxlan'],
       node: (context, plan, nodeOptions) => new OvsNode(context, plan, nodeOptions),
       policy: (nodes: readonly OvsNode[]) => new OvsPolicy(nodes),
     },
@@ -54,7 +55,7 @@ function refuseNativeOnly(options: LabOptions): void {
   }
   if ((options.encapMode ?? 'encap') !== 'encap') refuse('encapMode', 'mode but encap');
   if (options.apart !== undefined) refuse('apart', 'subnets apart');
-  if (options.tunnel !== undefined) refuse('tunnel', 'tunnel but Geneve with its defaults');
+  if (options.tunnel?.vni !== undefined) refuse('tunnel', 'tunnel with another network identifier than 0');
 }
 
 async function needModules(): Promise<void> {

@@ -1,6 +1,7 @@
 /** What antrea-agent writes into OVSDB, as arguments of `ovs-vsctl`. Pure functions. */
 import type { NodePlan, PodPlan } from '../native/addressing.ts';
 import { BRIDGE, GATEWAY, GATEWAY_OFPORT, L7_OFPORTS, L7_PORTS, ROUND, TUNNEL, TUNNEL_OFPORT } from './names.ts';
+import { TUNNEL_PORTS } from '../packet.ts';
 import { gatewayMac } from './setup.ts';
 
 /** What Antrea's start script sets before ovs-vswitchd starts: no packet is forwarded before the flows are there. */
@@ -15,12 +16,16 @@ export function flowsRestored(): string[] {
 
 /** The bridge with its gateway and tunnel ports. */
 export function bridgeRows(node: NodePlan): string[] {
+  const { type, port, checksum } = node.tunnel;
   return command(
     ['add-br', BRIDGE],
     ['set', 'Bridge', BRIDGE, 'datapath_type=system', 'protocols=OpenFlow10,OpenFlow15'],
     ['add-port', BRIDGE, TUNNEL],
-    ['set', 'Interface', TUNNEL, 'type=geneve', `ofport_request=${TUNNEL_OFPORT}`],
+    ['set', 'Interface', TUNNEL, `type=${type}`, `ofport_request=${TUNNEL_OFPORT}`],
     ['set', 'Interface', TUNNEL, 'options:key=flow', 'options:remote_ip=flow'],
+    // Written only if they are configured (pkg/ovs/ovsconfig/ovs_client.go, createTunnelPort).
+    ...(port === TUNNEL_PORTS[type] ? [] : [['set', 'Interface', TUNNEL, `options:dst_port=${port}`]]),
+    ...(checksum ? [['set', 'Interface', TUNNEL, 'options:csum=true']] : []),
     ['set', 'Port', TUNNEL, 'external_ids:antrea-type=tunnel'],
     ['add-port', BRIDGE, GATEWAY],
     ['set', 'Interface', GATEWAY, 'type=internal', `ofport_request=${GATEWAY_OFPORT}`],

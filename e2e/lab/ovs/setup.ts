@@ -3,7 +3,7 @@ import { ANTREA } from '../lab.ts';
 import { CLUSTER_CIDR, UPLINK } from '../native/addressing.ts';
 import type { NodePlan } from '../native/addressing.ts';
 import { COMMON_SYSCTLS, LOOSE_REVERSE_PATH, batch, hereDocument, sysctls, uplinkLines } from '../native/setup.ts';
-import { GATEWAY, GENEVE_PORT, L7_PORTS, SERVICE_CIDR, VIRTUAL_SERVICE_ADDRESS } from './names.ts';
+import { GATEWAY, L7_PORTS, SERVICE_CIDR, VIRTUAL_SERVICE_ADDRESS } from './names.ts';
 
 /** Script for inside a node, before Open vSwitch runs: uplink, kernel parameters, the rules that Antrea has in iptables. */
 export function hostScript(node: NodePlan, hostConntrack: boolean): string {
@@ -87,12 +87,12 @@ function hostRuleset(node: NodePlan, hostConntrack: boolean): string {
 table inet xmasqlab {
   chain prerouting {
     type filter hook prerouting priority raw; policy accept;
-    udp dport ${GENEVE_PORT} notrack
+    udp dport ${node.tunnel.port} notrack
     ${untracked}
   }
   chain outgoing {
     type filter hook output priority raw; policy accept;
-    udp dport ${GENEVE_PORT} notrack
+    udp dport ${node.tunnel.port} notrack
     ${untracked}
   }
   chain postrouting {

@@ -5,7 +5,9 @@ import type { Place } from '../../lab/lab.ts';
 import type { Counters, LabSidecars, Sidecar } from '../../lab/sidecar.ts';
 
 /** Remembers the counters of every node; `since()` says how much they have grown, in the order of the nodes. */
-export async function watchCounters(sidecars: LabSidecars): Promise<{ since: () => Promise<Counters[]> }> {
+export async function watchCounters(
+  sidecars: Pick<LabSidecars, 'nodes'>,
+): Promise<{ since: () => Promise<Counters[]> }> {
   const read = (): Promise<Counters[]> =>
     Promise.all(sidecars.nodes.map(async (sidecar) => (await sidecar.status()).counters));
   const before = await read();

@@ -1,8 +1,7 @@
 /** The header in front of what is in the tunnel, and what the slow path's own device makes of the same inner frames. */
 import { LabError } from '../../lab/lab.ts';
-import type { Lab, Node } from '../../lab/lab.ts';
+import type { Node } from '../../lab/lab.ts';
 import type { CapturedPacket } from '../../lab/pcap.ts';
-import { rawInput } from './frames.ts';
 
 const ETHER_HEADER = 14;
 const IPV4_HEADER = 20;
@@ -50,19 +49,17 @@ export function headerKind(frame: CapturedPacket): string {
 }
 
 /**
- * Gives inner frames to the node's tunnel device, which puts its header in front of them, and says what left by the uplink:
- * inner frame -> outer one. Each must fit into a packet.
+ * Gives inner frames to the node's tunnel, which puts its header in front of them, and says what left by the uplink: inner
+ * frame -> outer one. Each must fit into a packet.
  */
 export async function tunnelled(
-  lab: Lab,
   node: Node,
-  device: string,
+  peer: Node,
   frames: readonly string[],
 ): Promise<ReadonlyMap<string, CapturedPacket>> {
   const wanted = new Set(frames);
   const capture = await node.capture({ direction: 'out', filter: `udp dst port ${node.tunnel.port}` });
-  const input = rawInput([...wanted].map((frame) => Buffer.from(frame, 'hex')));
-  await node.exec([lab.tool('raw'), 'send', '--dev', device, '--rate', '2000'], { input });
+  await node.sendInTunnel([...wanted], peer);
   const { packets, dropped } = await capture.stop();
   if (dropped > 0) throw new LabError(`the capture at ${node.name} lost ${dropped} packets`);
   const found = packets.filter((packet) => packet.inner !== undefined && wanted.has(innerFrame(packet)));
