@@ -176,11 +176,25 @@ GLOBAL bool ct_refuses_reset(struct __sk_buff *skb, const struct xmasq_config *c
  * Conntrack holds a connection for established that is not. For a RST that it has let pass: after a fast phase it does not
  * find the number that it expects, and waits 10 s for an answer. For a SYN: it would pass for a part of the connection. In
  * either case a new connection on the same ports would skip policy, so the old one expires. `known`: the flow was
- * admitted; of others the sidecar need not be told.
+ * admitted; of others the sidecar is told if their approval is left.
  */
 static __noinline void ct_forget(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
 				 bool known)
 {
-	if (cfg && key && (known || (cfg->flags & XMASQ_CFG_CT_LOOKUP)))
+	if (cfg && key && (known || (cfg->flags & XMASQ_CFG_CT_LOOKUP) || approved_until(key)))
 		ct_reset(skb, cfg, key, 0);
+}
+
+/*
+ * The same for a SYN where approvals answer: it must not be judged before the sidecar has ended the entry of the connection
+ * whose approval is left. True: drop it, as the next one comes a second later. One at most, should nobody listen.
+ */
+static __noinline bool ct_outlives(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key,
+				   __u32 peer)
+{
+	if (!cfg || !key || (cfg->flags & XMASQ_CFG_CT_LOOKUP) || !approved_until(key))
+		return false;
+	ct_reset(skb, cfg, key, peer);
+	delete_approval(key);
+	return true;
 }

@@ -269,3 +269,10 @@ static __noinline __u64 approved_until(const struct xmasq_flow_key *key)
 
 	return a ? a->expires : 0;
 }
+
+static __noinline void delete_approval(const struct xmasq_flow_key *key)
+{
+	struct xmasq_flow_key copy = *key;
+
+	bpf_map_delete_elem(&approvals, &copy);
+}

@@ -273,14 +273,25 @@ static __always_inline bool too_big(struct __sk_buff *skb, const bool v6, const 
 	return more || bpf_check_mtu(skb, f->out_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS);
 }
 
-/* The pod opens a connection: it must not be taken for an old one on the same ports. */
-static __noinline void begin_connection(struct __sk_buff *skb, const struct xmasq_config *cfg,
-					struct xmasq_flow_key *key)
+/* Is the packet the pod's, by its addresses? */
+static __noinline bool sent_by_pod(struct __sk_buff *skb, struct xmasq_flow_key *key)
 {
 	__u8 mac[6];
 
-	if (key && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)) && from_pod(key, mac))
-		ct_forget(skb, cfg, key, false);
+	return key && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)) &&
+	       from_pod(key, mac);
+}
+
+/* The pod opens a connection: it must not be taken for an old one on the same ports. False: drop the packet. */
+static __noinline bool begin_connection(struct __sk_buff *skb, const struct xmasq_config *cfg,
+					struct xmasq_flow_key *key)
+{
+	if (!sent_by_pod(skb, key))
+		return true;
+	if (ct_outlives(skb, cfg, key, 0))
+		return false;
+	ct_forget(skb, cfg, key, false);
+	return true;
 }
 
 /* Reasons that keep an admitted flow from being masqueraded, not from being sent in a tunnel header or direct. */
@@ -355,15 +366,24 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 			end_flow(&key, reason == XMASQ_REASON_TCP_FIN ? XMASQ_SLOT_CLOSING : XMASQ_SLOT_TOMBSTONE, now);
 			count(XMASQ_COUNTER_FLOW_CLOSED);
 		}
-		if ((p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-			begin_connection(skb, cfg, &key);
+		/* Conntrack follows: what it says from now on is about the end, or about another connection. */
+		if (reason == XMASQ_REASON_TCP_FIN && !(cfg->flags & XMASQ_CFG_CT_LOOKUP) && sent_by_pod(skb, &key))
+			delete_approval(&key);
+		if ((p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !begin_connection(skb, cfg, &key)) {
+			count(XMASQ_COUNTER_SYN_DROPPED);
+			return DROP;
+		}
 		return leave_slow(skb, &p, reason);
 	}
 	if (!f) {
 		if (reason)
 			return leave_slow(skb, &p, reason);
-		if (p.tcp_flags & TCP_RST)
+		if (p.tcp_flags & TCP_RST) {
+			/* Where the lookup answers, the next SYN is what ends the entry: the RST has to find it. */
+			if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) && sent_by_pod(skb, &key))
+				ct_forget(skb, cfg, &key, false);
 			return leave_slow(skb, &p, XMASQ_REASON_CLOSED);
+		}
 		reason = admit(skb, cfg, &key, (__u32)p.ttl << 8 | p.tos);
 		if (reason)
 			return leave_slow(skb, &p, reason);

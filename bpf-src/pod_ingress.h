@@ -7,7 +7,7 @@
 
 /*
  * A RST of this node's pod that went slow after a fast phase has left conntrack's entry ESTABLISHED. Has the slow path passed
- * this SYN because of such an entry, i.e. without asking policy? If so, the entry expires; the next SYN is judged as new.
+ * this SYN because of such an entry, i.e. without asking policy? If so, the entry goes; the next SYN is judged as new.
  */
 static __noinline bool outlived(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
 {
@@ -16,7 +16,7 @@ static __noinline bool outlived(struct __sk_buff *skb, const struct xmasq_config
 	struct xmasq_slot *s;
 	__u32 from;
 
-	if (!cfg || !key || !(cfg->flags & XMASQ_CFG_CT_LOOKUP))
+	if (!cfg || !key)
 		return false;
 	from = peer_of(&key->daddr);
 	peer = from ? bpf_map_lookup_elem(&peers, &from) : NULL;
@@ -24,8 +24,10 @@ static __noinline bool outlived(struct __sk_buff *skb, const struct xmasq_config
 		return false;
 	slot_key_of(addr_is4(&key->daddr) ? &peer->addr4 : &peer->addr6, key->proto, key->sport, key->dport, &sk);
 	s = bpf_map_lookup_elem(&slots, &sk);
-	return s && addr_equal(&s->saddr, &key->daddr) && addr_equal(&s->daddr, &key->saddr) &&
-	       s->ifindex == key->ifindex && ct_reset(skb, cfg, key, from);
+	if (!s || !addr_equal(&s->saddr, &key->daddr) || !addr_equal(&s->daddr, &key->saddr) ||
+	    s->ifindex != key->ifindex)
+		return false;
+	return cfg->flags & XMASQ_CFG_CT_LOOKUP ? ct_reset(skb, cfg, key, from) : ct_outlives(skb, cfg, key, from);
 }
 
 /*
@@ -118,6 +120,8 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb, const bool v6
 
 			end_flow(&key, fin ? XMASQ_SLOT_CLOSING : XMASQ_SLOT_TOMBSTONE, now);
 			count(XMASQ_COUNTER_FLOW_CLOSED);
+			if (fin)
+				delete_approval(&key);
 			f = NULL;
 		} else {
 			f->last_rx_slow = now;

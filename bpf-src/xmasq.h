@@ -456,7 +456,7 @@ enum xmasq_counter {
 	XMASQ_COUNTER_CT_LOOKUP,
 	XMASQ_COUNTER_CT_EXTENDED, /* conntrack timeouts prolonged */
 	XMASQ_COUNTER_CT_KILLED,   /* conntrack entries expired after a RST, or at a SYN: see docs/design.md 6 */
-	XMASQ_COUNTER_SYN_DROPPED, /* SYN that the slow path passed as a part of a connection ended by a RST */
+	XMASQ_COUNTER_SYN_DROPPED, /* SYN that the slow path passes as a part of a connection that is over */
 	XMASQ_COUNTER_BLACK_HOLE,
 	XMASQ_COUNTER_FAST_ENCAP,   /* pod packets sent in a tunnel header of our own (buffers) */
 	XMASQ_COUNTER_FAST_DIRECT,  /* pod packets sent to the uplink as they are */
@@ -479,7 +479,7 @@ enum xmasq_event_type {
 	XMASQ_EVENT_WANT_APPROVAL = 1, /* a flow that only an approval can admit */
 	XMASQ_EVENT_ADMITTED = 2,
 	XMASQ_EVENT_DEMOTED = 3,
-	XMASQ_EVENT_RESET = 4, /* RST on the fast path of an approved flow: its conntrack entry must go */
+	XMASQ_EVENT_RESET = 4, /* RST of an approved flow, or a SYN after it: its conntrack entry must go */
 	XMASQ_EVENT_BLACK_HOLE = 5,
 	XMASQ_EVENT_REJECTED = 6,       /* the peer does not know our key */
 	XMASQ_EVENT_UNKNOWN_PASSED = 7, /* a node's own packet looked masqueraded */

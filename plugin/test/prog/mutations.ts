@@ -677,8 +677,46 @@ const exchange: Mutation[] = [
     ['outlived(skb, cfg, &key)', '0'],
   ),
   mutation('SYN and the pods of the slot', 'pod_ingress.h', 'SYN on the ports of other pods: delivered', [
-    ' && addr_equal(&s->daddr, &key->saddr) &&',
-    ' &&',
+    ' || !addr_equal(&s->daddr, &key->saddr) ||',
+    ' ||',
+  ]),
+  mutation(
+    'a SYN that outlived its connection, where approvals answer',
+    'pod_ingress.h',
+    'SYN of a connection that has ended, while its approval is left: dropped once, the sidecar is told',
+    [': ct_outlives(skb, cfg, key, from)', ': false'],
+  ),
+  mutation(
+    'a SYN beside an approval',
+    'pod_egress.h',
+    'SYN while an approval of its ports is left: dropped once, and the sidecar is told',
+    ['ct_outlives(skb, cfg, key, 0)', '0'],
+  ),
+  mutation(
+    'a SYN is dropped once',
+    'admission.h',
+    'SYN while an approval of its ports is left: dropped once, and the sidecar is told',
+    ['	delete_approval(key);\n	return true;', '	return true;'],
+  ),
+  mutation(
+    'a RST of a forgotten flow, where approvals answer',
+    'admission.h',
+    'RST without a flow while an approval is left: the sidecar is told',
+    [' || approved_until(key)))', '))'],
+  ),
+  mutation(
+    'a RST that the pod sends on a forgotten flow',
+    'pod_egress.h',
+    'RST without a flow while an approval is left: slow, and the sidecar is told',
+    ['if (!(cfg->flags & XMASQ_CFG_CT_LOOKUP) && sent_by_pod(skb, &key))\n				ct_forget', 'if (0)\n				ct_forget'],
+  ),
+  mutation('a FIN ends the approval', 'pod_egress.h', 'FIN ends an approval: the next SYN is a new connection’s', [
+    '!(cfg->flags & XMASQ_CFG_CT_LOOKUP) && sent_by_pod(skb, &key))\n			delete_approval',
+    '0)\n			delete_approval',
+  ]),
+  mutation('a FIN that arrives ends the approval', 'pod_ingress.h', 'FIN on the slow path ends the approval, too', [
+    'if (fin)\n				delete_approval(&key);',
+    '',
   ]),
   mutation('SYN and a living connection', 'pod_ingress.h', 'SYN while the connection lives: delivered', [
     '!known && (p.tcp_flags',

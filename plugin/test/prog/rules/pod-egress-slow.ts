@@ -1,7 +1,7 @@
 /** pod_egress: every reason to leave a packet to the slow path. */
 import { expect } from '@jest/globals';
 import { CtStatus, CtTcpState } from '../../../src/netlink/ctnetlink.ts';
-import { ConfigFlag, PeerFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, EventType, PeerFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import type { CtSpec } from '../conntrack.ts';
 import {
   announcement,
@@ -712,6 +712,61 @@ const closing: Rule[] = [
       expect(outcome.counters).not.toHaveProperty('ct_killed');
     }),
   ),
+  // Where approvals answer, the sidecar ends the entry, a moment later.
+  rule('SYN while an approval of its ports is left: dropped once, and the sidecar is told', (bench) => {
+    const talk = approved(bench);
+    const frame = talk.sent({ id: FORGED_ID, l4: { flags: Tcp.syn } });
+    const told = bench.events(() => {
+      const outcome = bench.run('pod_egress', frame);
+      expect(outcome).toMatchObject({ verdict: Verdict.drop, counters: { syn_dropped: 1 } });
+    });
+    expect(told).toMatchObject([{ type: EventType.RESET, flow: bench.flowKeyOf(talk) }]);
+    const again = bench.events(() => expectSlow(bench.run('pod_egress', frame), frame, 'tcp_syn'));
+    expect(again).toEqual([]);
+  }),
+  rule('SYN of a flow that an approval admitted: dropped, and the sidecar is told', (bench) => {
+    bench.configure({ flags: NO_LOOKUP });
+    const flow = bench.establish({ kind: 'tcp' });
+    const told = bench.events(() => {
+      expect(bench.run('pod_egress', flow.talk.sent({ l4: { flags: Tcp.syn } })).verdict).toBe(Verdict.drop);
+    });
+    expect(told).toMatchObject([{ type: EventType.RESET, flow: flow.flowKey }]);
+    expect(bench.flow(flow.flowKey)).toBeUndefined();
+  }),
+  rule('RST without a flow while an approval is left: slow, and the sidecar is told', (bench) => {
+    const talk = approved(bench);
+    const frame = talk.sent({ id: FORGED_ID, l4: { flags: Tcp.rst } });
+    const told = bench.events(() => expectSlow(bench.run('pod_egress', frame), frame, 'closed'));
+    expect(told).toMatchObject([{ type: EventType.RESET, flow: bench.flowKeyOf(talk) }]);
+    // The SYN that follows it finds the approval until the sidecar has acted.
+    expect(bench.run('pod_egress', talk.sent({ l4: { flags: Tcp.syn } })).verdict).toBe(Verdict.drop);
+  }),
+  rule('RST without a flow or an approval: nobody is told', (bench) => {
+    bench.configure({ flags: NO_LOOKUP });
+    const talk = new Conversation({ kind: 'tcp' });
+    expect(bench.events(() => bench.run('pod_egress', talk.sent({ l4: { flags: Tcp.rst } })))).toEqual([]);
+  }),
+  rule('FIN ends an approval: the next SYN is a new connection’s', (bench) => {
+    const talk = approved(bench);
+    bench.run('pod_egress', talk.sent({ l4: { flags: Tcp.fin | Tcp.ack } }));
+    expect(bench.tables.approvals.get(bench.flowKeyOf(talk))).toBeUndefined();
+    const frame = talk.sent({ id: FORGED_ID, l4: { flags: Tcp.syn } });
+    expectSlow(bench.run('pod_egress', frame), frame, 'tcp_syn');
+  }),
+  ...(
+    [
+      ['SYN', Tcp.syn],
+      ['RST', Tcp.rst],
+      ['FIN', Tcp.fin],
+    ] as const
+  ).map(([name, flags]) =>
+    rule(`${name} from another MAC while an approval is left: it stays, and nobody is told`, (bench) => {
+      const talk = approved(bench);
+      const frame = talk.sent({ smac: STRANGER_MAC, l4: { flags } });
+      expect(bench.events(() => expect(bench.run('pod_egress', frame).verdict).toBe(Verdict.pass))).toEqual([]);
+      expect(bench.tables.approvals.get(bench.flowKeyOf(talk))).toBeDefined();
+    }),
+  ),
   rule('RST of a flow that is not fast yet: slow, and the flow ends', (bench) => {
     const talk = new Conversation({ kind: 'tcp' });
     bench.allow(talk);
@@ -722,6 +777,14 @@ const closing: Rule[] = [
     expect(bench.slot(talk.slotKey())).toMatchObject({ state: SlotState.TOMBSTONE });
   }),
 ];
+
+/** A TCP connection that has an approval and no flow. */
+function approved(bench: Bench): Conversation {
+  bench.configure({ flags: NO_LOOKUP });
+  const talk = new Conversation({ kind: 'tcp' });
+  bench.allow(talk);
+  return talk;
+}
 
 /** Admitted, but slow for now. */
 const blocked: Rule[] = [

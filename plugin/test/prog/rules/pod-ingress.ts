@@ -314,6 +314,44 @@ const resets: Rule[] = [
     });
     expect(told).toMatchObject([{ type: EventType.RESET, flow: flow.flowKey }]);
   }),
+  rule('RST without a flow while an approval is left: the sidecar is told', (bench) => {
+    bench.configure({ flags: NO_LOOKUP });
+    const talk = new Conversation({ kind: 'tcp' });
+    const frame = talk.delivered({ id: 0, l4: { flags: Tcp.rst } });
+    expect(bench.events(() => bench.run('pod_ingress', frame))).toEqual([]);
+    bench.allow(talk);
+    const told = bench.events(() => expectUntouched(bench.run('pod_ingress', frame), frame));
+    expect(told).toMatchObject([{ type: EventType.RESET, flow: bench.flowKeyOf(talk) }]);
+  }),
+  rule('SYN of a connection that has ended, while its approval is left: dropped once, the sidecar is told', (bench) => {
+    bench.configure({ flags: NO_LOOKUP });
+    const flow = bench.establish({ kind: 'tcp' });
+    bench.tables.flows.delete(flow.flowKey);
+    const syn = flow.talk.delivered({ id: 0, l4: { flags: Tcp.syn } });
+    const told = bench.events(() => {
+      const first = bench.run('pod_ingress', syn);
+      expect(first).toMatchObject({ verdict: Verdict.drop, counters: { slow_rx: 1, syn_dropped: 1 } });
+    });
+    expect(told).toMatchObject([{ type: EventType.RESET, flow: flow.flowKey }]);
+    const again = bench.events(() => expectUntouched(bench.run('pod_ingress', syn), syn));
+    expect(again).toEqual([]);
+  }),
+  rule('SYN while an approval is left that never had a slot: delivered, it may be a late one', (bench) => {
+    bench.configure({ flags: NO_LOOKUP });
+    const talk = new Conversation({ kind: 'tcp' });
+    bench.allow(talk);
+    const syn = talk.delivered({ id: 0, l4: { flags: Tcp.syn } });
+    expect(bench.events(() => expectUntouched(bench.run('pod_ingress', syn), syn))).toEqual([]);
+    expect(bench.tables.approvals.get(bench.flowKeyOf(talk))).toBeDefined();
+  }),
+  rule('FIN on the slow path ends the approval, too', (bench) => {
+    bench.configure({ flags: NO_LOOKUP });
+    const { talk, flowKey } = bench.establish({ kind: 'tcp' });
+    bench.run('pod_ingress', talk.delivered({ id: 0, l4: { flags: Tcp.fin | Tcp.ack } }));
+    expect(bench.tables.approvals.get(flowKey)).toBeUndefined();
+    const syn = talk.delivered({ id: 0, l4: { flags: Tcp.syn } });
+    expectUntouched(bench.run('pod_ingress', syn), syn);
+  }),
   rule('SYN of a connection that a RST has ended, passed for a part of it: dropped, its entry expires', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });
     // The keys are forgotten, so the RST goes slow.
