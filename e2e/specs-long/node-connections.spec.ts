@@ -9,6 +9,7 @@ import { EMULATED, connections as scaled } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from '../specs/support/counters.ts';
+import { rebootWithout } from '../specs/support/footprint.ts';
 import { MARKED_IDS, forge } from '../specs/support/forge.ts';
 import { UNDISTURBED, besidePods } from '../specs/support/pod-traffic.ts';
 import { tapped } from '../specs/support/stack-tap.ts';
@@ -93,8 +94,7 @@ describe('thousands of node-to-node connections', () => {
   test('all work after one node was rebooted without XMasq, for as long as the other takes it for a peer and afterwards', async () => {
     const before = (await sidecars.node(1).status()).counters;
     const { tcp } = await besidePods(lab, sidecars, { from: a, to: b }, async () => {
-      await sidecars.node(0).kill9();
-      await n1.exec(['rm', '-rf', n1.pinDir]);
+      await rebootWithout(sidecars.node(0));
       await connections(n1, n2);
       await connections(n2, n1);
     });

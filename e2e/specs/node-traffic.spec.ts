@@ -10,6 +10,7 @@ import { ADMISSION, EMULATED, atMostNatively, stretched } from '../lab/scale.ts'
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
+import { rebootWithout } from './support/footprint.ts';
 import { attachForeign, compileForeign } from './support/foreign.ts';
 import { MARKED_IDS, forge, markedIdsWithout } from './support/forge.ts';
 import { UNDISTURBED, besidePods } from './support/pod-traffic.ts';
@@ -404,10 +405,7 @@ table ip untracked {
       ],
       ['by a reboot without XMasq', () => reboot()],
     ];
-    const reboot = async (): Promise<void> => {
-      await sidecars.node(0).kill9();
-      await n1.exec(['rm', '-rf', n1.pinDir]);
-    };
+    const reboot = (): Promise<void> => rebootWithout(sidecars.node(0));
     afterEach(async () => {
       if (!sidecars.node(0).proc.running) {
         await sidecars.node(0).start();

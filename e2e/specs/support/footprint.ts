@@ -1,6 +1,7 @@
 /** What one node's sidecar has in the kernel: programs, maps, attachments, pins, qdiscs, processes. */
 import { LabError } from '../../lab/lab.ts';
 import type { Node, Place } from '../../lab/lab.ts';
+import type { Sidecar } from '../../lab/sidecar.ts';
 
 /** Identifiers of objects; the kernel gives none of them twice while the machine runs. */
 export interface Footprint {
@@ -84,6 +85,17 @@ async function pinnedLinks(node: Node): Promise<{ name: string; id: number; prog
 export async function qdiscs(place: Place): Promise<string[]> {
   const { stdout } = await place.exec(['tc', '-j', 'qdisc', 'show']);
   return (JSON.parse(stdout) as { kind: string; dev: string }[]).map(({ kind, dev }) => `${kind} ${dev}`).sort();
+}
+
+/** Leaves the node as a reboot without XMasq would: filters of a clsact qdisc outlive their pins, which links do not. */
+export async function rebootWithout(sidecar: Sidecar): Promise<void> {
+  const { node } = sidecar;
+  await sidecar.kill9();
+  await node.exec(['rm', '-rf', node.pinDir]);
+  for (const qdisc of await qdiscs(node)) {
+    const [kind, device = ''] = qdisc.split(' ');
+    if (kind === 'clsact') await node.exec(['tc', 'qdisc', 'del', 'dev', device, 'clsact']);
+  }
 }
 
 /** Everything below the node's pin directory, sorted; empty if there is none. */
