@@ -95,6 +95,11 @@ export class LabSidecars {
     this.#writeCluster();
   }
 
+  /** Tells the sidecars the nodes' transport addresses as they are now, as a change of the Node objects does. */
+  publishAddresses(): void {
+    this.#writeCluster();
+  }
+
   /** Drains all nodes at once and waits until they are drained (about 35 s). */
   async drain(): Promise<void> {
     await Promise.all(this.nodes.map((sidecar) => sidecar.drain()));

@@ -56,7 +56,8 @@ export async function waitCarried(
       },
       timeoutMs,
       50,
-    ).catch((error: unknown) => {
+    ).catch(async (error: unknown) => {
+      if (seen.length === 0) seen = await sidecar.flows(ends);
       throw new LabError(`${String(error)}: ${seen.map((flow) => `${flow.mode}: ${describeFlow(flow)}`).join('; ')}`);
     });
   }

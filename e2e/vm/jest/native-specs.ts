@@ -41,6 +41,7 @@ export const NATIVE_SPECS: Readonly<Record<string, readonly KernelLine[] | strin
   'specs/sidecar-inputs': 'configuration and streams that the sidecar reads; what carries packets plays no part',
   'specs/smoke': BOTH,
   'specs/spoofing': NEWER,
+  'specs/uplink-changes': 'transport addresses change in the native lab only; not tried yet',
   'specs/xdp': 'not tried yet: emulated devices restore nothing faster',
   'specs-long/api-outage': 'what the API tells the sidecar; what carries packets plays no part',
   'specs-long/close-far': 'gigabytes take emulation hours: specs/close moves the sequence numbers on instead',
