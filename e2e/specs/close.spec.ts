@@ -18,8 +18,12 @@ import type { Crossing } from './support/wire.ts';
 const GIB = 2 ** 30;
 /** Bytes per second of what goes both ways before the end, so that it takes long enough to become fast. */
 const PACE = EMULATED ? ['--rate', '60k', '--send-size', '2000'] : ['--rate', '1M'];
-/** What the client sends before it closes its half: the connection is to be fast by then, and approvals take their time. */
-const BEFORE_FIN = EMULATED ? (ADMISSION === 'conntrack' ? '100k' : '400k') : '500k';
+/** A half close: what the client sends, as the connection is to be fast by then (approvals take their time), and the server. */
+const [BEFORE_FIN, DOWN] = !EMULATED
+  ? ['500k', 16_000_000]
+  : ADMISSION === 'conntrack'
+    ? ['100k', 2_000_000]
+    : ['400k', 3_000_000];
 
 let lab: NativeLab;
 let sidecars: LabSidecars;
@@ -250,8 +254,7 @@ test.each([[0], [1]])(
     const port = freshPort();
     const stop = await watchClose(pair, port);
     const counters = await watchCounters(sidecars);
-    const down = EMULATED ? 2_000_000 : 16_000_000;
-    const data = ['--up', BEFORE_FIN, '--down', String(down), '--rate', EMULATED ? '80k' : '4M'];
+    const data = ['--up', BEFORE_FIN, '--down', String(DOWN), '--rate', EMULATED ? '80k' : '4M'];
     await withTransfer(
       lab,
       pair,
@@ -259,7 +262,7 @@ test.each([[0], [1]])(
       async ({ result }) => {
         await waitForState(lab, port, ['FIN_WAIT', 'CLOSE_WAIT']);
         await flowsGone(sidecars, port);
-        expect(await result()).toMatchObject({ complete: true, error: '', received: down, corrupt: 0 });
+        expect(await result()).toMatchObject({ complete: true, error: '', received: DOWN, corrupt: 0 });
       },
       port,
     );
