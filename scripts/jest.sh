@@ -1,7 +1,8 @@
 #!/bin/bash
 # Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|mutants|timed|lab|matrix|vm|ovs|long [JEST_ARGUMENT...]
-# Suites that load the machine or measure it run one file at a time; two where a file has a lab of its own, and mostly waits for
-# it (lab), or a micro-VM (ovs without the kernel's datapath). The whole suite has a limit besides that of each spec.
+# Suites that load the machine or measure it run one file at a time; three where a file has a lab of its own and mostly waits
+# for it (lab), two where it has a micro-VM (ovs without the kernel's datapath). The whole suite has a limit besides that of
+# each spec.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,7 +15,7 @@ case $suite in
   prog) limit=1200 ;;
   mutants) limit=3600 ;;
   timed) limit=600 ;;
-  lab) limit=2400 order=(--maxWorkers=2) ;;
+  lab) limit=2400 order=(--maxWorkers=3) ;;
   matrix) limit=1200 ;;
   vm) limit=1500 ;;
   ovs)
