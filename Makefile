@@ -82,7 +82,7 @@ prog: build ## Tests of the BPF programs (BPF_PROG_TEST_RUN).
 	@$(JEST) prog
 
 lab-test: build ## Specs in the native lab: two nodes as network namespaces.
-	@scripts/test.sh timed lab
+	@scripts/test.sh alone lab
 
 vm-test: build ## Smoke specs in a micro-VM for each Debian kernel.
 	@$(JEST) vm
@@ -95,10 +95,10 @@ test-matrix: build ## Every kind of connection in every mode (10 minutes); build
 	@node scripts/gen-compatibility.ts
 
 test: | setup ## Everything above in one run, with a summary (at most 30 minutes on 2 cores).
-	@scripts/test.sh lint unit prog timed lab matrix vm
+	@scripts/test.sh lint unit prog alone lab matrix vm
 
 test-all: | setup ## `test`, the whole matrix, `test-ovs` on both kernels and the long specs (hours).
-	@XMASQ_MATRIX=all scripts/test.sh lint unit prog mutants timed lab matrix vm ovs-6.12 ovs-6.1 long
+	@XMASQ_MATRIX=all scripts/test.sh lint unit prog mutants alone lab matrix vm ovs-6.12 ovs-6.1 long
 
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
 	@node e2e/flowgen/main.ts

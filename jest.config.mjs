@@ -1,6 +1,6 @@
 import { nativeSpecsOn } from './e2e/vm/jest/native-specs.ts';
 
-// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, mutants, timed, lab, matrix, vm, ovs or long.
+// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, mutants, alone, lab, matrix, vm, ovs or long.
 const base = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
@@ -9,8 +9,8 @@ const base = {
   roots: ['<rootDir>/plugin', '<rootDir>/e2e'],
 };
 
-// Specs of the lab whose limits leave no room for a neighbour: they run alone.
-const timed = ['specs/fast-start', 'specs/kubernetes', 'specs/ovsdb'];
+// Specs of the lab that run alone: their limits leave no room for a neighbour; of lab/lab a neighbour would do what it looks at.
+const alone = ['lab/lab', 'specs/fast-start', 'specs/kubernetes', 'specs/ovsdb'];
 
 // Real packets and real time: see the file.
 const realTime = { ...base, setupFilesAfterEnv: ['<rootDir>/scripts/retry-once.mjs'] };
@@ -35,12 +35,12 @@ export default {
     },
     // Each takes a guard out of the programs and compiles them: too long for every run.
     { ...realTime, displayName: 'mutants', testMatch: ['<rootDir>/plugin/test/prog/mutations.test.ts'] },
-    { ...realTime, displayName: 'timed', testMatch: timed.map((name) => `<rootDir>/e2e/${name}.spec.ts`) },
+    { ...realTime, displayName: 'alone', testMatch: alone.map((name) => `<rootDir>/e2e/${name}.spec.ts`) },
     {
       ...realTime,
       displayName: 'lab',
       testMatch: ['<rootDir>/e2e/specs/**/*.spec.ts', '<rootDir>/e2e/lab/**/*.spec.ts'],
-      testPathIgnorePatterns: timed.map((name) => `/e2e/${name}\\.spec\\.ts$`),
+      testPathIgnorePatterns: alone.map((name) => `/e2e/${name}\\.spec\\.ts$`),
     },
     { ...realTime, displayName: 'matrix', testMatch: ['<rootDir>/e2e/matrix/**/*.spec.ts'] },
     { ...realTime, displayName: 'long', testMatch: ['<rootDir>/e2e/specs-long/**/*.spec.ts'] },

