@@ -225,7 +225,7 @@ const admission: Mutation[] = [
   mutation('the zone', 'conntrack.h', 'conntrack: zone 0: refused', ['.ct_zone_id = zone,', '.ct_zone_id = 0,']),
   mutation('an approval has an end', 'admission.h', 'icmp with an approval that has expired: refused', [
     'approved_until(key) > bpf_ktime_get_coarse_ns()',
-    'a',
+    'approved_until(key)',
   ]),
   mutation('the sender’s MAC at admission', 'flow.h', 'a source MAC that is not the pod’s: refused', [
     ' || !mac_equal(ep->mac, eth.smac)',
@@ -1373,7 +1373,7 @@ const six: Mutation[] = each([
   [
     'IPv6: ICMP of the family',
     'packet.h',
-    'IPv6: not masqueraded: ICMP of IPv4',
+    'IPv6: ICMP of IPv4: slow, marker cleared',
     'if ((p->proto == IPPROTO_ICMPV6) != v6)',
     'if (0)',
   ],

@@ -32,8 +32,8 @@ const SERVICE = { addr: 'fd00:96::10', port: 80 };
 const MULTICAST = { addr: 'ff02::1:ff00:1', mac: '33:33:ff:00:00:01' };
 const ND = { kind: 'icmp', type: 135, id: 0, payload: Buffer.alloc(16) } as const;
 
-function rule(name: string, check: (bench: Bench) => void): Rule {
-  return anyRule(`IPv6: ${name}`, check, [6]);
+function rule(name: string, check: (bench: Bench) => void, families: Rule['families'] = [6]): Rule {
+  return anyRule(`IPv6: ${name}`, check, families);
 }
 
 function conversation(spec: ConversationSpec): Conversation {
@@ -124,15 +124,19 @@ const sending: Rule[] = [
       expect(outcome.counters).toEqual({});
     }
   }),
-  rule('an IPv4 address in the place of an IPv6 one: nobody’s', (bench) => {
-    const four = bench.establish({ kind: 'udp', family: 4 });
-    const ends = { src: `::ffff:${four.talk.local.addr}`, dst: `::ffff:${four.talk.remote.pod}` };
-    const sent = conversation({ kind: 'udp' }).sent({ id: FORGED_ID, ...ends });
-    expectSlow(bench.run('pod_egress', sent), sent, 'malformed');
-    const back = { src: `::ffff:${PEER.addr}`, dst: NODE.addr6 };
-    const masqueraded = conversation({ kind: 'udp' }).masqueraded({ id: four.idIn, ...back });
-    expectUntouched(bench.run('uplink_ingress', masqueraded), masqueraded);
-  }),
+  rule(
+    'an IPv4 address in the place of an IPv6 one: nobody’s',
+    (bench) => {
+      const four = bench.establish({ kind: 'udp', family: 4 });
+      const ends = { src: `::ffff:${four.talk.local.addr}`, dst: `::ffff:${four.talk.remote.pod}` };
+      const sent = conversation({ kind: 'udp' }).sent({ id: FORGED_ID, ...ends });
+      expectSlow(bench.run('pod_egress', sent), sent, 'malformed');
+      const back = { src: `::ffff:${PEER.addr}`, dst: NODE.addr6 };
+      const masqueraded = conversation({ kind: 'udp' }).masqueraded({ id: four.idIn, ...back });
+      expectUntouched(bench.run('uplink_ingress', masqueraded), masqueraded);
+    },
+    [4, 6],
+  ),
   rule('the label does not count up: the marker is cleared, the rest stays, whatever the segments', (bench) => {
     const frame = conversation({ kind: 'tcp' }).sent({ id: 0xffff });
     const outcome = bench.run('pod_egress', frame, { gso_size: 100, gso_segs: 64 });
