@@ -613,9 +613,8 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		/* A Service, perhaps: conntrack knows which pod it is. Approvals do not. */
 		reason = admits(skb, cfg, key, 0, &f->out);
 		translated = !addr_equal(&f->out.daddr, &key->daddr);
-		if (!translated || !is_pod(&f->out.daddr)) {
+		if (!translated || !is_pod(&f->out.daddr))
 			return refuse(key, XMASQ_REASON_NOT_POD, now);
-		}
 	}
 	id = bpf_map_lookup_elem(&endpoint_by_addr, &f->out.daddr);
 	if (id) {
