@@ -8,10 +8,10 @@ import {
   type Destination,
   type Peer,
   type PeerState,
-  type Path,
   type Prefix,
 } from '../../plugin/src/dataplane/layout.ts';
 import type { Notes } from '../../plugin/src/dataplane/notes.ts';
+import { UNKNOWN_PATH } from '../../plugin/src/dataplane/paths.ts';
 import { Peers } from '../../plugin/src/dataplane/peers.ts';
 import { monotonic, type HashTable, type Log } from '../../plugin/src/dataplane/ports.ts';
 import { AntreaConfig, KubernetesCluster, PodExclusions } from '../../plugin/src/kubernetes/index.ts';
@@ -89,27 +89,13 @@ function memoryNotes(): Notes {
   } as unknown as Notes;
 }
 
-/** Of each way to each peer. */
-const NO_PATH: Path = {
-  provenAt: 0n,
-  probeAt: 0n,
-  probeWait: 0n,
-  holeAt: 0n,
-  probes: 0n,
-  answers: 0n,
-  changedAt: 0n,
-  changes: 0,
-  masquerade: 0,
-  awaited: 0,
-};
-
 async function main({ account, server, nodeName }: FollowerSetup): Promise<void> {
   const api = new ApiClient({ credentials: new InClusterCredentials({ directory: account, server }) });
   const peers = new Peers({
     tables: {
       peers: array<Peer>({ addr4: '', addr6: '', flags: 0, epoch: 0 }),
       peerState: array<PeerState>({ lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n }),
-      paths: array<Path>(NO_PATH),
+      paths: array(UNKNOWN_PATH),
       peerByAddr: hash<string, number>(),
       destinations: hash<Prefix, Destination>(),
     },

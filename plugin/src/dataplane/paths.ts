@@ -40,6 +40,20 @@ export function podFamilies({ podCIDRs, addresses }: Pick<ClusterNode, 'podCIDRs
   return ([4, 6] as const).filter((family) => found.has(family));
 }
 
+/** Nothing is known of a way: an element of `paths` as the kernel makes it. */
+export const UNKNOWN_PATH: Path = {
+  provenAt: 0n,
+  probeAt: 0n,
+  probeWait: 0n,
+  holeAt: 0n,
+  probes: 0n,
+  answers: 0n,
+  changedAt: 0n,
+  changes: 0,
+  masquerade: 0,
+  awaited: 0,
+};
+
 /** Flag of a peer to whose pods of this family Antrea routes. */
 export function directFlag(family: Family): number {
   return family === 4 ? PeerFlag.DIRECT4 : PeerFlag.DIRECT6;

@@ -14,12 +14,11 @@ import {
   PROTOCOL_VERSION,
   SEND_LIFE_NS,
   type Destination,
-  type Path,
   type Peer,
   type Prefix,
 } from './layout.ts';
 import type { Notes } from './notes.ts';
-import { directFlag, pathIndexes } from './paths.ts';
+import { directFlag, pathIndexes, UNKNOWN_PATH } from './paths.ts';
 import type { Clock, Log } from './ports.ts';
 import type { Tables } from './tables.ts';
 
@@ -139,20 +138,6 @@ function hasAddressesOf(entry: Peer, node: ClusterNode): boolean {
   const { addr4, addr6 } = entryAddresses(node);
   return entry.addr4 === addr4 && entry.addr6 === addr6;
 }
-
-/** Nothing is known of a way. */
-const UNKNOWN_PATH: Path = {
-  provenAt: 0n,
-  probeAt: 0n,
-  probeWait: 0n,
-  holeAt: 0n,
-  probes: 0n,
-  answers: 0n,
-  changedAt: 0n,
-  changes: 0,
-  masquerade: 0,
-  awaited: 0,
-};
 
 /** Brings the programs' knowledge of peers in line with the cluster state. */
 export class Peers {

@@ -18,6 +18,7 @@ import { BpfObject } from '../../src/bpf/object.ts';
 import { RingBuffer } from '../../src/bpf/ringbuf.ts';
 import { testRun, type SkBuffInput, type SkBuffOutput } from '../../src/bpf/testrun.ts';
 import { PerCpuArray } from '../../src/bpf/percpu.ts';
+import { UNKNOWN_PATH } from '../../src/dataplane/paths.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
 import {
   ConfigFlag,
@@ -570,19 +571,6 @@ type Tables = ReturnType<typeof openTables>;
 /** Maps that need not be as large as they are in earnest. */
 const SIZED_MAPS = ['flows', 'slots', 'approvals', 'refusals', 'translated'];
 
-/** What nobody knows anything of. */
-const FRESH_PATH: Path = {
-  provenAt: 0n,
-  probeAt: 0n,
-  probeWait: 0n,
-  holeAt: 0n,
-  probes: 0n,
-  answers: 0n,
-  changedAt: 0n,
-  changes: 0,
-  masquerade: 0,
-  awaited: 0,
-};
 /** Path classes, of either family, of so many peers are in use. */
 const USED_PATHS = 6 * (LOCAL_PEER.id + 1);
 
@@ -643,7 +631,7 @@ export class Bench {
     node.ct.flush();
     for (const map of ['flows', 'slots', 'approvals', 'refusals', 'translated'] as const)
       clear<unknown, unknown>(tables[map]);
-    for (let index = 6; index < USED_PATHS; index++) tables.paths.set(index, FRESH_PATH);
+    for (let index = 6; index < USED_PATHS; index++) tables.paths.set(index, UNKNOWN_PATH);
     this.configure({
       layoutVersion: VERSION.layout,
       flags: FLAGS,

@@ -149,27 +149,6 @@ export class FakeBackend implements AdminBackend {
         attached: true,
         problem: '',
         flows: 2,
-        paths: [
-          {
-            ...{ family: 4, pathClass: 'tcp', mode: 'masquerade', reason: 0 },
-            ...{ provenMs: 1500, changedMs: 61_000, changes: 1, probes: 4n, answers: 3n },
-          },
-          {
-            family: 4,
-            pathClass: 'udp',
-            mode: 'masquerade',
-            reason: 0,
-            provenMs: 900,
-            changes: 1,
-            probes: 2n,
-            answers: 2n,
-          },
-          { family: 4, pathClass: 'other', mode: 'encap', reason: UNPROVEN, changes: 0, probes: 7n, answers: 0n },
-          ...(['tcp', 'udp', 'other'] as const).map(
-            (pathClass) =>
-              ({ family: 6, pathClass, mode: 'direct', reason: 0, changes: 0, probes: 0n, answers: 0n }) as const,
-          ),
-        ],
         id: 1,
         epoch: 3,
       },
