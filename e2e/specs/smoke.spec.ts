@@ -1,7 +1,7 @@
 /** The main job end to end: one TCP flow between pods of two nodes leaves the tunnel, and nothing is left behind. */
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { sleep } from '../lab/lab.ts';
+import { eventually, sleep } from '../lab/lab.ts';
 import type { Node, Pod, Proc } from '../lab/lab.ts';
 import { residue, up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
@@ -10,6 +10,7 @@ import { ADMISSION, INITIAL_WINDOW } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
+import { footprintOf, remaining } from './support/footprint.ts';
 
 const PORT = 7000;
 const CLIENT_PORT = 7100;
@@ -91,13 +92,17 @@ describe('two nodes', () => {
 
   test('cleanup removes programs and pins, and the pods still reach each other', async () => {
     for (const sidecar of sidecars.nodes) {
+      const footprint = await footprintOf(sidecar.node);
+      expect(footprint.programs.length).toBeGreaterThan(0);
       const { code } = await sidecar.stop();
       expect(code).toBe(0);
       // Peers are not waited for here, since no flow is left.
       await sidecar.cleanup('--force');
       expect(existsSync(sidecar.node.pinDir)).toBe(false);
-      const { stdout } = await sidecar.node.exec(['bpftool', 'net', 'show']);
-      expect(stdout).not.toMatch(/pod_|uplink_/);
+      // The kernel frees them a moment after their last user is gone.
+      await eventually('programs, maps and links gone', async () =>
+        Object.values(await remaining(sidecar.node, footprint)).every((ids) => ids.length === 0),
+      );
       const qdiscs = await sidecar.node.exec(['tc', 'qdisc', 'show']);
       expect(qdiscs.stdout).not.toContain('clsact');
     }
