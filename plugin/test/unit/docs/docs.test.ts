@@ -13,7 +13,7 @@ import { FEATURE_GATES, type Gate } from '../../../src/config/feature-gates.ts';
 import { parseConfig } from '../../../src/config/load.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import { DRAINED_NS } from '../../../src/dataplane/drain.ts';
-import { counterNames, MAX_ENDPOINTS, MAX_PEERS } from '../../../src/dataplane/layout.ts';
+import { counterNames, MAX_ENDPOINTS, MAX_PEERS, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import { REASONS } from '../../../src/grpc/reasons.ts';
 import { clusterFileSchema } from '../../../src/state/cluster-schema.ts';
 import { anchors, code, fencedLines, inlineCode, links, section, table } from './markdown.ts';
@@ -285,6 +285,14 @@ describe('docs/design.md and docs/packet-walk.md', () => {
       .filter((text) => !text.includes('NAME'));
     expect([...new Set(files)].filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
   });
+});
+
+test('examples are of this protocol version: with another one nodes would not be peers', () => {
+  const versions = DOCUMENTS.flatMap((path) =>
+    [...read(path).matchAll(/\bprotocol"?:? *(\d+)\b/g)].map(([, n]) => Number(n)),
+  );
+  expect(versions.length).toBeGreaterThan(4);
+  expect(new Set(versions)).toEqual(new Set([PROTOCOL_VERSION]));
 });
 
 describe('links', () => {
