@@ -100,9 +100,10 @@ describe('two nodes', () => {
       await sidecar.cleanup('--force');
       expect(existsSync(sidecar.node.pinDir)).toBe(false);
       // The kernel frees them a moment after their last user is gone.
-      await eventually('programs, maps and links gone', async () =>
-        Object.values(await remaining(sidecar.node, footprint)).every((ids) => ids.length === 0),
-      );
+      await eventually('programs, maps and links gone', async () => {
+        const { programs, maps, links } = await remaining(sidecar.node, footprint);
+        return programs.length + maps.length + links.length === 0;
+      });
       const qdiscs = await sidecar.node.exec(['tc', 'qdisc', 'show']);
       expect(qdiscs.stdout).not.toContain('clsact');
     }
