@@ -297,9 +297,28 @@ static __always_inline void rejected(struct xmasq_flow *f, struct xmasq_flow_key
 }
 
 /*
+ * The stack has been told, or is about to be, of a smaller MTU on the way to the peer. Packets of what is left of the 100 ms
+ * would be lost, and the pod, which the slow path tells, would come to know at TCP's second retransmission only.
+ */
+static __always_inline void mtu_told(__u32 id)
+{
+	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
+
+	if (ps)
+		ps->mtu_told = bpf_ktime_get_coarse_ns();
+}
+
+static __always_inline bool mtu_just_told(__u32 id, __u64 now)
+{
+	struct xmasq_peer_state *ps = bpf_map_lookup_elem(&peer_state, &id);
+
+	return ps && now < ps->mtu_told + XMASQ_MTU_TOLD_NS;
+}
+
+/*
  * Next hop of the flow on the underlay: Ethernet addresses and MTU, also where the way to the peer has a smaller one than the
  * device (the route's, or one that the kernel has been told of). Looked up again every 100 ms, so that changed neighbours are
- * followed; an unresolved one is left to the slow path, whose packets resolve it.
+ * followed, and at once when the stack has been told of a smaller MTU; an unresolved one is left to the slow path, whose packets resolve it.
  */
 static __always_inline bool find_neighbour(struct __sk_buff *skb, struct xmasq_flow *f)
 {

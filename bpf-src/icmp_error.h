@@ -101,12 +101,16 @@ static __always_inline int ignore_error(void)
 	return DROP;
 }
 
-static __always_inline bool quotes_peer(const struct icmp_error *e)
+/* Id of the peer that the quoted packet was sent to, or 0. */
+static __always_inline __u32 quoted_peer(const struct icmp_error *e)
 {
 	struct xmasq_addr daddr;
 
+	__u32 *id;
+
 	addr_set4(&daddr, e->ip.daddr);
-	return bpf_map_lookup_elem(&peer_by_addr, &daddr);
+	id = bpf_map_lookup_elem(&peer_by_addr, &daddr);
+	return id ? *id : 0;
 }
 
 /*
@@ -132,14 +136,20 @@ static __noinline int icmp_error(struct __sk_buff *skb, const struct xmasq_confi
 	struct iphdr ip;
 	__u8 macs[12];
 	__u16 check;
-	__u32 mtu;
+	__u32 mtu, peer;
 
 	if (!cfg || bpf_skb_load_bytes(skb, L4_OFF4, &e, sizeof(e)) || !is_icmp_error(e.icmp.type))
 		return PASS;
-	if (*(__u8 *)&e.ip != IPPROTO_VERSION_IHL || e.ip.saddr != cfg->uplink_addr4.word[3] ||
-	    e.ip.frag_off != bpf_htons(IP_DF) || !(e.ip.id & bpf_htons(ID_MARKER)) || e.ip.protocol == IPPROTO_AH ||
-	    !quotes_peer(&e))
+	if (*(__u8 *)&e.ip != IPPROTO_VERSION_IHL || e.ip.saddr != cfg->uplink_addr4.word[3])
 		return PASS;
+	peer = quoted_peer(&e);
+	if (!peer)
+		return PASS;
+	if (e.ip.frag_off != bpf_htons(IP_DF) || !(e.ip.id & bpf_htons(ID_MARKER)) || e.ip.protocol == IPPROTO_AH) {
+		if (e.icmp.type == ICMP_DEST_UNREACH && e.icmp.code == ICMP_FRAG_NEEDED)
+			mtu_told(peer);
+		return PASS;
+	}
 	addr_set4(&sk.peer, e.ip.daddr);
 	sk.proto = e.ip.protocol;
 	f = quoted_flow(e.l4.bytes, bpf_ntohs(e.ip.id), &sk, &key);
@@ -209,7 +219,7 @@ static __noinline int icmp6_error(struct __sk_buff *skb, const struct xmasq_conf
 	struct xmasq_flow_key key;
 	struct icmp6_error e;
 	struct xmasq_flow *f;
-	__u32 id, mtu, sum;
+	__u32 id, mtu, sum, *peer;
 	__be32 own[4], pod[4];
 	__u8 macs[12];
 
@@ -219,9 +229,16 @@ static __noinline int icmp6_error(struct __sk_buff *skb, const struct xmasq_conf
 	addr_set6(&saddr, &e.ip.saddr);
 	addr_set6(&daddr, &e.ip.daddr);
 	id = (bpf_ntohl(*(__be32 *)&e.ip) >> 4) & 0xffff;
-	if (*(__u8 *)&e.ip >> 4 != 6 || !addr_equal(&saddr, &cfg->uplink_addr6) || !(id & ID_MARKER) ||
-	    e.ip.nexthdr == IPPROTO_AH || addr_is4(&daddr) || !bpf_map_lookup_elem(&peer_by_addr, &daddr))
+	if (*(__u8 *)&e.ip >> 4 != 6 || !addr_equal(&saddr, &cfg->uplink_addr6) || addr_is4(&daddr))
 		return PASS;
+	peer = bpf_map_lookup_elem(&peer_by_addr, &daddr);
+	if (!peer)
+		return PASS;
+	if (!(id & ID_MARKER) || e.ip.nexthdr == IPPROTO_AH) {
+		if (e.icmp.type == ICMPV6_PKT_TOOBIG)
+			mtu_told(*peer);
+		return PASS;
+	}
 	sk.peer = daddr;
 	sk.proto = e.ip.nexthdr;
 	f = quoted_flow(e.l4, id, &sk, &key);

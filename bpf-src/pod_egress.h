@@ -420,7 +420,8 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 		f->deviating_since = 0;
 	}
 
-	if (now >= f->verify_at || (!f->recheck_at && !reason && (!flow_is_slow(f) || tx_learned(f)))) {
+	if (now >= f->verify_at || (f->mode == XMASQ_MODE_ENCAP && mtu_just_told(f->peer, now)) ||
+	    (!f->recheck_at && !reason && (!flow_is_slow(f) || tx_learned(f)))) {
 		__u32 why = verify(skb, cfg, &key, f, now);
 
 		if (why)

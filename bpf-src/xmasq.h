@@ -28,6 +28,7 @@
 
 /* How long things last. The protocol model in the tests uses the same names. */
 #define XMASQ_VERIFY_NS (100 * XMASQ_MS)     /* flow: neighbour, slot, silence */
+#define XMASQ_MTU_TOLD_NS (20 * XMASQ_MS)    /* flow: its next hop with each packet, after its node was told of an MTU */
 #define XMASQ_RECHECK_NS XMASQ_SEC           /* flow and slot: conntrack */
 #define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)   /* no sign of life of the peer: send slow */
 #define XMASQ_INTERPRET_NS (30 * XMASQ_SEC)  /* no sign of life of the peer: its packets are plain packets */
@@ -132,6 +133,7 @@ struct xmasq_peer_state {
 	__u64 last_confirmed; /* ... that proves that the peer hears us: all but announcements with A=0 */
 	__u64 reject_window;  /* start of the current second of rejections */
 	__u64 reject_count;   /* rejections sent in it */
+	__u64 mtu_told;       /* last ICMP error that told this node's stack of a smaller MTU on the way to the peer */
 };
 
 /* Does the underlay carry masqueraded packets of all kinds? A firewall may judge each by its own rules. */

@@ -3,15 +3,9 @@
  * peers in memory. Started by `fork` with a FollowerSetup in the argument; answers the message `stats` with FollowerStats.
  */
 import { Degradations } from '../../plugin/src/dataplane/degradations.ts';
-import {
-  MAX_PEERS,
-  type Destination,
-  type Peer,
-  type PeerState,
-  type Prefix,
-} from '../../plugin/src/dataplane/layout.ts';
+import { MAX_PEERS, type Destination, type Peer, type Prefix } from '../../plugin/src/dataplane/layout.ts';
 import type { Notes } from '../../plugin/src/dataplane/notes.ts';
-import { UNKNOWN_PATH } from '../../plugin/src/dataplane/paths.ts';
+import { UNHEARD, UNKNOWN_PATH } from '../../plugin/src/dataplane/paths.ts';
 import { Peers } from '../../plugin/src/dataplane/peers.ts';
 import { monotonic, type HashTable, type Log } from '../../plugin/src/dataplane/ports.ts';
 import { AntreaConfig, KubernetesCluster, PodExclusions } from '../../plugin/src/kubernetes/index.ts';
@@ -94,7 +88,7 @@ async function main({ account, server, nodeName }: FollowerSetup): Promise<void>
   const peers = new Peers({
     tables: {
       peers: array<Peer>({ addr4: '', addr6: '', flags: 0, epoch: 0 }),
-      peerState: array<PeerState>({ lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n }),
+      peerState: array(UNHEARD),
       paths: array(UNKNOWN_PATH),
       peerByAddr: hash<string, number>(),
       destinations: hash<Prefix, Destination>(),

@@ -19,6 +19,9 @@ import type { Tables } from './tables.ts';
 
 type Family = 4 | 6;
 
+/** A peer that nothing was heard of. */
+export const UNHEARD: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n, mtuTold: 0n };
+
 /** In the order of enum xmasq_path_class. */
 export const PATH_CLASSES: readonly PathClassName[] = ['tcp', 'udp', 'other'];
 

@@ -18,7 +18,7 @@ import {
   type Prefix,
 } from './layout.ts';
 import type { Notes } from './notes.ts';
-import { directFlag, pathIndexes, UNKNOWN_PATH } from './paths.ts';
+import { directFlag, pathIndexes, UNHEARD, UNKNOWN_PATH } from './paths.ts';
 import type { Clock, Log } from './ports.ts';
 import type { Tables } from './tables.ts';
 
@@ -327,7 +327,7 @@ export class Peers {
     this.#keep(peer);
     // Signs of life of whoever had the number before are not this one's.
     if (before === undefined) {
-      this.#o.tables.peerState.set(id, { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n });
+      this.#o.tables.peerState.set(id, UNHEARD);
       this.#o.log.info({ peer: node.name, addresses: node.addresses, id, capable: isCapable(node) }, 'peer');
     }
     // Nor is what was found out about the way to another address.

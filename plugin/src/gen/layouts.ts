@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'f7f7cc3cb842e505';
+export const LAYOUT_HASH = '08085b91f37a21f1';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -1126,7 +1126,7 @@ function readPeer(from: Buffer, at: number): Peer {
 /** struct xmasq_peer, 40 bytes. */
 export const peerCodec: Codec<Peer> = makeCodec('xmasq_peer', 40, writePeer, readPeer);
 
-/** struct xmasq_peer_state, 32 bytes. */
+/** struct xmasq_peer_state, 40 bytes. */
 export interface PeerState {
   /** u64, offset 0. */
   readonly lastLife: bigint;
@@ -1136,6 +1136,8 @@ export interface PeerState {
   readonly rejectWindow: bigint;
   /** u64, offset 24. */
   readonly rejectCount: bigint;
+  /** u64, offset 32. */
+  readonly mtuTold: bigint;
 }
 function writePeerState(to: Buffer, at: number, value: PeerState): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_peer_state.last_life', value.lastLife, 0n, 18446744073709551615n), at);
@@ -1151,6 +1153,7 @@ function writePeerState(to: Buffer, at: number, value: PeerState): void {
     checkBigInteger('xmasq_peer_state.reject_count', value.rejectCount, 0n, 18446744073709551615n),
     at + 24,
   );
+  to.writeBigUInt64LE(checkBigInteger('xmasq_peer_state.mtu_told', value.mtuTold, 0n, 18446744073709551615n), at + 32);
 }
 function readPeerState(from: Buffer, at: number): PeerState {
   return {
@@ -1158,10 +1161,11 @@ function readPeerState(from: Buffer, at: number): PeerState {
     lastConfirmed: from.readBigUInt64LE(at + 8),
     rejectWindow: from.readBigUInt64LE(at + 16),
     rejectCount: from.readBigUInt64LE(at + 24),
+    mtuTold: from.readBigUInt64LE(at + 32),
   };
 }
-/** struct xmasq_peer_state, 32 bytes. */
-export const peerStateCodec: Codec<PeerState> = makeCodec('xmasq_peer_state', 32, writePeerState, readPeerState);
+/** struct xmasq_peer_state, 40 bytes. */
+export const peerStateCodec: Codec<PeerState> = makeCodec('xmasq_peer_state', 40, writePeerState, readPeerState);
 
 /** struct xmasq_prefix, 20 bytes. */
 export interface Prefix {

@@ -18,7 +18,7 @@ import { BpfObject } from '../../src/bpf/object.ts';
 import { RingBuffer } from '../../src/bpf/ringbuf.ts';
 import { testRun, type SkBuffInput, type SkBuffOutput } from '../../src/bpf/testrun.ts';
 import { PerCpuArray } from '../../src/bpf/percpu.ts';
-import { UNKNOWN_PATH } from '../../src/dataplane/paths.ts';
+import { UNHEARD, UNKNOWN_PATH } from '../../src/dataplane/paths.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
 import {
   ConfigFlag,
@@ -36,6 +36,7 @@ import {
   type Flow,
   type FlowKey,
   type Path,
+  type PeerState,
   type Slot,
   type SlotKey,
 } from '../../src/gen/layouts.ts';
@@ -667,7 +668,7 @@ export class Bench {
       const flags = PeerFlag.PRESENT | (peer === PLAIN_NODE ? 0 : PeerFlag.CAPABLE);
       tables.peers.set(peer.id, { addr4: addr, addr6, flags, epoch });
       for (const address of [addr, addr6]) tables.peerByAddr.set(address, peer.id);
-      tables.peerState.set(peer.id, { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n });
+      tables.peerState.set(peer.id, UNHEARD);
       if (!('pod' in peer)) continue;
       const destination = { kind: DestKind.PEER, peer: peer.id };
       tables.destinations.set(prefix(peer.pod.replace(/[0-9]+$/, '0'), 24), destination);
@@ -691,9 +692,9 @@ export class Bench {
     this.tables.config.set(0, { ...this.tables.config.get(0), ...change });
   }
 
-  /** Says when a peer was last heard of. */
-  heard(peer: { readonly id: number }, at: bigint): void {
-    this.tables.peerState.set(peer.id, { lastLife: at, lastConfirmed: at, rejectWindow: 0n, rejectCount: 0n });
+  /** Says when a peer was last heard of, and what else is known of it. */
+  heard(peer: { readonly id: number }, at: bigint, more: Partial<PeerState> = {}): void {
+    this.tables.peerState.set(peer.id, { ...UNHEARD, lastLife: at, lastConfirmed: at, ...more });
   }
 
   /** Runs a program on a frame, on the device that it would see it on unless `skb` says otherwise. */

@@ -493,6 +493,12 @@ const sending: Mutation[] = [
     'if (!p->reason && p->segments > ID_MAX_SEGMENTS)',
     'if (0)',
   ]),
+  mutation(
+    'a smaller MTU that the node was told of',
+    'pod_egress.h',
+    'tunnel: a router has told the node of a smaller MTU: the next hop is looked up at once',
+    ['mtu_just_told(f->peer, now)', 'false'],
+  ),
   mutation('the uplink’s MTU', 'pod_egress.h', 'larger than the uplink’s MTU: slow and announcing', [
     'if (!reason && too_big(skb, v6, &p, f, 0))',
     'if (0)',

@@ -9,6 +9,7 @@ import {
   FLAGS,
   MAGIC,
   MS,
+  NODE,
   now,
   PEER,
   PEER2,
@@ -20,7 +21,7 @@ import {
   type ConversationSpec,
   type Outcome,
 } from '../harness.ts';
-import { parseFrame, Proto, Tcp, type Family } from '../packets.ts';
+import { addressBytes, buildFrame, parseFrame, Proto, Tcp, type Family } from '../packets.ts';
 import {
   INNER_MACS,
   routedIn,
@@ -33,7 +34,7 @@ import {
   type OuterSpec,
   type Tunnel,
 } from '../tunnels.ts';
-import { expectSlow, expectUntouched, FORGED_ID, rule } from './rule.ts';
+import { both, expectSlow, expectUntouched, FORGED_ID, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
 type Overrides = NonNullable<Parameters<Conversation['sent']>[0]>;
@@ -42,6 +43,7 @@ const ENCAP = FLAGS | ConfigFlag.ENCAP;
 const VXLAN: Tunnel = { type: 'vxlan', outer: 4 };
 const SUMMED: Tunnel = { type: 'geneve', outer: 4, checksum: true };
 const SERVICE = { addr: '10.96.0.10', port: 80 };
+const [ROUTER, ROUTER6] = ['192.0.2.254', 'fd00:c0::fe'];
 const SERVICE6 = { addr: 'fd00:96::10', port: 80 };
 const KINDS = ['tcp', 'udp', 'icmp', 'sctp', 'raw'] as const;
 
@@ -54,6 +56,32 @@ interface Tunnelled {
 /** The slow path's form of a pod's packet. `id` is that of the pod's, as pod_egress leaves it. */
 function outgoing({ talk, tunnel }: Tunnelled, inner: Overrides = {}, outer: OuterSpec = {}): Buffer {
   return tunnelledOut(tunnel, talk.peer, routedOut(talk, inner), outer);
+}
+
+/** A router's error about a tunnel packet, as if that had been sent to this peer. */
+function routersError(
+  family: Family,
+  wire: Buffer,
+  what: 'too big' | 'unreachable' = 'too big',
+  { addr, addr6 }: { readonly addr: string; readonly addr6: string } = PLAIN_NODE,
+): Buffer {
+  const payload = Buffer.from(wire.subarray(0, (family === 4 ? 20 : 40) + 8));
+  const tooBig = what === 'too big';
+  const ends = { dmac: NODE.mac, smac: PEER.mac, ttl: 61 };
+  if (family === 6) {
+    addressBytes(addr6).copy(payload, 24);
+    const [type, code, seq] = tooBig ? [2, 0, 1400] : [1, 0, 0];
+    return buildFrame({
+      ...{ ...ends, src: ROUTER6, dst: NODE.addr6 },
+      transport: { kind: 'icmp', type, code, id: 0, seq, payload },
+    });
+  }
+  addressBytes(addr).copy(payload, 16);
+  const [code, seq] = tooBig ? [4, 1400] : [1, 0];
+  return buildFrame({
+    ...{ ...ends, src: ROUTER, dst: NODE.addr },
+    transport: { kind: 'icmp', type: 3, code, id: 0, seq, payload },
+  });
 }
 
 /** A packet of the other pod, from its node's slow path. */
@@ -340,6 +368,29 @@ const sending: Rule[] = [
     },
     [4, 6],
   ),
+  ...both('tunnel: a router has told the node of a smaller MTU: the next hop is looked up at once', (bench, family) => {
+    const tunnel: Tunnel = { type: 'geneve', outer: family };
+    const flow = learned(bench, { tunnel });
+    const key = bench.flowKeyOf(flow.talk);
+    const verifyAt = now() + 10n * SEC;
+    const wire = send(bench, flow).frame.subarray(14);
+    const told = routersError(family, wire);
+    const expectMtuKept = (): void => {
+      bench.patchFlow(key, { mtu: 1400, verifyAt });
+      expectSent(bench, flow, {}, SENT_INNER);
+      expect(bench.flow(key)?.mtu).toBe(1400);
+    };
+    expectMtuKept();
+    for (const other of [routersError(family, wire, 'unreachable'), routersError(family, wire, 'too big', PEER2)]) {
+      expectUntouched(bench.run('uplink_ingress', other), other);
+      expectMtuKept();
+    }
+    expectUntouched(bench.run('uplink_ingress', told), told);
+    expectSent(bench, flow, {}, SENT_INNER);
+    expect(bench.flow(key)?.mtu).toBe(1500);
+    bench.heard(PLAIN_NODE, now(), { mtuTold: now() - 50n * MS });
+    expectMtuKept();
+  }),
   rule('tunnel: segments that do not fit with the header are slow', (bench) => {
     const flow = learned(bench, { kind: 'tcp' });
     const frame = flow.talk.sent({ l4: { payload: Buffer.alloc(3000) } });

@@ -432,8 +432,7 @@ const asked: Rule[] = [
     expect(bench.run('uplink_ingress', frame)).toMatchObject({ verdict: Verdict.drop, counters: {} });
   }),
   rule('probes are answered at most as often as keys are rejected', (bench) => {
-    const times = { rejectWindow: now(), rejectCount: 99n };
-    bench.tables.peerState.set(PEER.id, { lastLife: now(), lastConfirmed: now(), ...times });
+    bench.heard(PEER, now(), { rejectWindow: now(), rejectCount: 99n });
     const frame = new Conversation({ kind: 'tcp' }).masqueraded({ id: masquerade(PROBE_KEY) });
     expect(bench.run('uplink_ingress', frame).counters).toEqual({ probe_received: 1 });
     expect(bench.run('uplink_ingress', frame)).toMatchObject({

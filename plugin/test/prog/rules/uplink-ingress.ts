@@ -323,12 +323,7 @@ const rejections: Rule[] = [
     const frame = new Conversation({ kind: 'udp' }).masqueraded({ id: masquerade(9) });
     const seen = { sent: 0, limited: 0 };
     // A window that has begun just now lasts for the whole test.
-    bench.tables.peerState.set(PEER.id, {
-      lastLife: now(),
-      lastConfirmed: now(),
-      rejectWindow: now(),
-      rejectCount: 95n,
-    });
+    bench.heard(PEER, now(), { rejectWindow: now(), rejectCount: 95n });
     for (let i = 0; i < 8; i++) {
       const { counters, verdict } = bench.run('uplink_ingress', frame);
       if (counters['reject_sent'] === 1 && verdict === Verdict.redirect) seen.sent++;
@@ -337,12 +332,7 @@ const rejections: Rule[] = [
     expect(seen).toEqual({ sent: 5, limited: 3 });
     const other = new Conversation({ kind: 'udp', remote: PEER2 }).masqueraded({ id: masquerade(9) });
     expect(bench.run('uplink_ingress', other).counters).toMatchObject({ reject_sent: 1 });
-    bench.tables.peerState.set(PEER.id, {
-      lastLife: now(),
-      lastConfirmed: now(),
-      rejectWindow: now() - SEC,
-      rejectCount: 100n,
-    });
+    bench.heard(PEER, now(), { rejectWindow: now() - SEC, rejectCount: 100n });
     expect(bench.run('uplink_ingress', frame).counters).toMatchObject({ reject_sent: 1 });
   }),
   rule('after a loss of state peers that were not heard of are interpreted, too', (bench) => {

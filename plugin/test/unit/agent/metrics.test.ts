@@ -4,7 +4,8 @@ import { serveHttp } from '../../../src/agent/http.ts';
 import { metricsRegistry } from '../../../src/agent/metrics.ts';
 import type { Health } from '../../../src/agent/health.ts';
 import { ConfigFlag, Counter, Reason } from '../../../src/dataplane/layout.ts';
-import { zeroConfig, zeroPath, zeroPeer, zeroState } from '../dataplane/fakes.ts';
+import { UNHEARD } from '../../../src/dataplane/paths.ts';
+import { zeroConfig, zeroPath, zeroPeer } from '../dataplane/fakes.ts';
 import { zeroCounts } from '../../../src/kubernetes/reflector.ts';
 
 /** What the metrics read of the parts. */
@@ -19,7 +20,7 @@ function parts(): AgentParts {
       counters: { allSums: () => counters },
       reasons: { allSums: () => reasons },
       peers: { get: () => zeroPeer },
-      peerState: { get: () => zeroState },
+      peerState: { get: () => UNHEARD },
       paths: { get: () => zeroPath },
     },
     janitor: {

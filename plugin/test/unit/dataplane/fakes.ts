@@ -12,9 +12,9 @@ import {
   type FlowKey,
   type Path,
   type Peer,
-  type PeerState,
   type Slot,
 } from '../../../src/dataplane/layout.ts';
+import { UNHEARD } from '../../../src/dataplane/paths.ts';
 import type { ArrayTable, HashTable, Log } from '../../../src/dataplane/ports.ts';
 import type { TcProgram, TcProgramName } from '../../../src/dataplane/programs.ts';
 import type { Tables } from '../../../src/dataplane/tables.ts';
@@ -91,7 +91,6 @@ export const zeroPath: Path = {
   masquerade: 0,
   awaited: 0,
 };
-export const zeroState: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindow: 0n, rejectCount: 0n };
 export const zeroConfig: DataPlaneConfig = {
   layoutVersion: 0,
   flags: 0,
@@ -118,7 +117,7 @@ export class FakeTables implements Tables {
   readonly endpointByAddr = new FakeHash<string, number>();
   readonly peers = new FakeArray(64, zeroPeer);
   readonly peerByAddr = new FakeHash<string, number>();
-  readonly peerState = new FakeArray(64, zeroState);
+  readonly peerState = new FakeArray(64, UNHEARD);
   readonly paths = new FakeArray(64 * 2 * PathClass.CLASSES, zeroPath);
   readonly destinations: Tables['destinations'] & { readonly size: number } = new FakeHash();
   readonly flows = new FakeHash<FlowKey, Flow>();

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { ConfigMap } from '../../../src/dataplane/config-map.ts';
 import { ConfigFlag, PeerFlag, Reason, type Path, type Peer } from '../../../src/dataplane/layout.ts';
-import { modesOf, pathIndex, pathIndexes, pathsOf, podFamilies } from '../../../src/dataplane/paths.ts';
+import { modesOf, pathIndex, pathIndexes, pathsOf, podFamilies, UNHEARD } from '../../../src/dataplane/paths.ts';
 import { setTransmitMode } from '../../../src/dataplane/transmit-mode.ts';
-import { FakeClock, FakeTables, zeroPath, zeroPeer, zeroState } from './fakes.ts';
+import { FakeClock, FakeTables, zeroPath, zeroPeer } from './fakes.ts';
 
 const ID = 3;
 const node = { addresses: ['172.30.0.2', 'fd30::2'], podCIDRs: ['10.10.2.0/24', 'fd10:2::/64'] };
@@ -36,7 +36,7 @@ beforeEach(() => {
   config.update({ uplinkAddr4: '172.30.0.1', uplinkAddr6: 'fd30::1' });
   config.setFlags(ConfigFlag.SEND);
   setTransmitMode(config, 'auto');
-  tables.peerState.set(ID, { ...zeroState, lastConfirmed: clock.time });
+  tables.peerState.set(ID, { ...UNHEARD, lastConfirmed: clock.time });
   peer();
 });
 

@@ -3,7 +3,7 @@ import { BpfError } from '../../../src/bpf/errors.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { DestKind, MAX_PEERS, PeerFlag, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
-import { pathIndex } from '../../../src/dataplane/paths.ts';
+import { pathIndex, UNHEARD } from '../../../src/dataplane/paths.ts';
 import { parsePrefix, peerOfPod, Peers } from '../../../src/dataplane/peers.ts';
 import { formatIpv4, parseIpv4 } from '../../../src/netlink/ip.ts';
 import type { HashTable } from '../../../src/dataplane/ports.ts';
@@ -176,7 +176,7 @@ describe('peers', () => {
   test('a number goes to another node without the signs of life of the one before', () => {
     const peers = make();
     peers.update(state(node(2)));
-    tables.peerState.set(1, { lastLife: clock.time, lastConfirmed: clock.time, rejectWindow: 0n, rejectCount: 0n });
+    tables.peerState.set(1, { ...UNHEARD, lastLife: clock.time, lastConfirmed: clock.time });
     expect(peers.alive).toBe(1);
     clock.seconds(6);
     expect(peers.alive).toBe(0);
@@ -184,7 +184,7 @@ describe('peers', () => {
     expect(tables.peers.get(1).flags).toBe(0);
     expect(destinations()).toEqual([]);
     expect(peers.count).toBe(0);
-    tables.peerState.set(2, { lastLife: clock.time, lastConfirmed: clock.time, rejectWindow: 0n, rejectCount: 0n });
+    tables.peerState.set(2, { ...UNHEARD, lastLife: clock.time, lastConfirmed: clock.time });
     peers.update(state(node(4)));
     expect(peers.idOf('n4')).toBe(2);
     expect(tables.peerState.get(2).lastLife).toBe(0n);
