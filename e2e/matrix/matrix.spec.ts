@@ -1,6 +1,6 @@
 /**
  * Every kind of connection in every mode: on the path that docs/compatibility.md says, and to the pods as on the slow path. The
- * result is build/matrix.json. XMASQ_MATRIX=all runs every set-up, otherwise half of them.
+ * result, in the native lab, is build/matrix.json. XMASQ_MATRIX=all runs every set-up, otherwise half of them.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -28,7 +28,11 @@ const FILE = fileURLToPath(new URL('../../build/matrix.json', import.meta.url));
 /** By set-up: one that is tried again has new ones. */
 const rowsOf = new Map<Setup, readonly Row[]>();
 const wanted = process.env['XMASQ_MATRIX'] === 'all' ? setups() : someSetups();
-const ways = WAYS.filter((way) => wanted.some((setup) => isOf(setup, way)));
+const NATIVE = PROVIDER.name === 'native';
+/** Open vSwitch has no noEncap here, and devices in emulation restore nothing in XDP faster. */
+const ways = WAYS.filter(
+  (way) => wanted.some((setup) => isOf(setup, way)) && (NATIVE || (way.mode !== 'direct' && !way.xdp)),
+);
 
 function isOf(setup: Setup, { mode, xdp }: Way): boolean {
   return setup.mode === mode && setup.xdp === xdp;
@@ -36,7 +40,7 @@ function isOf(setup: Setup, { mode, xdp }: Way): boolean {
 
 afterAll(() => {
   const rows = [...rowsOf.values()].flat();
-  if (rows.length === 0) return;
+  if (rows.length === 0 || !NATIVE) return;
   mkdirSync(new URL('.', `file://${FILE}`), { recursive: true });
   writeFileSync(FILE, `${JSON.stringify(rows, null, 1)}\n`);
 });
@@ -49,7 +53,7 @@ describe.each(ways)('$mode, XDP: $xdp', (way) => {
   const references = new Map<Setup, readonly CellResult[]>();
 
   beforeAll(async () => {
-    lab = await up({ ipv6: true, encapMode: mode === 'direct' ? 'noEncap' : 'encap' });
+    lab = await up({ ipv6: true, ...(mode === 'direct' ? { encapMode: 'noEncap' } : {}) });
     const sysctls = 'echo 1 >/proc/sys/net/ipv4/tcp_ecn; echo 1 >/proc/sys/net/ipv4/tcp_reflect_tos';
     await Promise.all(lab.nodes.flatMap(({ pods }) => pods.map((pod) => pod.sh(sysctls))));
     for (const setup of mine) {

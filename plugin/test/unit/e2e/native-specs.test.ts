@@ -8,7 +8,7 @@ import { KERNELS } from '../../../../e2e/vm/kernels.ts';
 const E2E = join(import.meta.dirname, '../../../../e2e');
 
 test('every spec is in the list, and nothing else', () => {
-  const specs = ['specs', 'specs-long'].flatMap((directory) =>
+  const specs = ['matrix', 'specs', 'specs-long'].flatMap((directory) =>
     readdirSync(join(E2E, directory))
       .filter((name) => name.endsWith('.spec.ts'))
       .map((name) => `${directory}/${name.replace('.spec.ts', '')}`),
