@@ -22,7 +22,15 @@ function flowsOf(ipv6: boolean): string[] {
   const pod = planPod(node, 1, { name: 'pod-1-2', ip: '10.10.1.2' });
   const endpoints = [{ address: pod.address, port: 8080 }];
   const service = serviceFlows({ clusterIp: '10.96.0.1', protocol: 'tcp', port: 80, endpoints }, 1);
-  return [...baseFlows(node, [peer]), ...podFlows(node, pod, 5), ...l7Flows(), ...service.flows];
+  const to6 = { address: pod.address6 ?? '', port: 8080 };
+  const service6 = serviceFlows({ clusterIp: 'fd96::1', protocol: 'tcp', port: 80, endpoints: [to6] }, 2);
+  return [
+    ...baseFlows(node, [peer]),
+    ...podFlows(node, pod, 5),
+    ...l7Flows(),
+    ...service.flows,
+    ...(ipv6 ? service6.flows : []),
+  ];
 }
 
 describe.each([[false], [true]])('flows, IPv6 %s', (ipv6) => {

@@ -3,9 +3,10 @@
  * Antrea's, the numbers are the lab's own. docs/ovs-lab.md says which flow stands for which behaviour.
  *
  * Registers: reg0[0..3] where the packet came from (as in the mark), reg0[4..7] where it goes, reg0[9] MAC addresses must be
- * rewritten, reg1 output port, reg3 and reg4[0..15] address and port of a Service's endpoint, reg4[16] the Service's
+ * rewritten, reg1 output port, reg3 (of IPv6 xxreg3) and reg4[0..15] address and port of a Service's endpoint, reg4[16] the Service's
  * address is for clients outside of the cluster, reg8[0..15] conntrack zone.
  */
+import ipaddr from 'ipaddr.js';
 import { ANTREA } from '../lab.ts';
 import { ROUND } from './names.ts';
 
@@ -139,10 +140,7 @@ export const PRIORITY = {
   allow: 14500,
 } as const;
 
-/** An IPv4 address as `load` wants it. */
+/** An IPv4 address as `load` wants it, an IPv6 one as `set_field` wants it for an xxreg. */
 export function addressNumber(address: string): string {
-  return `0x${address
-    .split('.')
-    .map((part) => Number(part).toString(16).padStart(2, '0'))
-    .join('')}`;
+  return `0x${Buffer.from(ipaddr.parse(address).toByteArray()).toString('hex')}`;
 }
