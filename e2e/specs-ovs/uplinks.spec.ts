@@ -1,6 +1,6 @@
 /**
  * Uplinks that are made of others: a VLAN of a device, or a bond of two. The programs belong on the device with the transport
- * address; XDP alone sits below a VLAN, and reads the tag.
+ * address; XDP alone sits below a VLAN, and reads the tag. The kernel puts a bond's XDP on both its devices.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { eventually, sleep } from '../lab/lab.ts';
@@ -182,6 +182,25 @@ onNewer('a bond', () => {
         expect(packets.filter((packet) => isMasqueraded(packet, node, lab.node(1))).length).toEqual(atLeast(FAST));
       }
       // Until the bond notices, packets go to a device that is down.
+    }, stretched(200));
+  }, 60_000);
+
+  test('XDP on the bond restores what comes by either device', async () => {
+    const node = lab.node(1);
+    const [first = ''] = node.lowerDevices;
+    await usesOf(0);
+    await underTraffic(async () => {
+      await useXdp();
+      expect(await programs(node)).toEqual(expectedPrograms(node, node.device));
+      await expectXdp(true);
+      await expectPodSeesItsOwn(lab.node(0).pod(0), lab.node(1).pod(0));
+      // The switch between the nodes sends to the device that answers for the bond's address.
+      await node.exec(['ip', 'link', 'set', first, 'down']);
+      await eventually(`device 1 of ${node.name}`, async () => (await active(node)) === node.lowerDevices[1]);
+      await sleep(stretched(100));
+      await expectXdp(true);
+      await node.exec(['ip', 'link', 'set', first, 'up']);
+      await usesOf(0);
     }, stretched(200));
   }, 60_000);
 });
