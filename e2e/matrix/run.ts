@@ -4,7 +4,7 @@ import type { ClusterIpService, Family, Lab, Node, OffloadFlags, Place, Pod } fr
 import { freshPort, withServer } from '../lab/measure.ts';
 import { network } from '../lab/packet.ts';
 import type { CaptureResult, CapturedPacket } from '../lab/pcap.ts';
-import { stretched } from '../lab/scale.ts';
+import { EMULATED, stretched } from '../lab/scale.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { carriages } from '../specs/support/carriage.ts';
 import { protocolNumber } from '../specs/support/delivery.ts';
@@ -18,9 +18,13 @@ const FLAGS: Readonly<Record<Offloads, OffloadFlags>> = {
   off: { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false },
 };
 const VIP: Readonly<Record<Family, string>> = { ipv4: '10.96.0.20', ipv6: 'fd96::20' };
-/** Bytes per second and direction of TCP streams. */
-const STREAM_PACE = 200_000;
-const DATAGRAMS = 100;
+/**
+ * How much a connection sends each second and way: bytes of a TCP stream and of each write, datagrams, pings. All cells but SCTP's
+ * run at once, which emulation has to carry.
+ */
+const PACE = EMULATED
+  ? { bytes: 20_000, write: 4096, datagrams: 20, pings: 8 }
+  : { bytes: 200_000, write: 16_384, datagrams: 100, pings: 32 };
 /** Between two looks at the list of flows. */
 const LOOK_MS = 400;
 
@@ -108,11 +112,32 @@ async function talk(lab: Lab, connection: Connection, seconds: number): Promise<
 function much(protocol: Exclude<Protocol, 'icmp'>, seconds: number): string[] {
   switch (protocol) {
     case 'tcp': {
-      const size = String(Math.round(seconds * STREAM_PACE));
-      return ['--up', size, '--down', size, '--rate', String(STREAM_PACE), '--send-size', '16384', '--tos', '0x28'];
+      const size = String(Math.round(seconds * PACE.bytes));
+      return [
+        '--up',
+        size,
+        '--down',
+        size,
+        '--rate',
+        String(PACE.bytes),
+        '--send-size',
+        String(PACE.write),
+        '--tos',
+        '0x28',
+      ];
     }
     case 'udp':
-      return ['--reply', '--rate', String(DATAGRAMS), '--seconds', String(seconds), '--size', '333', '--tos', '0xb9'];
+      return [
+        '--reply',
+        '--rate',
+        String(PACE.datagrams),
+        '--seconds',
+        String(seconds),
+        '--size',
+        '333',
+        '--tos',
+        '0xb9',
+      ];
     case 'sctp':
       return ['--count', String(Math.round(seconds * 25)), '--interval-ms', '30', '--size', '2000'];
   }
@@ -131,8 +156,22 @@ function wholly(protocol: Protocol, report: Record<string, unknown>): boolean {
 }
 
 async function pings(client: Pod, address: string, id: number, seconds: number): Promise<string> {
-  const count = Math.round(seconds * 30);
-  const argv = ['ping', '-n', '-q', '-e', String(id), '-c', String(count), '-i', '0.03', '-W', '2', '-Q', '0x40'];
+  const count = Math.round(seconds * PACE.pings);
+  const argv = [
+    'ping',
+    '-n',
+    '-q',
+    '-e',
+    String(id),
+    '-c',
+    String(count),
+    '-i',
+    String(1 / PACE.pings),
+    '-W',
+    '2',
+    '-Q',
+    '0x40',
+  ];
   const { stdout, stderr } = await client.exec([...argv, address], {
     timeoutMs: stretched(seconds * 1000 + 20_000),
     check: false,
