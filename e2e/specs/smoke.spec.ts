@@ -6,7 +6,7 @@ import type { Node, Pod, Proc } from '../lab/lab.ts';
 import { residue, up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
 import { IPPROTO } from '../lab/packet.ts';
-import { ADMISSION, INITIAL_WINDOW } from '../lab/scale.ts';
+import { ADMISSION, EMULATED, INITIAL_WINDOW, stretched } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
@@ -72,7 +72,7 @@ describe('two nodes', () => {
       });
 
       const capture = await lab.node(0).capture({ filter: `host ${lab.node(1).address}` });
-      await sleep(300);
+      await sleep(stretched(300));
       const { packets } = await capture.stop();
       const end = (pod: Pod, port: number): { pod: Pod; node: Node; port: number } => ({ pod, node: pod.node, port });
       const flow = { proto: IPPROTO.tcp, client: end(client, CLIENT_PORT), server: end(server, PORT) };
@@ -113,10 +113,19 @@ describe('two nodes', () => {
   /** A paced transfer in both directions that goes on until it is stopped. */
   async function startTransfer(): Promise<Proc[]> {
     const tool = lab.tool('stream');
-    const common = ['--tcp', '--port', String(PORT), '--seconds', '30'];
+    const common = ['--tcp', '--port', String(PORT), '--seconds', String(stretched(30))];
     const serving = await server.spawn([tool, 'server', ...common, '--bind', server.address]);
     await serving.waitFor(/^ready/);
-    const way = ['--to', server.address, '--sport', String(CLIENT_PORT), '--rate', '1000000', '--down', '100000000'];
+    const way = [
+      '--to',
+      server.address,
+      '--sport',
+      String(CLIENT_PORT),
+      '--rate',
+      EMULATED ? '60000' : '1000000',
+      '--down',
+      '100000000',
+    ];
     return [serving, await client.spawn([tool, 'client', ...common, ...way])];
   }
 });
