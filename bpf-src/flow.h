@@ -364,7 +364,8 @@ static __always_inline __u8 usable_key(__u8 key)
 
 /*
  * Takes the slot for the flow's ports. A live slot of the same pods is used again with its key; a freed one gets another
- * key after XMASQ_QUIET_NS; other pods get it XMASQ_TOMBSTONE_NS after it was freed. Returns enum xmasq_reason; gen and key through `f`.
+ * key after XMASQ_QUIET_NS; other pods get it XMASQ_TOMBSTONE_NS after it was freed. Returns enum xmasq_reason; gen and key through
+ * `f`, or for XMASQ_REASON_SLOT_RECENT when it can be had, as hole_until.
  */
 static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow *f, struct xmasq_slot *fresh,
 				   __u64 now)
@@ -373,6 +374,7 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 	struct xmasq_slot *s;
 	__u32 reason = XMASQ_REASON_NONE;
 	bool same, current;
+	__u64 wait;
 
 	if (!key || !f || !fresh)
 		return XMASQ_REASON_STALE;
@@ -407,6 +409,7 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 	}
 	same = addr_equal(&s->saddr, &key->daddr) && s->sport == reply_port(key) &&
 	       addr_equal(&s->daddr, &key->saddr) && addr_equal(&s->pod, &f->out.daddr) && s->ifindex == key->ifindex;
+	wait = same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS;
 	current = s->endpoint_epoch == f->endpoint_epoch && s->peer_epoch == f->peer_epoch;
 	if (s->state == XMASQ_SLOT_ACTIVE && !same && endpoint_valid(s->endpoint, s->endpoint_epoch) &&
 	    peer_valid(s->peer, s->peer_epoch)) {
@@ -414,9 +417,10 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 	} else if (s->state == XMASQ_SLOT_ACTIVE && (!same || !current)) {
 		/* Its pod or peer is gone or another one, and nobody has freed it yet. */
 		free_slot(s, XMASQ_SLOT_TOMBSTONE, now);
+		f->hole_until = now + wait;
 		reason = XMASQ_REASON_SLOT_RECENT;
-	} else if (s->state != XMASQ_SLOT_ACTIVE &&
-		   (__s64)(now - s->freed_at) < (__s64)(same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS)) {
+	} else if (s->state != XMASQ_SLOT_ACTIVE && (__s64)(now - s->freed_at) < (__s64)wait) {
+		f->hole_until = s->freed_at + wait;
 		reason = XMASQ_REASON_SLOT_RECENT;
 	} else {
 		__u32 gen = s->gen;
@@ -688,6 +692,8 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		if (reason) {
 			f->flags &= ~XMASQ_FLOW_KEYED;
 			f->unkeyed = reason;
+			if (!f->hole_until || f->hole_until > now + XMASQ_REKEY_NS)
+				f->hole_until = now + XMASQ_REKEY_NS;
 			__builtin_memset(&f->node_saddr, 0, sizeof(f->node_saddr));
 			__builtin_memset(&f->node_daddr, 0, sizeof(f->node_daddr));
 		}
@@ -784,7 +790,7 @@ static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, stru
 		return XMASQ_REASON_STALE;
 	/* Its ports may have become free. */
 	if (f->unkeyed >= XMASQ_REASON_SLOT_TAKEN && f->unkeyed <= XMASQ_REASON_MAP_FULL &&
-	    now - f->admitted_at > XMASQ_REKEY_NS)
+	    now > f->hole_until)
 		return XMASQ_REASON_STALE;
 	return XMASQ_REASON_NONE;
 }

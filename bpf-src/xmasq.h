@@ -51,7 +51,7 @@
 #define XMASQ_PROBE_MIN_NS (100 * XMASQ_MS) /* unanswered probes: first and longest pause */
 #define XMASQ_PROBE_MAX_NS (8 * XMASQ_SEC)
 #define XMASQ_ANSWER_NS XMASQ_SEC          /* an answer to a probe is believed for so long after it was sent */
-#define XMASQ_REKEY_NS (30 * XMASQ_SEC)    /* a flow that found no slot is admitted anew after so long */
+#define XMASQ_REKEY_NS (30 * XMASQ_SEC)    /* a flow that found no slot is admitted anew after so long at most */
 #define XMASQ_MODE_HOLD_NS (5 * XMASQ_SEC) /* path: shortest time between two changes to masquerade */
 
 /* struct xmasq_config.flags */
@@ -244,7 +244,8 @@ struct xmasq_flow {
 	__u64 fast_since;       /* first packet sent with peer_key */
 	__u64 unanswered_since; /* sending fast, and nothing heard since then */
 	__u64 unanswered_tx;    /* masq_packets at that time */
-	__u64 hole_until;       /* black hole: slow until then; same-node flows whose other pod is gone: likewise */
+	__u64 hole_until;       /* black hole: slow until then; same-node flows whose other pod is gone: likewise;
+				   flows that found no slot: not admitted anew until then */
 	__u64 reject_until;     /* reject_key is not learned until then */
 	__u64 deviating_since;  /* packets differ from ttl and dscp since then */
 	__u64 rx_packets; /* received on the fast path without a slot: encapsulated or direct; as rx_bytes, by segment */

@@ -499,6 +499,12 @@ const sending: Mutation[] = [
     'tunnel: a router has told the node of a smaller MTU: the next hop is looked up at once',
     ['mtu_just_told(f->peer, now)', 'false'],
   ),
+  mutation(
+    'a flow without a slot asks again at the right time',
+    'flow.h',
+    'tunnel: a flow that found no slot asks again when that can be had, and after 30 s at the latest',
+    ['if (!f->hole_until || f->hole_until > now + XMASQ_REKEY_NS)', 'if (1)'],
+  ),
   mutation('the uplink’s MTU', 'pod_egress.h', 'larger than the uplink’s MTU: slow and announcing', [
     'if (!reason && too_big(skb, v6, &p, f, 0))',
     'if (0)',

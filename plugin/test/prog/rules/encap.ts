@@ -1,6 +1,6 @@
 /** Encapsulation past the tunnel device: what is learned at uplink_egress, sent by pod_egress, taken by uplink_ingress. */
 import { expect } from '@jest/globals';
-import { ConfigFlag, EndpointFlag, FlowFlag, Mode, Reason } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, EndpointFlag, FlowFlag, Mode, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import {
   announcement,
   byFamily,
@@ -15,12 +15,14 @@ import {
   PEER2,
   PLAIN_NODE,
   POD,
+  POD2,
   SEC,
   Verdict,
   type Bench,
   type ConversationSpec,
   type Outcome,
 } from '../harness.ts';
+import type { Flow } from '../../../src/gen/layouts.ts';
 import { addressBytes, buildFrame, parseFrame, Proto, Tcp, type Family } from '../packets.ts';
 import {
   INNER_MACS,
@@ -390,6 +392,39 @@ const sending: Rule[] = [
     expect(bench.flow(key)?.mtu).toBe(1500);
     bench.heard(PLAIN_NODE, now(), { mtuTold: now() - 50n * MS });
     expectMtuKept();
+  }),
+  rule('tunnel: a flow that found no slot asks again when that can be had, and after 30 s at the latest', (bench) => {
+    bench.configure({ flags: ENCAP });
+    const first = bench.establish({ kind: 'udp' });
+    const [own, other] = [first.talk, new Conversation({ kind: 'udp', local: POD2 })];
+    bench.allow(other);
+    for (const [talk, freed, wait] of [
+      [own, 50n * MS, 450n * MS],
+      [other, 119n * SEC, SEC],
+      [other, 10n * SEC, 30n * SEC],
+    ] as const) {
+      for (const each of [own, other]) bench.tables.flows.delete(bench.flowKeyOf(each));
+      const key = bench.flowKeyOf(talk);
+      const ifindex = talk === own ? bench.node.ifindex.pod : bench.node.ifindex.pod2;
+      const run = (): Flow | undefined => {
+        bench.run('pod_egress', talk.sent(), { ifindex });
+        return bench.flow(key);
+      };
+      const at = now();
+      bench.patchSlot(first.slotKey, { state: SlotState.TOMBSTONE, freedAt: at - freed });
+      const flow = run();
+      expect(flow).toMatchObject({ unkeyed: Reason.SLOT_RECENT });
+      const until = (flow?.holeUntil ?? 0n) - at;
+      expect(until >= wait - 10n * MS && until <= wait + 100n * MS).toBe(true);
+      bench.patchFlow(key, { verifyAt: 0n });
+      expect(run()?.gen).toBe(flow?.gen);
+      bench.patchFlow(key, { verifyAt: 0n, holeUntil: now() - 5n * MS });
+      expect(run()).toBeUndefined();
+    }
+    bench.tables.refusals.delete(bench.flowKeyOf(own));
+    bench.patchSlot(first.slotKey, { freedAt: now() - 600n * MS });
+    bench.run('pod_egress', own.sent());
+    expect(bench.flow(bench.flowKeyOf(own))).toMatchObject({ unkeyed: 0 });
   }),
   rule('tunnel: segments that do not fit with the header are slow', (bench) => {
     const flow = learned(bench, { kind: 'tcp' });
