@@ -789,8 +789,7 @@ static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, stru
 	if (tx_learned(f) && !addr_equal(&f->node_saddr, uplink_addr(cfg, addr_is4(&f->node_saddr))))
 		return XMASQ_REASON_STALE;
 	/* Its ports may have become free. */
-	if (f->unkeyed >= XMASQ_REASON_SLOT_TAKEN && f->unkeyed <= XMASQ_REASON_MAP_FULL &&
-	    now > f->hole_until)
+	if (f->unkeyed >= XMASQ_REASON_SLOT_TAKEN && f->unkeyed <= XMASQ_REASON_MAP_FULL && now > f->hole_until)
 		return XMASQ_REASON_STALE;
 	return XMASQ_REASON_NONE;
 }

@@ -27,14 +27,14 @@
 #define XMASQ_SEC 1000000000ULL
 
 /* How long things last. The protocol model in the tests uses the same names. */
-#define XMASQ_VERIFY_NS (100 * XMASQ_MS)     /* flow: neighbour, slot, silence */
-#define XMASQ_MTU_TOLD_NS (20 * XMASQ_MS)    /* flow: its next hop with each packet, after its node was told of an MTU */
-#define XMASQ_RECHECK_NS XMASQ_SEC           /* flow and slot: conntrack */
-#define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)   /* no sign of life of the peer: send slow */
-#define XMASQ_INTERPRET_NS (30 * XMASQ_SEC)  /* no sign of life of the peer: its packets are plain packets */
-#define XMASQ_SILENCE_NS (500 * XMASQ_MS)    /* sending fast with no answer for so long: black hole ... */
-#define XMASQ_SILENCE_PACKETS 2              /* ... if at least so many were sent since: an ACK alone has no answer */
-#define XMASQ_PAUSE_NS (2 * XMASQ_SEC)       /* a pod that was silent for so long does not wait for an answer */
+#define XMASQ_VERIFY_NS (100 * XMASQ_MS)    /* flow: neighbour, slot, silence */
+#define XMASQ_MTU_TOLD_NS (20 * XMASQ_MS)   /* flow: its next hop with each packet, after its node was told of an MTU */
+#define XMASQ_RECHECK_NS XMASQ_SEC          /* flow and slot: conntrack */
+#define XMASQ_SEND_LIFE_NS (5 * XMASQ_SEC)  /* no sign of life of the peer: send slow */
+#define XMASQ_INTERPRET_NS (30 * XMASQ_SEC) /* no sign of life of the peer: its packets are plain packets */
+#define XMASQ_SILENCE_NS (500 * XMASQ_MS)   /* sending fast with no answer for so long: black hole ... */
+#define XMASQ_SILENCE_PACKETS 2             /* ... if at least so many were sent since: an ACK alone has no answer */
+#define XMASQ_PAUSE_NS (2 * XMASQ_SEC)      /* a pod that was silent for so long does not wait for an answer */
 #define XMASQ_TOMBSTONE_NS (120 * XMASQ_SEC) /* a freed slot is not given to other pods for so long */
 #define XMASQ_QUIET_NS (500 * XMASQ_MS)      /* nor to the same pods for so long: packets under way would meet it */
 #define XMASQ_CLOSING_NS XMASQ_SEC           /* after a FIN, packets that were under way are still restored */
