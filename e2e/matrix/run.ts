@@ -199,7 +199,7 @@ export async function runCells(
     const length = seconds[connection.cell.protocol];
     let ended = false;
     const talking = talk(lab, connection, length).finally(() => (ended = true));
-    const looking = sidecars && look(sidecars, connection, length * 1000 - LOOK_MS * 3, () => ended);
+    const looking = sidecars && look(sidecars, connection, length * 1000 - stretched(LOOK_MS * 3), () => ended);
     const [problem, looked] = await Promise.all([talking, looking]);
     return { problem, ...looked };
   };
@@ -244,7 +244,7 @@ async function look(
       cell.protocol === 'icmp' ? flow.icmpId === sport && isRequest(flow) : flow.sourcePort === sport,
     );
   };
-  await sleep(stretched(afterMs));
+  await sleep(afterMs);
   let seen = await find();
   while (!ended()) {
     await sleep(stretched(LOOK_MS));
