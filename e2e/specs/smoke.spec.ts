@@ -6,7 +6,7 @@ import type { Node, Pod, Proc } from '../lab/lab.ts';
 import { residue, up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
 import { IPPROTO } from '../lab/packet.ts';
-import { ADMISSION, EMULATED, INITIAL_WINDOW, stretched } from '../lab/scale.ts';
+import { ADMISSION, EMULATED, atMostNatively, stretched } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
@@ -18,7 +18,7 @@ const CLIENT_PORT = 7100;
  * Slow packets per direction that a TCP flow may need (handshake included) until it is fast. Where the sidecar has to
  * approve it, as many as are sent until then.
  */
-const MOST_SLOW_PACKETS = ADMISSION === 'conntrack' ? 6 + INITIAL_WINDOW : Infinity;
+const MOST_SLOW_PACKETS = ADMISSION === 'conntrack' ? atMostNatively(6) : Infinity;
 
 describe('two nodes', () => {
   let lab: NativeLab;
