@@ -318,7 +318,8 @@ static __always_inline bool mtu_just_told(__u32 id, __u64 now)
 /*
  * Next hop of the flow on the underlay: Ethernet addresses and MTU, also where the way to the peer has a smaller one than the
  * device (the route's, or one that the kernel has been told of). Looked up again every 100 ms, so that changed neighbours are
- * followed, and at once when the stack has been told of a smaller MTU; an unresolved one is left to the slow path, whose packets resolve it.
+ * followed, and with each packet for a moment when the stack has been told of a smaller MTU; an unresolved one is left to the
+ * slow path, whose packets resolve it.
  */
 static __always_inline bool find_neighbour(struct __sk_buff *skb, struct xmasq_flow *f)
 {

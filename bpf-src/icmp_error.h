@@ -105,7 +105,6 @@ static __always_inline int ignore_error(void)
 static __always_inline __u32 quoted_peer(const struct icmp_error *e)
 {
 	struct xmasq_addr daddr;
-
 	__u32 *id;
 
 	addr_set4(&daddr, e->ip.daddr);
