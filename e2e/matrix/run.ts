@@ -113,31 +113,13 @@ function much(protocol: Exclude<Protocol, 'icmp'>, seconds: number): string[] {
   switch (protocol) {
     case 'tcp': {
       const size = String(Math.round(seconds * PACE.bytes));
-      return [
-        '--up',
-        size,
-        '--down',
-        size,
-        '--rate',
-        String(PACE.bytes),
-        '--send-size',
-        String(PACE.write),
-        '--tos',
-        '0x28',
-      ];
+      const pace = ['--rate', String(PACE.bytes), '--send-size', String(PACE.write)];
+      return ['--up', size, '--down', size, ...pace, '--tos', '0x28'];
     }
-    case 'udp':
-      return [
-        '--reply',
-        '--rate',
-        String(PACE.datagrams),
-        '--seconds',
-        String(seconds),
-        '--size',
-        '333',
-        '--tos',
-        '0xb9',
-      ];
+    case 'udp': {
+      const pace = ['--rate', String(PACE.datagrams), '--seconds', String(seconds)];
+      return ['--reply', ...pace, '--size', '333', '--tos', '0xb9'];
+    }
     case 'sctp':
       return ['--count', String(Math.round(seconds * 25)), '--interval-ms', '30', '--size', '2000'];
   }
@@ -157,21 +139,8 @@ function wholly(protocol: Protocol, report: Record<string, unknown>): boolean {
 
 async function pings(client: Pod, address: string, id: number, seconds: number): Promise<string> {
   const count = Math.round(seconds * PACE.pings);
-  const argv = [
-    'ping',
-    '-n',
-    '-q',
-    '-e',
-    String(id),
-    '-c',
-    String(count),
-    '-i',
-    String(1 / PACE.pings),
-    '-W',
-    '2',
-    '-Q',
-    '0x40',
-  ];
+  const pace = ['-c', String(count), '-i', String(1 / PACE.pings)];
+  const argv = ['ping', '-n', '-q', '-e', String(id), ...pace, '-W', '2', '-Q', '0x40'];
   const { stdout, stderr } = await client.exec([...argv, address], {
     timeoutMs: stretched(seconds * 1000 + 20_000),
     check: false,
