@@ -20,7 +20,7 @@ import type { Row } from './judge.ts';
 
 /** UDP needs two seconds until conntrack calls it assured; what needs an approval, one until the sidecar has looked. */
 const SECONDS: Readonly<Record<Protocol, number>> = EMULATED
-  ? { tcp: 15, udp: 20, icmp: 15, sctp: 12 }
+  ? { tcp: 12, udp: 15, icmp: 12, sctp: 10 }
   : { tcp: 5, udp: 5, icmp: 5, sctp: 2.5 };
 const REFERENCE_SECONDS: Readonly<Record<Protocol, number>> = EMULATED
   ? { tcp: 3, udp: 2, icmp: 3, sctp: 0.4 }

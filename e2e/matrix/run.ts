@@ -18,10 +18,7 @@ const FLAGS: Readonly<Record<Offloads, OffloadFlags>> = {
   off: { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false },
 };
 const VIP: Readonly<Record<Family, string>> = { ipv4: '10.96.0.20', ipv6: 'fd96::20' };
-/**
- * How much a connection sends each second and way: bytes of a TCP stream and of each write, datagrams, pings. All cells but SCTP's
- * run at once, which emulation has to carry.
- */
+/** How much a connection sends each second and way: bytes of a TCP stream and of each write, datagrams, pings. */
 const PACE = EMULATED
   ? { bytes: 20_000, write: 4096, datagrams: 20, pings: 8 }
   : { bytes: 200_000, write: 16_384, datagrams: 100, pings: 32 };
@@ -149,7 +146,8 @@ async function pings(client: Pod, address: string, id: number, seconds: number):
 }
 
 /**
- * Runs all cells, SCTP's one after the other (two user space stacks in one pod abort each other's associations).
+ * Runs all cells at once, but SCTP's one after the other (two user space stacks in one pod abort each other's associations), and
+ * all of them where emulation has to carry them.
  * @param sidecars they are asked for the path when a connection is in its last second; undefined: they do not run
  */
 export async function runCells(
@@ -177,9 +175,9 @@ export async function runCells(
     for (const connection of some) spoken.set(connection, await run(connection));
     return spoken;
   };
-  const sctp = connections.filter(({ cell }) => cell.protocol === 'sctp');
-  const others = connections.filter(({ cell }) => cell.protocol !== 'sctp');
-  const spoken = await Promise.all([inTurn(sctp), ...others.map((connection) => inTurn([connection]))]);
+  const single = connections.filter(({ cell }) => EMULATED || cell.protocol === 'sctp');
+  const others = connections.filter((connection) => !single.includes(connection));
+  const spoken = await Promise.all([inTurn(single), ...others.map((connection) => inTurn([connection]))]);
   const results = await Promise.all(captures.map((capture) => capture.stop()));
   for (const [i, { dropped }] of results.entries()) {
     if (dropped > 0) throw new LabError(`the capture at ${places[i]?.name ?? ''} lost ${dropped} packets`);
