@@ -18,6 +18,8 @@ import type { Crossing } from './support/wire.ts';
 const GIB = 2 ** 30;
 /** Bytes per second of what goes both ways before the end, so that it takes long enough to become fast. */
 const PACE = EMULATED ? ['--rate', '60k', '--send-size', '2000'] : ['--rate', '1M'];
+/** What each end sends before a RST: it is to be fast by then, and approvals take their time. */
+const BEFORE_RST = EMULATED && ADMISSION === 'approvals' ? '900k' : '300k';
 /** A half close: what the client sends, as the connection is to be fast by then (approvals take their time), and the server. */
 const [BEFORE_FIN, DOWN] = !EMULATED
   ? ['500k', 16_000_000]
@@ -87,7 +89,7 @@ describe.each([
       const pair = pairFrom(node);
       const port = freshPort();
       const stop = await watchClose(pair, port);
-      const data = ['--up', '300k', '--down', '300k', '--rst', '--hold-ms', String(EMULATED ? 4000 : 400)];
+      const data = ['--up', BEFORE_RST, '--down', BEFORE_RST, '--rst', '--hold-ms', String(EMULATED ? 4000 : 400)];
       await withTransfer(
         lab,
         pair,
@@ -95,7 +97,7 @@ describe.each([
         async ({ server, result }) => {
           await sidecars.waitFast({ port });
           const counters = await watchCounters(sidecars);
-          expect(await result(20_000)).toMatchObject({ complete: true, error: '' });
+          expect(await result(30_000)).toMatchObject({ complete: true, error: '' });
           expect(await serverReport(server)).toMatchObject({ error: 'at the end: Connection reset by peer' });
           await flowsGone(sidecars, port);
           await eventually(

@@ -72,7 +72,7 @@ describe('two nodes', () => {
       });
 
       const capture = await lab.node(0).capture({ filter: `host ${lab.node(1).address}` });
-      await sleep(stretched(300));
+      await sleep(EMULATED ? 1000 : 300);
       const { packets } = await capture.stop();
       const end = (pod: Pod, port: number): { pod: Pod; node: Node; port: number } => ({ pod, node: pod.node, port });
       const flow = { proto: IPPROTO.tcp, client: end(client, CLIENT_PORT), server: end(server, PORT) };
