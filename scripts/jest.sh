@@ -19,7 +19,7 @@ case $suite in
   matrix) limit=1200 ;;
   vm) limit=1500 ;;
   ovs)
-    # A spec file takes a micro-VM six to nine minutes, and 6.12 has 27 of them.
+    # Each file boots a micro-VM of its own, where everything takes some ten times longer.
     limit=9000
     if [ "${XMASQ_VM:-}" = 1 ] || ! modprobe -n -q -a openvswitch vport-geneve 2>/dev/null; then
       order=(--maxWorkers=2)

@@ -4,8 +4,8 @@ import { serveHttp } from '../../../src/agent/http.ts';
 import { metricsRegistry } from '../../../src/agent/metrics.ts';
 import type { Health } from '../../../src/agent/health.ts';
 import { ConfigFlag, Counter, Reason } from '../../../src/dataplane/layout.ts';
-import { UNHEARD } from '../../../src/dataplane/paths.ts';
-import { zeroConfig, zeroPath, zeroPeer } from '../dataplane/fakes.ts';
+import { UNHEARD, UNKNOWN_PATH } from '../../../src/dataplane/paths.ts';
+import { zeroConfig, zeroPeer } from '../dataplane/fakes.ts';
 import { zeroCounts } from '../../../src/kubernetes/reflector.ts';
 
 /** What the metrics read of the parts. */
@@ -21,7 +21,7 @@ function parts(): AgentParts {
       reasons: { allSums: () => reasons },
       peers: { get: () => zeroPeer },
       peerState: { get: () => UNHEARD },
-      paths: { get: () => zeroPath },
+      paths: { get: () => UNKNOWN_PATH },
     },
     janitor: {
       fill: () => [{ name: 'flows', entries: 3, capacity: 1024 }],

@@ -10,11 +10,10 @@ import {
   type Endpoint,
   type Flow,
   type FlowKey,
-  type Path,
   type Peer,
   type Slot,
 } from '../../../src/dataplane/layout.ts';
-import { UNHEARD } from '../../../src/dataplane/paths.ts';
+import { UNHEARD, UNKNOWN_PATH } from '../../../src/dataplane/paths.ts';
 import type { ArrayTable, HashTable, Log } from '../../../src/dataplane/ports.ts';
 import type { TcProgram, TcProgramName } from '../../../src/dataplane/programs.ts';
 import type { Tables } from '../../../src/dataplane/tables.ts';
@@ -79,18 +78,6 @@ export const zeroEndpoint: Endpoint = {
   excluded: 0,
 };
 export const zeroPeer: Peer = { addr4: '', addr6: '', flags: 0, epoch: 0 };
-export const zeroPath: Path = {
-  provenAt: 0n,
-  probeAt: 0n,
-  probeWait: 0n,
-  holeAt: 0n,
-  probes: 0n,
-  answers: 0n,
-  changedAt: 0n,
-  changes: 0,
-  masquerade: 0,
-  awaited: 0,
-};
 export const zeroConfig: DataPlaneConfig = {
   layoutVersion: 0,
   flags: 0,
@@ -118,7 +105,7 @@ export class FakeTables implements Tables {
   readonly peers = new FakeArray(64, zeroPeer);
   readonly peerByAddr = new FakeHash<string, number>();
   readonly peerState = new FakeArray(64, UNHEARD);
-  readonly paths = new FakeArray(64 * 2 * PathClass.CLASSES, zeroPath);
+  readonly paths = new FakeArray(64 * 2 * PathClass.CLASSES, UNKNOWN_PATH);
   readonly destinations: Tables['destinations'] & { readonly size: number } = new FakeHash();
   readonly flows = new FakeHash<FlowKey, Flow>();
   readonly translated = new FakeHash<FlowKey, FlowKey>();

@@ -1,9 +1,17 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { ConfigMap } from '../../../src/dataplane/config-map.ts';
 import { ConfigFlag, PeerFlag, Reason, type Path, type Peer } from '../../../src/dataplane/layout.ts';
-import { modesOf, pathIndex, pathIndexes, pathsOf, podFamilies, UNHEARD } from '../../../src/dataplane/paths.ts';
+import {
+  modesOf,
+  pathIndex,
+  pathIndexes,
+  pathsOf,
+  podFamilies,
+  UNHEARD,
+  UNKNOWN_PATH,
+} from '../../../src/dataplane/paths.ts';
 import { setTransmitMode } from '../../../src/dataplane/transmit-mode.ts';
-import { FakeClock, FakeTables, zeroPath, zeroPeer } from './fakes.ts';
+import { FakeClock, FakeTables, zeroPeer } from './fakes.ts';
 
 const ID = 3;
 const node = { addresses: ['172.30.0.2', 'fd30::2'], podCIDRs: ['10.10.2.0/24', 'fd10:2::/64'] };
@@ -18,7 +26,7 @@ function peer(over: Partial<Peer> = {}): void {
 }
 
 function path(family: 4 | 6, pathClass: number, over: Partial<Path>): void {
-  tables.paths.set(pathIndex(ID, family, pathClass), { ...zeroPath, ...over });
+  tables.paths.set(pathIndex(ID, family, pathClass), { ...UNKNOWN_PATH, ...over });
 }
 
 /** `family class mode reason` of each way. */

@@ -3,13 +3,13 @@ import { BpfError } from '../../../src/bpf/errors.ts';
 import { Degradations } from '../../../src/dataplane/degradations.ts';
 import { DestKind, MAX_PEERS, PeerFlag, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import type { Notes } from '../../../src/dataplane/notes.ts';
-import { pathIndex, UNHEARD } from '../../../src/dataplane/paths.ts';
+import { pathIndex, UNHEARD, UNKNOWN_PATH } from '../../../src/dataplane/paths.ts';
 import { parsePrefix, peerOfPod, Peers } from '../../../src/dataplane/peers.ts';
 import { formatIpv4, parseIpv4 } from '../../../src/netlink/ip.ts';
 import type { HashTable } from '../../../src/dataplane/ports.ts';
 import type { ClusterDiff, ClusterNode, ClusterState } from '../../../src/state/cluster.ts';
 import { diffCluster } from '../../../src/state/cluster-diff.ts';
-import { FakeArray, FakeClock, fakeNotes, FakeTables, quiet, zeroPath } from './fakes.ts';
+import { FakeArray, FakeClock, fakeNotes, FakeTables, quiet } from './fakes.ts';
 
 let tables: FakeTables;
 let notes: Notes;
@@ -93,14 +93,14 @@ describe('peers', () => {
     const index = pathIndex(1, 6, 2);
     const peers = make();
     peers.update(state(node(2)));
-    tables.paths.set(index, { ...zeroPath, changes: 4 });
+    tables.paths.set(index, { ...UNKNOWN_PATH, changes: 4 });
     peers.update(state(node(2, { capability: { protocol: PROTOCOL_VERSION, incarnation: 'b' } })));
     expect(tables.paths.get(index).changes).toBe(4);
     peers.update(state(node(2, { addresses: ['172.30.0.9'] })));
-    expect(tables.paths.get(index)).toEqual(zeroPath);
-    tables.paths.set(index, { ...zeroPath, changes: 4 });
+    expect(tables.paths.get(index)).toEqual(UNKNOWN_PATH);
+    tables.paths.set(index, { ...UNKNOWN_PATH, changes: 4 });
     peers.forgetPaths();
-    expect(tables.paths.get(index)).toEqual(zeroPath);
+    expect(tables.paths.get(index)).toEqual(UNKNOWN_PATH);
   });
 
   test('peers that Antrea routes to are marked; their flows end when that changes', () => {
@@ -323,7 +323,7 @@ describe('peers by differences', () => {
       const [zero] = [tables[name].get(0)];
       Object.assign(tables, { [name]: new FakeArray<unknown>(MAX_PEERS, zero) });
     }
-    Object.assign(tables, { paths: new FakeArray(pathIndex(MAX_PEERS, 4, 0), zeroPath) });
+    Object.assign(tables, { paths: new FakeArray(pathIndex(MAX_PEERS, 4, 0), UNKNOWN_PATH) });
     const many = Array.from({ length: MAX_PEERS + 1 }, (_, index) =>
       node(2, {
         name: `far-${index}`,
