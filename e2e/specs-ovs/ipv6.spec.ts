@@ -62,6 +62,23 @@ describe('the pipeline', () => {
     await expectMarks(port, [0x03]);
   });
 
+  test.each([
+    ['another node', () => b],
+    ['the same node', () => neighbour],
+  ] as const)('a Service, endpoint on %s', async (_where, endpoint) => {
+    const [port, clusterIp] = [freshPort(), 'fd96::10'];
+    const service = { clusterIp, port: 80 + port, endpoints: [{ address: address6(endpoint()), port }] };
+    await lab.node(0).addService({ ...service, protocol: 'tcp' });
+    const server = [lab.tool('rr'), 'server', '--tcp', '--port', String(port), '--bind', address6(endpoint())];
+    await withServer(endpoint(), server, async () => {
+      const client = ['--tcp', '--to', clusterIp, '--port', String(service.port), '--count', '5', '--json'];
+      const { stdout } = await a.exec([lab.tool('rr'), 'client', ...client], { timeoutMs: 30_000 });
+      expect(JSON.parse(stdout)).toMatchObject({ errors: 0, timeouts: 0 });
+    });
+    const tracked = await connections(lab.node(0), service.port, ZONE);
+    expect(tracked.map(({ mark }) => mark)).toEqual([0x13]);
+  });
+
   test('UDP', async () => {
     const port = freshPort();
     await transfer(a, b, port, ['-u', '-b', '100K']);
