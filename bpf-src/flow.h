@@ -364,9 +364,10 @@ static __always_inline __u8 usable_key(__u8 key)
 }
 
 /*
- * Takes the slot for the flow's ports. A live slot of the same pods is used again with its key; a freed one gets another
- * key after XMASQ_QUIET_NS; other pods get it XMASQ_TOMBSTONE_NS after it was freed. Returns enum xmasq_reason; gen and key through
- * `f`, or for XMASQ_REASON_SLOT_RECENT when it can be had, as hole_until.
+ * Takes the slot for the flow's ports. The same pods have it again with another key: at once if it is live and its flow is
+ * lost (to announce its old key anew would tell the peer that what it sends does not arrive), XMASQ_QUIET_NS after it was
+ * freed otherwise; other pods get it after XMASQ_TOMBSTONE_NS. Returns enum xmasq_reason; gen and key through `f`, or for
+ * XMASQ_REASON_SLOT_RECENT when it can be had, as hole_until.
  */
 static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow *f, struct xmasq_slot *fresh,
 				   __u64 now)
@@ -428,12 +429,10 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 
 		s->gen = gen | 1;
 		barrier();
-		if (s->state != XMASQ_SLOT_ACTIVE) {
-			s->key = usable_key(s->key + 1 + (bpf_get_prandom_u32() & 0x7f));
-			s->flags = 0;
-			s->rx_packets = 0;
-			s->rx_bytes = 0;
-		}
+		s->key = usable_key(s->key + 1 + (bpf_get_prandom_u32() & 0x7f));
+		s->flags = 0;
+		s->rx_packets = 0;
+		s->rx_bytes = 0;
 		s->saddr = key->daddr;
 		s->sport = reply_port(key);
 		s->daddr = key->saddr;

@@ -301,6 +301,15 @@ const admission: Mutation[] = [
     ['s->key = usable_key(s->key + 1 + (bpf_get_prandom_u32() & 0x7f));', ''],
   ),
   mutation(
+    'a lost flow comes back with another key',
+    'flow.h',
+    'a live slot of the same pods whose flow is lost: used again at once, with another key',
+    [
+      's->key = usable_key(s->key + 1 + (bpf_get_prandom_u32() & 0x7f));',
+      'if (s->state != XMASQ_SLOT_ACTIVE) s->key = usable_key(s->key + 1 + (bpf_get_prandom_u32() & 0x7f));',
+    ],
+  ),
+  mutation(
     'a new owner has learned nothing',
     'flow.h',
     'a slot that the same pods freed 500 ms ago: taken again, with another key',

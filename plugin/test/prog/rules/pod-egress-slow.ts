@@ -610,11 +610,15 @@ const slots: Rule[] = [
     expect(slot).toMatchObject({ state: SlotState.ACTIVE, flags: 0 });
     expect(slot?.key).not.toBe(first.ownKey);
   }),
-  rule('a live slot of the same pods whose flow is lost: used again with its key', (bench) => {
+  rule('a live slot of the same pods whose flow is lost: used again at once, with another key', (bench) => {
     const first = bench.establish({ kind: 'udp' });
     bench.tables.flows.delete(first.flowKey);
     const frame = first.talk.sent();
-    expectAnnounced(bench.run('pod_egress', frame), frame, announcement(first.ownKey, false));
+    const run = bench.run('pod_egress', frame);
+    const slot = bench.slot(first.slotKey);
+    expect(slot).toMatchObject({ state: SlotState.ACTIVE, flags: 0 });
+    expect(slot?.key).not.toBe(first.ownKey);
+    expectAnnounced(run, frame, announcement(slot?.key ?? 0, false));
   }),
   rule('a slot whose pod is gone: freed, and refused for now', (bench) => {
     const first = bench.establish({ kind: 'udp' });
