@@ -11,7 +11,7 @@ import type { Crossing, WireFlow } from './wire.ts';
 
 /** Bytes that hold all headers of a packet in the tunnel. */
 const HEADERS = 192;
-/** Flows that are observed at the same time: emulation loses packets of more, on either path. */
+/** Flows at the same time: emulation loses packets of more, on either path. */
 const TOGETHER = EMULATED ? 3 : Infinity;
 
 /** Traffic of one flow. `run` throws if anything was lost or corrupted. */
@@ -59,14 +59,17 @@ export async function captured(lab: Lab, pods: readonly Pod[], use: () => Promis
   return { uplink, atPod: new Map(pods.map((pod, i) => [pod, rest[i] ?? { packets: [], dropped: 0 }])) };
 }
 
-/** Runs all traffic, as much as the machine bears at once, and compares what the pods sent with what they received. */
+/** Runs all traffic, as much as the machine bears at once; throws as its first flow that throws. */
+export async function together(traffic: readonly Traffic[]): Promise<void> {
+  for (let i = 0; i < traffic.length; i += TOGETHER) {
+    await Promise.all(traffic.slice(i, i + TOGETHER).map((each) => each.run()));
+  }
+}
+
+/** Runs all traffic and compares what the pods sent with what they received. */
 export async function observe(lab: Lab, traffic: readonly Traffic[]): Promise<Map<string, Observation>> {
   const pods = [...new Set(traffic.flatMap(({ flow }) => [flow.from, flow.to]))];
-  const { atPod, uplink } = await captured(lab, pods, async () => {
-    for (let i = 0; i < traffic.length; i += TOGETHER) {
-      await Promise.all(traffic.slice(i, i + TOGETHER).map((each) => each.run()));
-    }
-  });
+  const { atPod, uplink } = await captured(lab, pods, () => together(traffic));
   const at = (pod: Pod): CaptureResult => atPod.get(pod) ?? { packets: [], dropped: 0 };
   return new Map(
     traffic.map(({ name, flow }) => {
