@@ -217,7 +217,10 @@ table ip untracked {
         await n2.exec(['nft', 'delete', 'table', 'ip', 'untracked']);
       });
       expect({ udp, tcp }).toMatchObject(UNDISTURBED);
-      expect(masqueraded.forward.restored).toBe(masqueraded.forward.sent);
+      // Under emulation the client pauses for a second before it asks for the counts. After such a pause a packet on ports that
+      // a connection of the node has, too, is taken for that one's: the client asks again.
+      const { sent, restored } = masqueraded.forward;
+      expect([0, ...(EMULATED ? [1] : [])]).toContain(sent - restored);
     }, 60_000);
 
     test('to a socket that takes anybody’s datagrams arrives if the node tracks the connection', async () => {
