@@ -147,7 +147,7 @@ async function pings(client: Pod, address: string, id: number, seconds: number):
 
 /**
  * Runs all cells at once, but SCTP's one after the other (two user space stacks in one pod abort each other's associations), and
- * all of them where emulation has to carry them.
+ * the others two at a time where emulation has to carry them.
  * @param sidecars they are asked for the path when a connection is in its last second; undefined: they do not run
  */
 export async function runCells(
@@ -175,9 +175,11 @@ export async function runCells(
     for (const connection of some) spoken.set(connection, await run(connection));
     return spoken;
   };
-  const single = connections.filter(({ cell }) => EMULATED || cell.protocol === 'sctp');
+  const single = connections.filter(({ cell }) => cell.protocol === 'sctp');
   const others = connections.filter((connection) => !single.includes(connection));
-  const spoken = await Promise.all([inTurn(single), ...others.map((connection) => inTurn([connection]))]);
+  const width = EMULATED ? 2 : others.length;
+  const rows = Array.from({ length: width }, (_, row) => others.filter((_other, i) => i % width === row));
+  const spoken = await Promise.all([single, ...rows].map(inTurn));
   const results = await Promise.all(captures.map((capture) => capture.stop()));
   for (const [i, { dropped }] of results.entries()) {
     if (dropped > 0) throw new LabError(`the capture at ${places[i]?.name ?? ''} lost ${dropped} packets`);
