@@ -433,6 +433,7 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		s->flags = 0;
 		s->rx_packets = 0;
 		s->rx_bytes = 0;
+		s->acks = 0;
 		s->saddr = key->daddr;
 		s->sport = reply_port(key);
 		s->daddr = key->saddr;
@@ -720,6 +721,7 @@ static __always_inline __u32 verify_keyed(struct __sk_buff *skb, const struct xm
 	struct xmasq_slot_key sk;
 	struct xmasq_path *path;
 	struct xmasq_slot *s;
+	__u32 heard;
 
 	if (!peer_valid(f->peer, f->peer_epoch) || !addr_equal(&f->node_saddr, uplink_addr(cfg, v4)) ||
 	    f->out_ifindex != uplink_ifindex(cfg, v4))
@@ -732,8 +734,12 @@ static __always_inline __u32 verify_keyed(struct __sk_buff *skb, const struct xm
 	if (!path)
 		return XMASQ_REASON_STALE;
 
-	/* Packets of the slow path are no answer: they only prove that the slow path works. */
-	if (!f->fast_since || s->last_rx > f->unanswered_since || now - f->last_tx > XMASQ_PAUSE_NS)
+	/*
+	 * Packets of the slow path are no answer: they only prove that the slow path works. Answers are counted, as most come
+	 * within the same tick of the clock.
+	 */
+	heard = (__u32)s->rx_packets + s->acks;
+	if (!f->fast_since || heard != f->unanswered_heard || now - f->last_tx > XMASQ_PAUSE_NS)
 		f->unanswered_since = 0;
 	if (now < f->hole_until) {
 		*blocked = XMASQ_REASON_BLACK_HOLE;
@@ -741,8 +747,9 @@ static __always_inline __u32 verify_keyed(struct __sk_buff *skb, const struct xm
 		*blocked = XMASQ_REASON_PEER_SILENT;
 	} else if (!flow_is_slow(f)) {
 		if (!f->unanswered_since) {
+			f->unanswered_heard = heard;
 			/* A lost packet's clock must not start at its retransmission, 200 ms later. */
-			if (f->fast_since && f->last_tx > s->last_rx && now - f->last_tx < XMASQ_SILENCE_NS / 2) {
+			if (f->fast_since && f->last_tx >= s->last_rx && now - f->last_tx < XMASQ_SILENCE_NS / 2) {
 				f->unanswered_since = f->last_tx;
 				f->unanswered_tx = f->masq_packets - 1;
 			} else {
@@ -750,7 +757,7 @@ static __always_inline __u32 verify_keyed(struct __sk_buff *skb, const struct xm
 				f->unanswered_tx = f->masq_packets;
 			}
 		} else if (now - f->unanswered_since > XMASQ_SILENCE_NS &&
-			   f->masq_packets - f->unanswered_tx >= XMASQ_SILENCE_PACKETS) {
+			   (__u32)f->masq_packets - f->unanswered_tx >= XMASQ_SILENCE_PACKETS) {
 			*blocked = XMASQ_REASON_BLACK_HOLE;
 			f->hole_until = now + (XMASQ_SEC << f->hole_level);
 			if (f->hole_level < 6)

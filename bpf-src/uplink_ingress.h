@@ -155,6 +155,7 @@ static __noinline int control(struct __sk_buff *skb, struct xmasq_addr *peer_add
 		goto ignored;
 	if (m.type == XMASQ_CTL_ACK) {
 		s->last_rx = now;
+		__sync_fetch_and_add(&s->acks, 1);
 		peer_lives(f->peer, now, true);
 		count(XMASQ_COUNTER_ACK_RECEIVED);
 	} else if (m.type == XMASQ_CTL_REJECT) {

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* Bumped whenever a key or value below changes its meaning without changing its size. */
-#define XMASQ_LAYOUT_VERSION 3
+#define XMASQ_LAYOUT_VERSION 4
 
 /* Version of the key exchange and of the marker format; peers with another one are not peers. */
 #define XMASQ_PROTOCOL_VERSION 3
@@ -243,7 +243,8 @@ struct xmasq_flow {
 	__u64 recheck_at;       /* next look at conntrack */
 	__u64 fast_since;       /* first packet sent with peer_key */
 	__u64 unanswered_since; /* sending fast, and nothing heard since then */
-	__u64 unanswered_tx;    /* masq_packets at that time */
+	__u32 unanswered_tx;    /* masq_packets at that time; these two wrap */
+	__u32 unanswered_heard; /* ... and what had come: the slot's rx_packets and acks */
 	__u64 hole_until;       /* black hole: slow until then; same-node flows whose other pod is gone: likewise;
 				   flows that found no slot: not admitted anew until then */
 	__u64 reject_until;     /* reject_key is not learned until then */
@@ -344,6 +345,7 @@ struct xmasq_slot {
 	__u8 tos;   /* DSCP << 2, likewise */
 	__u8 pad;
 	__be16 sport; /* goes with saddr */
+	__u32 acks;   /* acknowledgements from the peer that ours arrive; wraps */
 };
 
 /* The sidecar's word that conntrack allows a flow (key: xmasq_flow_key): value of `approvals`. */

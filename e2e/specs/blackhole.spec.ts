@@ -1,10 +1,11 @@
 /** An underlay that carries the tunnel but not masqueraded packets: noticed within a second, in whichever direction. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { eventually, sleep } from '../lab/lab.ts';
+import { requestResponse } from '../lab/measure.ts';
 import type { Pair } from '../lab/measure.ts';
 import { PROVIDER, up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
-import { EMULATED, atMostNatively } from '../lab/scale.ts';
+import { EMULATED, atMostNatively, stretched } from '../lab/scale.ts';
 import { describeFlow, startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { watchCounters } from './support/counters.ts';
@@ -26,6 +27,8 @@ const NOTICED_MS = EMULATED ? 3 * SECOND_MS : SECOND_MS;
 const RETRANSMISSION_MS = 700;
 /** From before the hole until the flows are fast again. */
 const SECONDS = EMULATED ? 120 : 18;
+/** Between two requests: longer than the silence that means a hole, shorter than a pause (XMASQ_SILENCE_NS, XMASQ_PAUSE_NS). */
+const SELDOM_MS = 700;
 /** TCP bytes per second and direction. */
 const PACE = EMULATED ? 200_000 : 1_000_000;
 
@@ -81,6 +84,21 @@ describe('a black hole', () => {
       throw new Error(`port ${port} meets no black hole: ${flows.map(describeFlow).join('; ')}`, { cause: error });
     }
   }
+
+  test.each([['tcp' as const], ['udp' as const]])(
+    'is not what a pod meets that asks by %s once in a while and is answered at once',
+    async (proto) => {
+      const counters = await watchCounters(sidecars);
+      const often = { flows: 10, intervalUs: SELDOM_MS * 1000, seconds: EMULATED ? 40 : 8 };
+      const report = await requestResponse(lab, pairOf(0), { proto, ...often, timeoutMs: stretched(SECOND_MS) });
+      expect(report).toMatchObject({ errors: 0, timeouts: 0, corrupt: 0 });
+      const grown = await counters.since();
+      for (const { black_hole } of grown) expect(black_hole).toBeLessThanOrEqual(atMostNatively(0));
+      // UDP is admitted after two seconds.
+      expect(grown[0]?.fast_tx).toBeGreaterThan(report.transactions * (EMULATED ? 0.2 : 0.5));
+    },
+    30_000,
+  );
 
   test.each(holes)(
     'for $what: noticed within a second; TCP and UDP go on over the slow path, and come back',

@@ -71,7 +71,8 @@ describe('packets to be segmented', () => {
         '--pause-after',
         '1M',
         '--pause-ms',
-        '300',
+        // Long enough for the capture to begin.
+        EMULATED ? '1500' : '300',
       ];
       await withTransfer(lab, { from: a, to: b }, options, async ({ port, result }) => {
         await sidecars.waitFast({ proto: 'tcp', port });

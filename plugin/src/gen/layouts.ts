@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '08085b91f37a21f1';
+export const LAYOUT_HASH = '4f87af1d65ddb2e6';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -742,8 +742,10 @@ export interface Flow {
   readonly fastSince: bigint;
   /** u64, offset 88. */
   readonly unansweredSince: bigint;
-  /** u64, offset 96. */
-  readonly unansweredTx: bigint;
+  /** u32, offset 96. */
+  readonly unansweredTx: number;
+  /** u32, offset 100. */
+  readonly unansweredHeard: number;
   /** u64, offset 104. */
   readonly holeUntil: bigint;
   /** u64, offset 112. */
@@ -854,10 +856,8 @@ function writeFlow(to: Buffer, at: number, value: Flow): void {
     checkBigInteger('xmasq_flow.unanswered_since', value.unansweredSince, 0n, 18446744073709551615n),
     at + 88,
   );
-  to.writeBigUInt64LE(
-    checkBigInteger('xmasq_flow.unanswered_tx', value.unansweredTx, 0n, 18446744073709551615n),
-    at + 96,
-  );
+  to.writeUInt32LE(checkInteger('xmasq_flow.unanswered_tx', value.unansweredTx, 0, 4294967295), at + 96);
+  to.writeUInt32LE(checkInteger('xmasq_flow.unanswered_heard', value.unansweredHeard, 0, 4294967295), at + 100);
   to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 104);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.reject_until', value.rejectUntil, 0n, 18446744073709551615n),
@@ -933,7 +933,8 @@ function readFlow(from: Buffer, at: number): Flow {
     recheckAt: from.readBigUInt64LE(at + 72),
     fastSince: from.readBigUInt64LE(at + 80),
     unansweredSince: from.readBigUInt64LE(at + 88),
-    unansweredTx: from.readBigUInt64LE(at + 96),
+    unansweredTx: from.readUInt32LE(at + 96),
+    unansweredHeard: from.readUInt32LE(at + 100),
     holeUntil: from.readBigUInt64LE(at + 104),
     rejectUntil: from.readBigUInt64LE(at + 112),
     deviatingSince: from.readBigUInt64LE(at + 120),
@@ -1273,6 +1274,8 @@ export interface Slot {
   readonly tos: number;
   /** u16, network byte order in C, offset 154. */
   readonly sport: number;
+  /** u32, offset 156. */
+  readonly acks: number;
 }
 function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeUInt32LE(checkInteger('xmasq_slot.gen', value.gen, 0, 4294967295), at);
@@ -1303,6 +1306,7 @@ function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 151);
   to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 152);
   to.writeUInt16BE(checkInteger('xmasq_slot.sport', value.sport, 0, 65535), at + 154);
+  to.writeUInt32LE(checkInteger('xmasq_slot.acks', value.acks, 0, 4294967295), at + 156);
 }
 function readSlot(from: Buffer, at: number): Slot {
   return {
@@ -1332,6 +1336,7 @@ function readSlot(from: Buffer, at: number): Slot {
     ttl: from.readUInt8(at + 151),
     tos: from.readUInt8(at + 152),
     sport: from.readUInt16BE(at + 154),
+    acks: from.readUInt32LE(at + 156),
   };
 }
 /** struct xmasq_slot, 160 bytes. */

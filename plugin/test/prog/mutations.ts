@@ -424,6 +424,22 @@ const sending: Mutation[] = [
     'now - f->unanswered_since > XMASQ_SILENCE_NS',
     '0',
   ]),
+  mutation(
+    'what arrives is an answer',
+    'flow.h',
+    'no black hole: masqueraded packets arrive, within the tick of the clock in which the pod sent',
+    ['heard = (__u32)s->rx_packets + s->acks;', 'heard = s->acks;'],
+  ),
+  mutation(
+    'an acknowledgement is an answer',
+    'flow.h',
+    'no black hole: acknowledgements arrive, within the tick of the clock in which the pod sent',
+    ['heard = (__u32)s->rx_packets + s->acks;', 'heard = (__u32)s->rx_packets;'],
+  ),
+  mutation('acknowledgements are counted', 'uplink_ingress.h', 'ack: the slot and the peer are heard of', [
+    '__sync_fetch_and_add(&s->acks, 1);',
+    '',
+  ]),
   mutation('the A bit', 'flow.h', 'not fast before the peer says that it holds our key', [
     '(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED | XMASQ_FLOW_PEER_COMPLETE)',
     '(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED)',

@@ -231,7 +231,7 @@ const proof: Rule[] = [
     const other = bench.establish({ kind: 'udp', sport: 40001 });
     expect(sendLater(bench, other).counters).toMatchObject({ fast_tx: 1 });
     bench.patchPath(flow.talk, { changedAt: now() - 6n * SEC });
-    const silent = { unansweredSince: now() - 550n * MS, unansweredTx: 0n, masqPackets: 9n, lastTx: now() };
+    const silent = { unansweredSince: now() - 550n * MS, unansweredTx: 0, masqPackets: 9n, lastTx: now() };
     bench.patchFlow(flow.flowKey, silent);
     expect(sendLater(bench, flow).reasons).toEqual({ black_hole: 1 });
     expect(bench.path(flow.talk)).toMatchObject({ masquerade: 0, changes: 2 });
@@ -278,7 +278,7 @@ const proof: Rule[] = [
     (bench) => {
       const flow = proven(bench);
       const other = bench.establish({ kind: 'udp', sport: 40001 });
-      const silent = { unansweredSince: now() - 550n * MS, unansweredTx: 0n, masqPackets: 9n, lastTx: now() };
+      const silent = { unansweredSince: now() - 550n * MS, unansweredTx: 0, masqPackets: 9n, lastTx: now() };
       bench.patchFlow(flow.flowKey, silent);
       expect(sendLater(bench, flow).reasons).toEqual({ black_hole: 1 });
       expect(bench.path(flow.talk)).toMatchObject({ masquerade: 1, changes: 1, probes: 2n });

@@ -954,7 +954,7 @@ const blocked: Rule[] = [
   }),
   ...(
     [
-      ['one packet has no answer to come', () => ({ unansweredTx: 1n })],
+      ['one packet has no answer to come', () => ({ unansweredTx: 1 })],
       ['the pod itself paused', () => ({ lastTx: now() - 2n * SEC })],
     ] as const
   ).map(([name, change]) =>
@@ -975,14 +975,22 @@ const blocked: Rule[] = [
     bench.patchFlow(flow.flowKey, { ...silent, lastRxSlow: now() });
     expectFast(bench, flow, false);
   }),
-  rule('no black hole: masqueraded packets arrive', (bench) => {
-    const flow = bench.establish({ kind: 'udp' });
-    requireFast(bench, flow);
-    requireFast(bench, flow);
-    bench.patchFlow(flow.flowKey, { verifyAt: 0n, unansweredSince: now() - 550n * MS, lastRxSlow: 0n, lastTx: now() });
-    bench.patchSlot(flow.slotKey, { lastRx: now() });
-    expectFast(bench, flow);
-  }),
+  ...(
+    [
+      ['masqueraded packets arrive', { rxPackets: 1n }],
+      ['acknowledgements arrive', { acks: 1 }],
+    ] as const
+  ).map(([name, answer]) =>
+    rule(`no black hole: ${name}, within the tick of the clock in which the pod sent`, (bench) => {
+      const flow = bench.establish({ kind: 'udp' });
+      requireFast(bench, flow);
+      requireFast(bench, flow);
+      const since = now() - 550n * MS;
+      bench.patchFlow(flow.flowKey, { verifyAt: 0n, unansweredSince: since, lastRxSlow: 0n, lastTx: now() });
+      bench.patchSlot(flow.slotKey, { ...answer, lastRx: since });
+      expectFast(bench, flow);
+    }),
+  ),
   ...(['HAVE_KEY', 'ANNOUNCED', 'PEER_COMPLETE'] as const).map((flag, index) =>
     rule(`not fast without ${flag}`, (bench) => {
       const flow = bench.establish({ kind: 'udp' });

@@ -571,6 +571,7 @@ const control: Rule[] = [
     expect(outcome.verdict).toBe(Verdict.drop);
     expect(outcome.counters).toEqual({ ack_received: 1 });
     expect(now() - (bench.slot(flow.slotKey)?.lastRx ?? 0n) < 100n * MS).toBe(true);
+    expect(bench.slot(flow.slotKey)).toMatchObject({ acks: 1 });
     expect(now() - bench.tables.peerState.get(PEER.id).lastLife < 100n * MS).toBe(true);
     expectFast(bench, flow);
   }),

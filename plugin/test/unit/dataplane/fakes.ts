@@ -218,7 +218,8 @@ export function flow(over: Partial<Flow> = {}): Flow {
     recheckAt: 0n,
     fastSince: 1n,
     unansweredSince: 0n,
-    unansweredTx: 0n,
+    unansweredTx: 0,
+    unansweredHeard: 0,
     holeUntil: 0n,
     rejectUntil: 0n,
     deviatingSince: 0n,
@@ -295,6 +296,7 @@ export function slot(over: Partial<Slot> = {}): Slot {
     ttl: 62,
     tos: 0,
     sport: key.dport,
+    acks: 0,
     ...over,
   };
 }
