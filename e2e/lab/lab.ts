@@ -432,12 +432,9 @@ export function at<T>(list: readonly T[], index: number, what: string): T {
   return element;
 }
 
-/** How much longer pauses between two tries are where everything takes longer: asking costs what is waited for. */
-const PAUSE_FACTOR = Math.min(TIME_FACTOR, 4);
-
 /**
  * Waits until `test` gives something other than undefined or false; a LabError naming `what` after `timeoutMs` (times
- * TIME_FACTOR). `intervalMs` is the pause between two tries (longer under emulation).
+ * TIME_FACTOR).
  */
 export async function eventually<T>(
   what: string,
@@ -451,7 +448,7 @@ export async function eventually<T>(
     const got = await test();
     if (got !== undefined && got !== false) return got;
     if (Date.now() >= end) throw new LabError(`${what}: not within ${limit} ms`);
-    await sleep(intervalMs * PAUSE_FACTOR);
+    await sleep(intervalMs);
   }
 }
 

@@ -27,7 +27,8 @@ const MAX_SOCKET_PATH = 80;
 const READY_MS = 20_000;
 const FAST_MS = 5000;
 const STOP_GRACE_MS = 10_000;
-const POLL_MS = 50;
+/** Less often where everything takes longer: asking costs what is waited for. */
+const POLL_MS = 50 * Math.min(TIME_FACTOR, 4);
 
 export interface SidecarOptions extends SidecarSettings {
   /** Do not announce the lab's pods; a test does it with `pods.snapshot`. Default false. */
