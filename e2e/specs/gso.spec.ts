@@ -72,7 +72,7 @@ describe('packets to be segmented', () => {
         '1M',
         '--pause-ms',
         // Long enough for the capture to begin.
-        EMULATED ? '1500' : '300',
+        EMULATED ? '6000' : '300',
       ];
       await withTransfer(lab, { from: a, to: b }, options, async ({ port, result }) => {
         await sidecars.waitFast({ proto: 'tcp', port });

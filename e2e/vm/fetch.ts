@@ -83,8 +83,11 @@ async function releaseOf(tree: string): Promise<string> {
   return release;
 }
 
-/** Fetches and extracts into `tree`, which appears complete or not at all. */
-async function extract(line: KernelLine, tree: string): Promise<void> {
+/**
+ * Fetches and extracts into `tree`, which appears complete or not at all. One that another process has made meanwhile stays,
+ * as that one reads it by now; `replace`: one that is there goes.
+ */
+async function extract(line: KernelLine, tree: string, replace: boolean): Promise<void> {
   const parent = path.dirname(tree);
   await mkdir(parent, { recursive: true });
   const work = await mkdtemp(path.join(parent, '.fetch-'));
@@ -94,11 +97,11 @@ async function extract(line: KernelLine, tree: string): Promise<void> {
     await hostCommand('dpkg', ['-x', file, fresh]);
     // The package leaves modules.dep to its post-installation script, which does not run here.
     await hostCommand('depmod', ['-b', fresh, await releaseOf(fresh)]);
-    if (await exists(tree)) await rename(tree, path.join(work, 'old'));
+    if (replace && (await exists(tree))) await rename(tree, path.join(work, 'old'));
     try {
       await rename(fresh, tree);
     } catch (error) {
-      // Another process was faster: its tree is as good.
+      // Another process was faster.
       if (!(await exists(tree))) throw error;
     }
   } finally {
@@ -113,7 +116,8 @@ async function extract(line: KernelLine, tree: string): Promise<void> {
 export async function prepareKernel(line: KernelLine, options: PrepareOptions = {}): Promise<PreparedKernel> {
   const directory = path.join(CACHE_ROOT, line);
   const tree = path.join(directory, 'root');
-  if (options.refresh === true || !(await exists(tree))) await extract(line, tree);
+  const refresh = options.refresh === true;
+  if (refresh || !(await exists(tree))) await extract(line, tree, refresh);
   const release = await releaseOf(tree);
   return {
     line,
