@@ -63,8 +63,12 @@ static __noinline void learn_key(struct packet *p, const __u8 *macs, __u32 ttl, 
 		__sync_fetch_and_or(&f->flags, XMASQ_FLOW_PEER_COMPLETE);
 	} else if ((f->flags & XMASQ_FLOW_PEER_COMPLETE) && slot_try_lock(s)) {
 		__sync_fetch_and_and(&f->flags, ~XMASQ_FLOW_PEER_COMPLETE);
-		/* It hears us no more, or it would still send fast: what we have sent masqueraded may be lost. */
-		if (!is_new && f->fast_since && now - f->fast_since > XMASQ_SILENCE_NS) {
+		/*
+		 * It hears us no more, or it would still send fast: what we have sent masqueraded may be lost. If we have sent
+		 * nothing for so long, there was nothing to hear.
+		 */
+		if (!is_new && f->fast_since && now - f->fast_since > XMASQ_SILENCE_NS &&
+		    now - f->last_tx < XMASQ_SEND_LIFE_NS) {
 			path = path_of(f);
 			if (path)
 				path_failed(path, now);

@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { eventually, sleep } from '../lab/lab.ts';
 import type { Firewall } from '../lab/lab.ts';
+import { freshPort, requestResponse } from '../lab/measure.ts';
 import type { Pair } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
@@ -71,6 +72,24 @@ async function underTraffic(
   expect(tcpGapMs).toBeLessThan(stallMs);
   expect(udpGapMs).toBeLessThan(SECOND_MS);
 }
+
+test('after a pause of both the server speaks first: the path is still the one for masqueraded packets', async () => {
+  const ports = { sport: freshPort(), port: freshPort() };
+  const back: Pair = { from: udpPair.to, to: udpPair.from };
+  const often = { proto: 'udp', intervalUs: 20_000 } as const;
+  const before = requestResponse(lab, udpPair, { ...often, ...ports, seconds: 6 });
+  await carried(ports.port, 'masquerade', 5000);
+  expect(await before).toMatchObject({ errors: 0, timeouts: 0 });
+  // Without a sign of life for so long nobody is sure of being heard (XMASQ_SEND_LIFE_NS).
+  await sleep(5500);
+  const counters = await watchCounters(sidecars);
+  const reversed = { sport: ports.port, port: ports.sport };
+  expect(await requestResponse(lab, back, { ...often, ...reversed, seconds: 3 })).toMatchObject({ errors: 0 });
+  for (const { path_changed, black_hole, fast_tx, fast_encap } of await counters.since()) {
+    expect({ path_changed, black_hole }).toEqual({ path_changed: 0, black_hole: 0 });
+    expect(fast_encap).toBeLessThan(fast_tx / 4);
+  }
+}, 30_000);
 
 interface Case {
   readonly what: string;

@@ -440,6 +440,12 @@ const sending: Mutation[] = [
     '__sync_fetch_and_add(&s->acks, 1);',
     '',
   ]),
+  mutation(
+    'no fault of the path after a pause',
+    'exchange.h',
+    'path: a peer that does not hear us after a pause of ours says nothing of the path',
+    ['now - f->last_tx < XMASQ_SEND_LIFE_NS', '1'],
+  ),
   mutation('the A bit', 'flow.h', 'not fast before the peer says that it holds our key', [
     '(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED | XMASQ_FLOW_PEER_COMPLETE)',
     '(XMASQ_FLOW_HAVE_KEY | XMASQ_FLOW_ANNOUNCED)',

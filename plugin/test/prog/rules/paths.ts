@@ -174,6 +174,14 @@ const asking: Rule[] = [
     expect(bench.path(flow.talk).holeAt).not.toBe(0n);
     expect(answer(bench, flow, PEER, number).counters).toEqual({ reject_ignored: 1 });
   }),
+  rule('path: a peer that does not hear us after a pause of ours says nothing of the path', (bench) => {
+    const flow = proven(bench);
+    sendLater(bench, flow);
+    bench.patchFlow(flow.flowKey, { fastSince: now() - 20n * SEC, lastTx: now() - 5n * SEC });
+    bench.run('pod_ingress', flow.talk.delivered({ id: announcement(flow.peerKey, false) }));
+    expect(bench.path(flow.talk)).toMatchObject({ holeAt: 0n });
+    expect((bench.flow(flow.flowKey)?.flags ?? 0) & FlowFlag.PEER_COMPLETE).toBe(0);
+  }),
   rule('path: another peer’s answer is ignored', (bench) => {
     const flow = unproven(bench);
     send(bench, flow);
