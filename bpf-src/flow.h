@@ -433,7 +433,6 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		s->flags = 0;
 		s->rx_packets = 0;
 		s->rx_bytes = 0;
-		s->acks = 0;
 		s->saddr = key->daddr;
 		s->sport = reply_port(key);
 		s->daddr = key->saddr;

@@ -436,6 +436,19 @@ const sending: Mutation[] = [
     'no black hole: acknowledgements arrive, within the tick of the clock in which the pod sent',
     ['heard = (__u32)s->rx_packets + s->acks;', 'heard = (__u32)s->rx_packets;'],
   ),
+  mutation('answers are those since the silence began', 'flow.h', 'black hole: what had come before is no answer', [
+    'f->unanswered_heard = heard;',
+    '',
+  ]),
+  ...(
+    [
+      ['a tick counts as nothing come', 'f->last_tx >= s->last_rx', 'f->last_tx > s->last_rx'],
+      ['what came since begins the silence anew', 'f->last_tx >= s->last_rx', '1'],
+      ['a retransmission does not begin the silence', 'now - f->last_tx < XMASQ_SILENCE_NS / 2', '0'],
+    ] as const
+  ).map(([name, ...change]) =>
+    mutation(name, 'flow.h', 'the silence begins with the packet before this one, if nothing has come since', change),
+  ),
   mutation('acknowledgements are counted', 'uplink_ingress.h', 'ack: the slot and the peer are heard of', [
     '__sync_fetch_and_add(&s->acks, 1);',
     '',

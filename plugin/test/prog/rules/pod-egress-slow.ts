@@ -975,6 +975,32 @@ const blocked: Rule[] = [
     bench.patchFlow(flow.flowKey, { ...silent, lastRxSlow: now() });
     expectFast(bench, flow, false);
   }),
+  rule('black hole: what had come before is no answer', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    requireFast(bench, flow);
+    bench.patchSlot(flow.slotKey, { rxPackets: 3n, acks: 2 });
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n, unansweredSince: 0n, lastTx: now() });
+    expectFast(bench, flow);
+    bench.patchFlow(flow.flowKey, { verifyAt: 0n, unansweredSince: now() - 550n * MS, unansweredTx: 0 });
+    expectFast(bench, flow, false);
+  }),
+  rule('the silence begins with the packet before this one, if nothing has come since', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    requireFast(bench, flow);
+    const sentAt = now() - 200n * MS;
+    const begun = (lastRx: bigint): bigint => {
+      bench.patchSlot(flow.slotKey, { lastRx });
+      bench.patchFlow(flow.flowKey, { verifyAt: 0n, unansweredSince: 0n, lastTx: sentAt });
+      expectFast(bench, flow);
+      return bench.flow(flow.flowKey)?.unansweredSince ?? 0n;
+    };
+    expect(begun(sentAt - 1n)).toBe(sentAt);
+    // Within one tick of the clock nobody knows which came first; what has come is counted all the same.
+    expect(begun(sentAt)).toBe(sentAt);
+    expect(begun(sentAt + 1n)).toBeGreaterThan(sentAt);
+  }),
   ...(
     [
       ['masqueraded packets arrive', { rxPackets: 1n }],
