@@ -21,6 +21,12 @@ export function connections(natively: number): number {
   return EMULATED ? Math.max(1, Math.round(natively / CONNECTIONS_DIVISOR)) : natively;
 }
 
+/** What runs at the same time: all of it natively, under emulation so many as it bears. */
+export function groups<T>(all: readonly T[], emulated: number): readonly (readonly T[])[] {
+  const size = EMULATED ? emulated : Math.max(1, all.length);
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size));
+}
+
 /** An upper limit that is judged natively: the limit, or Infinity under emulation. */
 export function atMostNatively(limit: number): number {
   return EMULATED ? Infinity : limit;

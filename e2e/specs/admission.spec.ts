@@ -6,7 +6,7 @@ import type { Lab, Node, Pod } from '../lab/lab.ts';
 import type { ReasonName } from '../lab/admin.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
-import { ADMISSION, EMULATED, stretched } from '../lab/scale.ts';
+import { ADMISSION, EMULATED, groups, stretched } from '../lab/scale.ts';
 import { describeFlow, startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, Reasons, SidecarFlow } from '../lab/sidecar.ts';
 import { rawInput, udpFrame } from './support/frames.ts';
@@ -72,8 +72,8 @@ beforeEach(async () => {
   await Promise.all([lab.policy.clear(), lab.policy.clearMarks(), lab.policy.clearZones()]);
 });
 
-/** Cases at the same time: emulation starts programs so slowly that of more the first have ended before the last have begun. */
-const TOGETHER = EMULATED ? 4 : Infinity;
+/** Cases at the same time under emulation: of more, the first have ended before the last have begun. */
+const TOGETHER = 4;
 
 describe('never admitted', () => {
   const MARKS: readonly (readonly [number, ReasonName])[] = [
@@ -502,8 +502,7 @@ async function speak(): Promise<void> {
 
 /** Runs all traffic, as much as the machine bears at once, and judges each case by its packets and by the lists of flows. */
 async function judge(cases: readonly Case[]): Promise<void> {
-  for (let i = 0; i < cases.length; i += TOGETHER) {
-    const some = cases.slice(i, i + TOGETHER);
+  for (const some of groups(cases, TOGETHER)) {
     await captureAndJudge(some, () => Promise.all([...some.map((each) => each.run()), reasonsSeen(some)]));
   }
 }

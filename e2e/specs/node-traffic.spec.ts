@@ -219,8 +219,9 @@ table ip untracked {
       expect({ udp, tcp }).toMatchObject(UNDISTURBED);
       // Under emulation the client pauses for a second before it asks for the counts. After such a pause a packet on ports that
       // a connection of the node has, too, is taken for that one's: the client asks again.
-      const { sent, restored } = masqueraded.forward;
-      expect([0, ...(EMULATED ? [1] : [])]).toContain(sent - restored);
+      const lost = masqueraded.forward.sent - masqueraded.forward.restored;
+      expect(lost).toBeGreaterThanOrEqual(0);
+      expect(lost).toBeLessThanOrEqual(EMULATED ? 1 : 0);
     }, 60_000);
 
     test('to a socket that takes anybody’s datagrams arrives if the node tracks the connection', async () => {

@@ -2,7 +2,7 @@
 import { addressOf } from '../../lab/lab.ts';
 import type { Family, Lab, Pod } from '../../lab/lab.ts';
 import { withServer } from '../../lab/measure.ts';
-import { EMULATED } from '../../lab/scale.ts';
+import { EMULATED, groups } from '../../lab/scale.ts';
 import type { CaptureResult } from '../../lab/pcap.ts';
 import { delivery } from './delivery.ts';
 import type { Delivery } from './delivery.ts';
@@ -11,8 +11,8 @@ import type { Crossing, WireFlow } from './wire.ts';
 
 /** Bytes that hold all headers of a packet in the tunnel. */
 const HEADERS = 192;
-/** Flows at the same time: emulation loses packets of more, on either path. */
-const TOGETHER = EMULATED ? 3 : Infinity;
+/** Flows at the same time under emulation, which loses packets of more on either path. */
+const TOGETHER = 3;
 
 /** Traffic of one flow. `run` throws if anything was lost or corrupted. */
 export interface Traffic {
@@ -61,9 +61,7 @@ export async function captured(lab: Lab, pods: readonly Pod[], use: () => Promis
 
 /** Runs all traffic, as much as the machine bears at once; throws as its first flow that throws. */
 export async function together(traffic: readonly Traffic[]): Promise<void> {
-  for (let i = 0; i < traffic.length; i += TOGETHER) {
-    await Promise.all(traffic.slice(i, i + TOGETHER).map((each) => each.run()));
-  }
+  for (const some of groups(traffic, TOGETHER)) await Promise.all(some.map((each) => each.run()));
 }
 
 /** Runs all traffic and compares what the pods sent with what they received. */
