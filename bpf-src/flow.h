@@ -366,8 +366,8 @@ static __always_inline __u8 usable_key(__u8 key)
 /*
  * Takes the slot for the flow's ports. The same pods have it again with another key: at once if it is live and its flow is
  * lost (to announce its old key anew would tell the peer that what it sends does not arrive), XMASQ_QUIET_NS after it was
- * freed otherwise; other pods get it after XMASQ_TOMBSTONE_NS. Returns enum xmasq_reason; gen and key through `f`, or for
- * XMASQ_REASON_SLOT_RECENT when it can be had, as hole_until.
+ * freed otherwise; other pods get it after XMASQ_TOMBSTONE_NS. Returns enum xmasq_reason; gen and key through `f`, or when it
+ * can be had, as hole_until, where that is known.
  */
 static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow *f, struct xmasq_slot *fresh,
 				   __u64 now)
@@ -402,6 +402,8 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		return bpf_map_update_elem(&slots, &sk, fresh, BPF_NOEXIST) == 0 ? XMASQ_REASON_NONE :
 										   XMASQ_REASON_MAP_FULL;
 	}
+	/* If somebody is at it just now, the next look may find it free. */
+	f->hole_until = now + XMASQ_VERIFY_NS;
 	if (!slot_try_lock(s))
 		return XMASQ_REASON_SLOT_TAKEN;
 	/* The sidecar may have deleted the slot since the lookup, and the element be another slot's by now. */
@@ -409,6 +411,7 @@ static __noinline __u32 claim_slot(struct xmasq_flow_key *key, struct xmasq_flow
 		slot_unlock(s);
 		return XMASQ_REASON_SLOT_TAKEN;
 	}
+	f->hole_until = 0;
 	same = addr_equal(&s->saddr, &key->daddr) && s->sport == reply_port(key) &&
 	       addr_equal(&s->daddr, &key->saddr) && addr_equal(&s->pod, &f->out.daddr) && s->ifindex == key->ifindex;
 	wait = same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS;
@@ -520,12 +523,27 @@ static __always_inline __u32 admit_local(const struct xmasq_config *cfg, struct 
 	return XMASQ_REASON_NONE;
 }
 
+static __always_inline const struct xmasq_addr *peer_addr(const struct xmasq_peer *peer, bool v4)
+{
+	return v4 ? &peer->addr4 : &peer->addr6;
+}
+
+/* Why flows of pods' packets of this family to the peer have no keys; XMASQ_REASON_NONE: they have. */
+static __always_inline __u32 keyless(const struct xmasq_config *cfg, const struct xmasq_peer *peer, bool v4)
+{
+	if (!(peer->flags & XMASQ_PEER_CAPABLE))
+		return XMASQ_REASON_PEER_NOT_CAPABLE;
+	if (!(cfg->flags & XMASQ_CFG_MASQUERADE) || addr_is_none(uplink_addr(cfg, v4)) ||
+	    addr_is_none(peer_addr(peer, v4)))
+		return XMASQ_REASON_MODE;
+	return XMASQ_REASON_NONE;
+}
+
 /* The same for a flow to a pod of another node. */
 static __always_inline __u32 admit_remote(const struct xmasq_config *cfg, struct xmasq_flow_key *key,
 					  struct xmasq_flow *f, bool translated, __u8 *excluded)
 {
 	const bool v4 = addr_is4(&key->saddr);
-	const struct xmasq_addr *own = uplink_addr(cfg, v4), *theirs;
 	struct xmasq_peer *peer;
 	__u32 id = peer_of(&f->out.daddr);
 
@@ -550,11 +568,7 @@ static __always_inline __u32 admit_remote(const struct xmasq_config *cfg, struct
 		f->node_daddr = f->out.daddr;
 		return XMASQ_REASON_NONE;
 	}
-	theirs = v4 ? &peer->addr4 : &peer->addr6;
-	if (!(peer->flags & XMASQ_PEER_CAPABLE))
-		f->unkeyed = XMASQ_REASON_PEER_NOT_CAPABLE;
-	else if (!(cfg->flags & XMASQ_CFG_MASQUERADE) || addr_is_none(own) || addr_is_none(theirs))
-		f->unkeyed = XMASQ_REASON_MODE;
+	f->unkeyed = keyless(cfg, peer, v4);
 	if (f->unkeyed) {
 		/* What excludes this node often excludes the peer, which then is not capable: tell the cause. */
 		if (!*excluded && !(cfg->flags & XMASQ_CFG_ENCAP))
@@ -562,8 +576,8 @@ static __always_inline __u32 admit_remote(const struct xmasq_config *cfg, struct
 		return XMASQ_REASON_NONE;
 	}
 	f->flags = XMASQ_FLOW_KEYED;
-	f->node_saddr = *own;
-	f->node_daddr = *theirs;
+	f->node_saddr = *uplink_addr(cfg, v4);
+	f->node_daddr = *peer_addr(peer, v4);
 	f->csum_diff = address_diff(&key->saddr, &key->daddr, &f->node_saddr, &f->node_daddr);
 	if (v4)
 		f->ip_sum = bpf_htons(0x4500) + bpf_htons(IP_DF) + bpf_htons(64 << 8 | key->proto) +
@@ -780,11 +794,13 @@ static __always_inline __u32 verify_keyed(struct __sk_buff *skb, const struct xm
 	return XMASQ_REASON_NONE;
 }
 
-/* The same for a flow to another node that has no keys. */
-static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, struct xmasq_flow *f, __u64 now,
+/* The same for a flow to another node that has no keys. `v4`: the family of the pods' packets. */
+static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, struct xmasq_flow *f, bool v4, __u64 now,
 					    __u8 *blocked)
 {
-	if (!peer_present(f->peer, f->peer_epoch))
+	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &f->peer);
+
+	if (!peer || !peer_present(f->peer, f->peer_epoch))
 		return XMASQ_REASON_STALE;
 	*blocked = f->unkeyed;
 	if (f->flags & XMASQ_FLOW_DIRECT)
@@ -793,6 +809,9 @@ static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, stru
 			       XMASQ_REASON_NONE :
 			       XMASQ_REASON_STALE;
 	if (tx_learned(f) && !addr_equal(&f->node_saddr, uplink_addr(cfg, addr_is4(&f->node_saddr))))
+		return XMASQ_REASON_STALE;
+	/* The node had no address, perhaps, and has one now. */
+	if (f->unkeyed == XMASQ_REASON_MODE && !keyless(cfg, peer, v4))
 		return XMASQ_REASON_STALE;
 	/* Its ports may have become free. */
 	if (f->unkeyed >= XMASQ_REASON_SLOT_TAKEN && f->unkeyed <= XMASQ_REASON_MAP_FULL && now > f->hole_until)
@@ -852,7 +871,7 @@ GLOBAL __u32 verify(struct __sk_buff *skb, const struct xmasq_config *cfg, struc
 	if (f->flags & XMASQ_FLOW_KEYED)
 		reason = verify_keyed(skb, cfg, key, f, now, reachable, &blocked);
 	else
-		reason = verify_unkeyed(cfg, f, now, &blocked);
+		reason = verify_unkeyed(cfg, f, addr_is4(&key->saddr), now, &blocked);
 	if (reason)
 		return reason;
 	if (!reachable)

@@ -2,6 +2,7 @@
  * What changes between the nodes while streams run: MAC addresses of next hops, a node's own transport address, the state of
  * its uplink. No packet goes to (or carries) a MAC address of before for more than a second, and flows become fast again.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { addressOf, eventually, sleep } from '../lab/lab.ts';
 import type { Family, Place } from '../lab/lab.ts';
@@ -263,9 +264,13 @@ describe.each<{ readonly mode: Exclude<Mode, 'direct'>; readonly router: boolean
     60_000,
   );
 
-  onSegment(
-    'the node’s own addresses change: flows go on, and nothing leaves with an old one',
-    async () => {
+  onSegment.each([
+    { what: 'the node’s own addresses change', pause: false },
+    // Kubernetes may know them later than the kernel: the node has none meanwhile, first of one family.
+    { what: 'the node’s own addresses change, and the cluster learns it late', pause: true },
+  ])(
+    '$what: flows go on, and nothing leaves with an old one',
+    async ({ pause }) => {
       const node = lab.node(1);
       const stacks = await Promise.all(lab.nodes.map(watchStack));
       const old = FAMILIES.map((family) => addressOf(node, family));
@@ -273,21 +278,22 @@ describe.each<{ readonly mode: Exclude<Mode, 'direct'>; readonly router: boolean
       const capture = await node.capture({ direction: 'out', snapLength: HEADERS, filter });
       moves += 1;
       const now = old.map((address) => address.replace(/[^.:]+$/, String(70 + moves)));
-      const knows = (): boolean =>
+      const known = (): string[] =>
         sidecars.node(1).maps.use(({ config }) => {
           const { uplinkAddr4, uplinkAddr6 } = config.get(0);
-          return now.includes(uplinkAddr4) && now.includes(uplinkAddr6);
+          return [uplinkAddr4, uplinkAddr6];
         });
-      let known = 0;
+      let knownAt = 0;
       const results = await underTraffic(lab, 16 + provenMs / SECOND_MS, async (flows) => {
         await allFast(flows);
         const proved = await answered();
-        for (const address of now) {
+        for (const [i, address] of now.entries()) {
           await node.setTransportAddress(address);
+          if (pause) await eventually('the node has no such address', () => known()[i] === '', 3 * SECOND_MS);
           sidecars.publishAddresses();
         }
-        await eventually('the new addresses are known', knows, 3 * SECOND_MS, 5);
-        known = Date.now();
+        await eventually('the new addresses are known', () => isDeepStrictEqual(known(), now), 3 * SECOND_MS, 5);
+        knownAt = Date.now();
         await allFast(flows, FAST_MS + HOLD_S * SECOND_MS + provenMs);
         // What was proved between other addresses does not count.
         for (const [i, count] of (await answered()).entries()) {
@@ -301,7 +307,7 @@ describe.each<{ readonly mode: Exclude<Mode, 'direct'>; readonly router: boolean
       for (const address of old) {
         const sent = packets.filter((packet) => network(packet)?.src === address);
         expect(sent.length).toBeGreaterThan(500);
-        const ages = sent.map(({ time }) => time * 1000 - known);
+        const ages = sent.map(({ time }) => time * 1000 - knownAt);
         expect(ages.filter((ms) => ms > 1.5 * VERIFY_MS)).toEqual([]);
       }
       // What was sent from the old address in the last moment may meet a peer that knows it no more: its own stack gets it.

@@ -47,18 +47,29 @@ export async function waitCarried(
   timeoutMs = 6000,
 ): Promise<void> {
   for (const sidecar of sidecars.nodes) {
-    let seen: readonly SidecarFlow[] = [];
     await eventually(
       `${how} on ${sidecar.node.name}`,
       async () => {
-        seen = await flowsOf(sidecar, ends);
-        return seen.length > 0 && seen.every(({ mode }) => mode === how);
+        const carried = await carriedBy(sidecar, ends);
+        return carried.length > 0 && carried.every((mode) => mode === how);
       },
       timeoutMs,
       50,
     ).catch(async (error: unknown) => {
-      if (seen.length === 0) seen = await sidecar.flows(ends);
-      throw new LabError(`${String(error)}: ${seen.map((flow) => `${flow.mode}: ${describeFlow(flow)}`).join('; ')}`);
+      throw new LabError([String(error), ...(await describeAll(sidecars, ends))].join('; '));
     });
   }
+}
+
+/** The flow as each node has it, for an error: one waits for the other. */
+async function describeAll(sidecars: Pick<LabSidecars, 'nodes'>, { proto, port }: FlowEnds): Promise<string[]> {
+  const lists = await Promise.all(
+    sidecars.nodes.map(async (sidecar) => {
+      const flows = await sidecar.flows({ proto });
+      return flows
+        .filter((flow) => [flow.sourcePort, flow.destinationPort, flow.icmpId].includes(port))
+        .map((flow) => `${sidecar.node.name}: ${flow.mode}: ${describeFlow(flow)}`);
+    }),
+  );
+  return lists.flat();
 }

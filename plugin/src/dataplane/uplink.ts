@@ -93,7 +93,7 @@ export interface UplinkOptions {
   readonly startHold: number;
   /** The node is being drained: do not take part. */
   readonly draining: () => boolean;
-  /** Called where a transport address is another one than the programs knew. */
+  /** Called where a transport address is another one than the programs knew last. */
   readonly moved: () => void;
 }
 
@@ -128,21 +128,24 @@ function configOf(found: Found): Partial<DataPlaneConfig> {
   };
 }
 
-function knownOf(before: DataPlaneConfig, family: Family): readonly [address: string, ifindex: number] {
-  return family === 4 ? [before.uplinkAddr4, before.uplinkIfindex4] : [before.uplinkAddr6, before.uplinkIfindex6];
+interface KnownAddress {
+  readonly address: string;
+  readonly ifindex: number;
 }
 
+type Known = ReadonlyMap<Family, KnownAddress>;
+
 /** Is what they knew still so? What is new, or gone, changes nothing of the rest. */
-function unchanged(before: DataPlaneConfig, found: Found): boolean {
+function unchanged(known: Known, found: Found): boolean {
   return [...found].every(([family, { address, ifindex }]) => {
-    const [knownAddress, knownIfindex] = knownOf(before, family);
-    return knownAddress === NO_ADDRESS || (knownAddress === address && knownIfindex === ifindex);
+    const before = known.get(family);
+    return before === undefined || (before.address === address && before.ifindex === ifindex);
   });
 }
 
 /** Is an address another one? */
-function hasMoved(before: DataPlaneConfig, found: Found): boolean {
-  return [...found].some(([family, { address }]) => ![NO_ADDRESS, address].includes(knownOf(before, family)[0]));
+function hasMoved(known: Known, found: Found): boolean {
+  return [...found].some(([family, { address }]) => ![undefined, address].includes(known.get(family)?.address));
 }
 
 function text(found: Found): string {
@@ -157,6 +160,8 @@ export class Uplink {
   #holdUntil: bigint | undefined;
   /** By device. */
   readonly #places = new Map<number, Readonly<Record<UplinkProgram, Place>>>();
+  /** What the programs knew last of each family, also if the node has no such address now: peers may go on knowing it. */
+  readonly #known = new Map<Family, KnownAddress>();
   #displaced = 0;
 
   constructor(options: UplinkOptions) {
@@ -237,13 +242,16 @@ export class Uplink {
     const ifindexes = [...new Set([...found.values()].map(({ ifindex }) => ifindex))];
     // Before attaching, which puts this build's programs in place of an earlier one's.
     const complete = ifindexes.every((ifindex) => UPLINK_PROGRAMS.every((name) => attacher.has(name, ifindex)));
-    const same = complete && unchanged(config.get(), found);
+    const { uplinkAddr4, uplinkIfindex4, uplinkAddr6, uplinkIfindex6 } = config.get();
+    if (uplinkAddr4 !== NO_ADDRESS) this.#known.set(4, { address: uplinkAddr4, ifindex: uplinkIfindex4 });
+    if (uplinkAddr6 !== NO_ADDRESS) this.#known.set(6, { address: uplinkAddr6, ifindex: uplinkIfindex6 });
+    const same = complete && unchanged(this.#known, found);
     const continues = same && (config.has(ACTIVE_FLAGS) || this.#holdUntil !== undefined || draining());
     if (!continues) config.setFlags(0, ACTIVE_FLAGS);
     for (const name of UPLINK_PROGRAMS) {
       for (const ifindex of ifindexes) attacher.attach(this.#place(ifindex)[name].program, ifindex);
     }
-    if (hasMoved(config.get(), found)) this.#o.moved();
+    if (hasMoved(this.#known, found)) this.#o.moved();
     config.update(configOf(found));
     for (const { program, ifindex } of attacher.list()) {
       if (!ifindexes.includes(ifindex) && program.startsWith('uplink_')) attacher.detach(program, ifindex);

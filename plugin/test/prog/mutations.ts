@@ -549,6 +549,18 @@ const sending: Mutation[] = [
     'tunnel: a flow that found no slot asks again when that can be had, and after 30 s at the latest',
     ['if (!f->hole_until || f->hole_until > now + XMASQ_REKEY_NS)', 'if (1)'],
   ),
+  mutation(
+    'a flow that found its slot locked asks again soon',
+    'flow.h',
+    'tunnel: a flow that found its slot locked asks again at the next look',
+    ['f->hole_until = now + XMASQ_VERIFY_NS;', ''],
+  ),
+  mutation(
+    'a node that has an address again gives its flows keys',
+    'flow.h',
+    'tunnel: a flow that has no keys, as its node had no address, is admitted anew when it has one',
+    ['if (f->unkeyed == XMASQ_REASON_MODE && !keyless(cfg, peer, v4))', 'if (0)'],
+  ),
   mutation('the uplink’s MTU', 'pod_egress.h', 'larger than the uplink’s MTU: slow and announcing', [
     'if (!reason && too_big(skb, v6, &p, f, 0))',
     'if (0)',

@@ -426,6 +426,43 @@ const sending: Rule[] = [
     bench.run('pod_egress', own.sent());
     expect(bench.flow(bench.flowKeyOf(own))).toMatchObject({ unkeyed: 0 });
   }),
+  rule('tunnel: a flow that has no keys, as its node had no address, is admitted anew when it has one', (bench) => {
+    bench.configure({ flags: ENCAP, uplinkAddr4: '' });
+    const talk = new Conversation({ kind: 'udp' });
+    const key = bench.flowKeyOf(talk);
+    bench.allow(talk);
+    const run = (): Flow | undefined => {
+      bench.run('pod_egress', talk.sent());
+      return bench.flow(key);
+    };
+    const flow = run();
+    expect(flow).toMatchObject({ flags: 0, unkeyed: Reason.MODE });
+    bench.patchFlow(key, { verifyAt: 0n });
+    expect(run()).toMatchObject({ gen: flow?.gen, unkeyed: Reason.MODE });
+    bench.configure({ uplinkAddr4: NODE.addr });
+    bench.patchFlow(key, { verifyAt: 0n });
+    expect(run()).toBeUndefined();
+    expect(run()).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED, unkeyed: 0 });
+  }),
+  rule('tunnel: a flow that found its slot locked asks again at the next look', (bench) => {
+    bench.configure({ flags: ENCAP });
+    const { talk, slotKey } = bench.establish({ kind: 'udp' });
+    const key = bench.flowKeyOf(talk);
+    bench.tables.flows.delete(key);
+    bench.patchSlot(slotKey, { lock: 1 });
+    const run = (): Flow | undefined => {
+      bench.run('pod_egress', talk.sent());
+      return bench.flow(key);
+    };
+    const at = now();
+    const flow = run();
+    expect(flow).toMatchObject({ flags: 0, unkeyed: Reason.SLOT_TAKEN });
+    expect((flow?.holeUntil ?? 0n) - at <= 200n * MS).toBe(true);
+    bench.patchSlot(slotKey, { lock: 0 });
+    bench.patchFlow(key, { verifyAt: 0n, holeUntil: now() - 5n * MS });
+    expect(run()).toBeUndefined();
+    expect(run()).toMatchObject({ flags: FlowFlag.KEYED | FlowFlag.ANNOUNCED, unkeyed: 0 });
+  }),
   rule('tunnel: segments that do not fit with the header are slow', (bench) => {
     const flow = learned(bench, { kind: 'tcp' });
     const frame = flow.talk.sent({ l4: { payload: Buffer.alloc(3000) } });

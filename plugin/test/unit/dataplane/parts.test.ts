@@ -206,6 +206,20 @@ describe('uplink', () => {
     expect(config.get()).toMatchObject({ uplinkAddr4: '10.0.0.1', uplinkAddr6: 'fd00::2' });
   });
 
+  test('an address that comes back as another one, after a while without: so it is told, too', () => {
+    const uplink = make();
+    const gone: UplinkSearch = { family: 6, problem: 'no device has fd00::1', action: 'x' };
+    uplink.update([...eth0, at('eth0', 2, 'fd00::1')]);
+    clock.seconds(10);
+    uplink.tick();
+    uplink.update([...eth0, gone]);
+    uplink.update([...eth0, at('eth0', 2, 'fd00::1')]);
+    expect([moves, config.has(ACTIVE_FLAGS)]).toEqual([0, true]);
+    uplink.update([...eth0, gone]);
+    uplink.update([...eth0, at('eth0', 2, 'fd00::2')]);
+    expect([moves, config.has(ACTIVE_FLAGS)]).toEqual([1, false]);
+  });
+
   test('each family may have a device of its own; both have the programs', () => {
     const uplink = make();
     const both = [...eth0, at('eth1', 3, 'fd00::1')];
