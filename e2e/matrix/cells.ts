@@ -109,3 +109,12 @@ export function someSetups(): Setup[] {
     return odd === 1;
   });
 }
+
+/** Those that emulation has time for: one of each mode, both families and offload settings among them. */
+export function fewSetups(): Setup[] {
+  return MODES.map((mode, i) => ({
+    ...{ mode, xdp: false },
+    family: FAMILIES[i % FAMILIES.length] ?? 'ipv4',
+    offloads: OFFLOADS[i % OFFLOADS.length] ?? 'on',
+  }));
+}
