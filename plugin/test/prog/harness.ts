@@ -16,8 +16,9 @@ import { addressCodec } from '../../src/bpf/address.ts';
 import { ArrayMap, HashMap } from '../../src/bpf/map.ts';
 import { BpfObject } from '../../src/bpf/object.ts';
 import { RingBuffer } from '../../src/bpf/ringbuf.ts';
-import { testRun, type SkBuffInput, type SkBuffOutput } from '../../src/bpf/testrun.ts';
+import { testRun, testRunXdp, type SkBuffInput, type SkBuffOutput } from '../../src/bpf/testrun.ts';
 import { PerCpuArray } from '../../src/bpf/percpu.ts';
+import { LAYOUT_VERSION } from '../../src/dataplane/layout.ts';
 import { UNHEARD, UNKNOWN_PATH } from '../../src/dataplane/paths.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
 import {
@@ -81,8 +82,6 @@ export const SEC = 1_000_000_000n;
 export const Id = { marker: 0x8000, flag: 0x4000, keyShift: 6 } as const;
 /** XMASQ_PROBE_KEY: never given to a slot. */
 export const PROBE_KEY = 0xff;
-/** XMASQ_PROTOCOL_VERSION and XMASQ_LAYOUT_VERSION. */
-export const VERSION = { protocol: 3, layout: 3 } as const;
 /** The configuration that every test begins with. */
 export const FLAGS = ConfigFlag.ADMIT | ConfigFlag.SEND | ConfigFlag.CT_LOOKUP | ConfigFlag.MASQUERADE;
 /** A node that drains, and one whose conntrack lookup takes no zone. */
@@ -238,6 +237,15 @@ export interface Outcome {
   readonly counters: Readonly<Record<string, number>>;
   /** Reasons that were counted, by name. */
   readonly reasons: Readonly<Record<string, number>>;
+}
+
+/** Everything that came of one run of uplink_xdp. */
+export interface XdpOutcome {
+  readonly verdict: number;
+  /** What is in front of the frame. */
+  readonly metadata: Buffer;
+  readonly frame: Buffer;
+  readonly counters: Readonly<Record<string, number>>;
 }
 
 /** A transport connection between POD, or another local pod, and a pod elsewhere. */
@@ -634,7 +642,7 @@ export class Bench {
       clear<unknown, unknown>(tables[map]);
     for (let index = 6; index < USED_PATHS; index++) tables.paths.set(index, UNKNOWN_PATH);
     this.configure({
-      layoutVersion: VERSION.layout,
+      layoutVersion: LAYOUT_VERSION,
       flags: FLAGS,
       magic: MAGIC,
       uplinkIfindex4: ifindex.uplink,
@@ -647,6 +655,7 @@ export class Bench {
       ctZone4: ZONE,
       ctZone6: ZONE6,
       tunnelPort: TUNNEL_PORT,
+      xdpVlan: 0,
       excludedLocal: 0,
       excludedRemote: 0,
       paused: 0,
@@ -721,6 +730,14 @@ export class Bench {
       counters: named(counterNames, before[0], counters.allSums()),
       reasons: named(reasonNames, before[1], reasons.allSums()),
     };
+  }
+
+  /** Runs uplink_xdp on a frame. */
+  runXdp(data: Buffer): XdpOutcome {
+    const { counters } = this.tables;
+    const before = counters.allSums();
+    const { retval, ...result } = testRunXdp(this.fd('uplink_xdp'), data);
+    return { verdict: retval, ...result, counters: named(counterNames, before, counters.allSums()) };
   }
 
   /** What the programs tell the sidecar while `run` runs. */

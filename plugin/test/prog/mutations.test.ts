@@ -22,6 +22,7 @@ import type { Rule } from './rules/rule.ts';
 import { serviceRules } from './rules/services.ts';
 import { uplinkEgressRules } from './rules/uplink-egress.ts';
 import { uplinkIngressRules } from './rules/uplink-ingress.ts';
+import { uplinkXdpRules } from './rules/uplink-xdp.ts';
 
 /** Compilations that run ahead of the tests. */
 const AHEAD = 2;
@@ -39,6 +40,7 @@ for (const rule of [
   ...directRules,
   ...pathRules,
   ...ipv6Rules,
+  ...uplinkXdpRules,
   ...instrumentedRules,
 ]) {
   if (rules.has(rule.name)) throw new Error(`two rules are called "${rule.name}"`);

@@ -1524,6 +1524,167 @@ const six: Mutation[] = each([
   ],
 ]);
 
+/** Guards of uplink_xdp: whatever is not the plain case is left to uplink_ingress. */
+const xdp: Mutation[] = [
+  mutation('XDP: the header is learned', 'uplink_xdp.h', 'left alone by XDP: a slot that has learned no header', [
+    '(XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=\n\t\t    (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST) ||',
+    '(XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=\n\t\t    XMASQ_SLOT_PEER_FAST ||',
+  ]),
+  mutation(
+    'XDP: the flow knows of the peer',
+    'uplink_xdp.h',
+    'left alone by XDP: the flow does not know yet that the peer sends fast',
+    [
+      '(XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=\n\t\t    (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST) ||',
+      '(XMASQ_SLOT_COMPLETE | XMASQ_SLOT_SHARED)) !=\n\t\t    XMASQ_SLOT_COMPLETE ||',
+    ],
+  ),
+  mutation(
+    'XDP: connections of the nodes',
+    'uplink_xdp.h',
+    'left alone by XDP: the nodes have a connection on these ports',
+    ['XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=', 'XMASQ_SLOT_PEER_FAST)) !='],
+  ),
+  mutation('XDP: a closing slot', 'uplink_xdp.h', 'left alone by XDP: a closing slot', [
+    's->state != XMASQ_SLOT_ACTIVE ||',
+    's->state == XMASQ_SLOT_TOMBSTONE ||',
+  ]),
+  mutation('XDP: a tombstone', 'uplink_xdp.h', 'left alone by XDP: a tombstone', [
+    's->state != XMASQ_SLOT_ACTIVE ||',
+    's->state == XMASQ_SLOT_CLOSING ||',
+  ]),
+  mutation('XDP: a slot that changes hands', 'uplink_xdp.h', 'left alone by XDP: a slot that is being changed', [
+    '(gen & 1) || ',
+    '',
+  ]),
+  mutation('XDP: the key', 'uplink_xdp.h', 'left alone by XDP: another key, or no marker', [
+    's->key != (__u8)(id >> ID_KEY_SHIFT) || ',
+    '',
+  ]),
+  mutation('XDP: the marker', 'uplink_xdp.h', 'left alone by XDP: another key, or no marker', [
+    '!(id & ID_MARKER) || ',
+    '',
+  ]),
+  mutation('XDP: conntrack', 'uplink_xdp.h', 'left alone by XDP: conntrack has to be asked', [
+    'now >= s->recheck_at || ',
+    '',
+  ]),
+  mutation('XDP: after a pause', 'uplink_xdp.h', 'left alone by XDP: the last packet came more than 100 ms ago', [
+    'now - s->last_rx > XMASQ_VERIFY_NS || ',
+    '',
+  ]),
+  mutation('XDP: acknowledgements', 'uplink_xdp.h', 'left alone by XDP: an acknowledgement is due', [
+    'now >= s->ack_at ||',
+    '0 ||',
+  ]),
+  mutation('XDP: the endpoint', 'uplink_xdp.h', 'left alone by XDP: endpoint epoch changed', [
+    '!endpoint_valid(s->endpoint, s->endpoint_epoch) || ',
+    '',
+  ]),
+  mutation('XDP: the peer', 'uplink_xdp.h', 'left alone by XDP: peer epoch changed', [
+    ' || !peer_valid(s->peer, s->peer_epoch))',
+    ')',
+  ]),
+  mutation('XDP: the node’s address', 'uplink_xdp.h', 'left alone by XDP: the node has another address', [
+    '!addr_equal(&daddr, uplink_addr(cfg, !v6)) || ',
+    '',
+  ]),
+  mutation('XDP: SYN', 'uplink_xdp.h', 'left alone by XDP: SYN', [
+    '(b[13] & (TCP_SYN | TCP_FIN | TCP_RST))',
+    '(b[13] & (TCP_FIN | TCP_RST))',
+  ]),
+  mutation('XDP: FIN', 'uplink_xdp.h', 'left alone by XDP: FIN', [
+    '(b[13] & (TCP_SYN | TCP_FIN | TCP_RST))',
+    '(b[13] & (TCP_SYN | TCP_RST))',
+  ]),
+  mutation('XDP: RST', 'uplink_xdp.h', 'left alone by XDP: RST', [
+    '(b[13] & (TCP_SYN | TCP_FIN | TCP_RST))',
+    '(b[13] & (TCP_SYN | TCP_FIN))',
+  ]),
+  mutation('XDP: the length of TCP’s header', 'uplink_xdp.h', 'left alone by XDP: a TCP header that is too short', [
+    ' || b[12] >> 4 < 5',
+    '',
+  ]),
+  mutation('XDP: ICMP codes', 'uplink_xdp.h', 'left alone by XDP: an ICMP code', [
+    'l4 + 8 > end || b[1]',
+    'l4 + 8 > end',
+  ]),
+  mutation('XDP: ICMP of the other family', 'uplink_xdp.h', 'left alone by XDP: ICMP of the other family', [
+    '(proto == IPPROTO_ICMPV6) != v6 || ',
+    '',
+  ]),
+  mutation('XDP: protocols with a CRC', 'uplink_xdp.h', 'left alone by XDP: SCTP', [
+    '\tdefault:\n\t\treturn false;\n\t}\n\tsk->sport',
+    '\tdefault:\n\t\tif (l4 + 4 > end)\n\t\t\treturn false;\n\t}\n\tsk->sport',
+  ]),
+  mutation('XDP: the length of the packet', 'uplink_xdp.h', 'left alone by XDP: a packet longer than its frame', [
+    ' || l3_off + tot_len > ctx_len',
+    '',
+  ]),
+  mutation('XDP: source port 53', 'uplink_xdp.h', 'left alone by XDP: what comes from port 53', [
+    ' || sk.sport == bpf_htons(53))',
+    ')',
+  ]),
+  mutation('XDP: reserved source ports', 'uplink_xdp.h', 'left alone by XDP: what comes from the tunnel’s port', [
+    'reserved_port(sk.sport, cfg->tunnel_port) ||\n\t    ',
+    '',
+  ]),
+  mutation('XDP: reserved destination ports', 'uplink_xdp.h', 'left alone by XDP: what goes to the tunnel’s port', [
+    'reserved_port(sk.dport, cfg->tunnel_port) || ',
+    '',
+  ]),
+  mutation('XDP: DF and fragments', 'uplink_xdp.h', 'left alone by XDP: a first fragment', [
+    ' || ip4->frag_off != bpf_htons(IP_DF)',
+    '',
+  ]),
+  mutation('XDP: IP options and versions', 'uplink_xdp.h', 'left alone by XDP: IP options', [
+    '*ip != IPPROTO_VERSION_IHL || ',
+    '',
+  ]),
+  mutation('XDP: the version of IPv6', 'uplink_xdp.h', 'left alone by XDP: another IP version (IPv6)', [
+    'if (first >> 28 != 6)',
+    'if (0)',
+  ]),
+  mutation(
+    'XDP: mapped addresses',
+    'uplink_xdp.h',
+    'left alone by XDP: IPv6 with an IPv4 address in the place of the peer’s',
+    ['if (addr_is4(&sk.peer))', 'if (0)'],
+  ),
+  mutation(
+    'XDP: untagged frames on a VLAN’s device',
+    'uplink_xdp.h',
+    'left alone by XDP: the uplink is a VLAN, and the frame has no tag',
+    ['if (cfg->xdp_vlan) {', 'if (cfg->xdp_vlan && protocol == bpf_htons(ETH_P_8021Q)) {'],
+  ),
+  mutation(
+    'XDP: other VLANs',
+    'uplink_xdp.h',
+    'XDP: on a VLAN the frame’s tag stays, and only that VLAN’s packets are restored',
+    [' ||\n\t\t    (bpf_ntohs(vlan->tci) & 0xfff) != cfg->xdp_vlan)', ')'],
+  ),
+  mutation('XDP: the Service’s port', 'uplink_xdp.h', 'XDP, udp of a Service: its address and port are the source', [
+    'proto != IPPROTO_ICMPV6 && *from != sport',
+    '0',
+  ]),
+  mutation('XDP: no UDP checksum', 'uplink_xdp.h', 'XDP: a UDP checksum of zero stays zero', [
+    'if (proto == IPPROTO_UDP && !*check) {',
+    'if (0) {',
+  ]),
+  mutation(
+    'XDP: a UDP checksum of zero after the change',
+    'uplink_xdp.h',
+    'XDP: a UDP checksum that becomes zero is written as 0xffff',
+    ['\tif (proto == IPPROTO_UDP && !*check)\n\t\t*check = 0xffff;\n', ''],
+  ),
+  mutation(
+    'XDP: packets of pods without DF',
+    'uplink_xdp.h',
+    'XDP, N: DF is taken away and the ID is fresh, without the marker',
+    ['id & ID_FLAG ? 0 : bpf_htons(IP_DF)', 'bpf_htons(IP_DF)'],
+  ),
+];
+
 export const mutations: readonly Mutation[] = [
   ...admission,
   ...sending,
@@ -1534,6 +1695,7 @@ export const mutations: readonly Mutation[] = [
   ...tunnels,
   ...paths,
   ...six,
+  ...xdp,
 ];
 /** Those that need the instrumented object. */
 export const instrumentedMutations: readonly Mutation[] = instrumented;

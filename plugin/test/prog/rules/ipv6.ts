@@ -17,9 +17,9 @@ import {
   type Bench,
   type ConversationSpec,
   type Established,
-  VERSION,
   type Outcome,
 } from '../harness.ts';
+import { PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import { FlowFlag, SlotState } from '../../../src/gen/layouts.ts';
 import { addressBytes, buildFrame, frameId, parseFrame, Proto, Tcp } from '../packets.ts';
 import { expectSlow, expectUntouched, FORGED_ID, requireFast, rule as anyRule } from './rule.ts';
@@ -300,7 +300,7 @@ const leaving: Rule[] = [
     expect(outcome.verdict).toBe(Verdict.pass);
     expect(outcome.parsed).toMatchObject({ src: NODE.addr6, dst: PEER.addr6, proto: Proto.udp, problems: [] });
     expect(outcome.parsed.checksum).not.toBe(0);
-    expect(outcome.parsed.transport.subarray(8, 12)).toEqual(Buffer.of(0xc1, VERSION.protocol, 2, Proto.tcp));
+    expect(outcome.parsed.transport.subarray(8, 12)).toEqual(Buffer.of(0xc1, PROTOCOL_VERSION, 2, Proto.tcp));
   }),
 ];
 

@@ -1,6 +1,7 @@
 /** Connections to a ClusterIP, which AntreaProxy translates: on all programs. */
 import { expect } from '@jest/globals';
 import { CtStatus } from '../../../src/netlink/ctnetlink.ts';
+import { PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import { FlowFlag, Reason, SlotState, type Flow } from '../../../src/gen/layouts.ts';
 import {
   announcement,
@@ -20,7 +21,6 @@ import {
   POD2,
   SEC,
   spokenEnd,
-  VERSION,
   Verdict,
   withId,
   type Bench,
@@ -145,7 +145,7 @@ const elsewhere: Rule[] = [
     ports.writeUInt16BE(talk.sport, 0);
     ports.writeUInt16BE(talk.dport, 2);
     const message = [
-      Buffer.of(0xc1, VERSION.protocol, 1, 17),
+      Buffer.of(0xc1, PROTOCOL_VERSION, 1, 17),
       ports,
       Buffer.alloc(4),
       Buffer.of(peerKey),

@@ -1,5 +1,6 @@
 /** uplink_ingress: what is restored, what is rejected, what passes, and control messages. */
 import { expect } from '@jest/globals';
+import { PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import { FlowFlag, PeerFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import {
   ALLOWED,
@@ -20,7 +21,6 @@ import {
   spokenFamily,
   STRANGER_MAC,
   TUNNEL_PORT,
-  VERSION,
   Verdict,
   type Bench,
   type ConversationSpec,
@@ -61,7 +61,7 @@ export function controlFrame(
   const noChecksum = spokenFamily() === 4 ? { checksum: 0 } : {};
   const payload = Buffer.alloc(CONTROL_BYTES);
   payload.writeUInt8(control.tag ?? 0xc1, 0);
-  payload.writeUInt8(control.version ?? VERSION.protocol, 1);
+  payload.writeUInt8(control.version ?? PROTOCOL_VERSION, 1);
   payload.writeUInt8(control.type, 2);
   payload.writeUInt8(control.proto, 3);
   payload.writeUInt16BE(control.sport, 4);
