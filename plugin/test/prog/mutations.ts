@@ -1609,7 +1609,7 @@ const xdp: Mutation[] = [
     'l4 + 8 > end || b[1]',
     'l4 + 8 > end',
   ]),
-  mutation('XDP: ICMP of the other family', 'uplink_xdp.h', 'left alone by XDP: ICMP of the other family', [
+  mutation('XDP: ICMP of the other family', 'uplink_xdp.h', 'left alone by XDP: ICMP of the other family (IPv6)', [
     '(proto == IPPROTO_ICMPV6) != v6 || ',
     '',
   ]),
