@@ -331,7 +331,7 @@ describe.each([
     await lab.offload(offloads);
     const streams = ['65536', String(b.mtu - 52)].map((size) => ({
       flow: { from: a, to: b, proto: 'tcp', port: freshPort() } as const,
-      client: ['--up', '1M', '--down', '1M', '--rate', '2M', '--send-size', size],
+      client: ['--up', '1M', '--down', '1M', '--rate', EMULATED ? '100k' : '2M', '--send-size', size],
     }));
     const datagrams = { from: a, to: b, proto: 'udp', port: freshPort() } as const;
     const { atPod, uplink } = await captured(lab, [a, b], async () => {
