@@ -334,6 +334,8 @@ static __always_inline void acknowledge(struct __sk_buff *skb, const struct xmas
 	struct xmasq_flow *f;
 
 	s->ack_at = now + XMASQ_ACK_NS;
+	/* For uplink_xdp, which does not see whether a frame is for this node. */
+	bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_dest), s->wire_dmac, sizeof(s->wire_dmac));
 	flow_key_of(sk, s, &key);
 	f = bpf_map_lookup_elem(&flows, &key);
 	if (!f || !(cfg->flags & XMASQ_CFG_ADMIT))

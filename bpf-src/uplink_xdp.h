@@ -151,7 +151,8 @@ static __always_inline int uplink_xdp_main(struct xdp_md *ctx, const struct xmas
 	    (s->flags & (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=
 		    (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST) ||
 	    now >= s->recheck_at || now - s->last_rx > XMASQ_VERIFY_NS || now >= s->ack_at ||
-	    !endpoint_valid(s->endpoint, s->endpoint_epoch) || !peer_valid(s->peer, s->peer_epoch))
+	    !endpoint_valid(s->endpoint, s->endpoint_epoch) || !peer_valid(s->peer, s->peer_epoch) ||
+	    !mac_equal(eth->h_dest, s->wire_dmac))
 		return XDP_PASS;
 	to_s = s->saddr;
 	to_d = s->daddr;

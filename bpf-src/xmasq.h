@@ -344,8 +344,10 @@ struct xmasq_slot {
 	__u8 ttl;   /* as the slow path delivers it */
 	__u8 tos;   /* DSCP << 2, likewise */
 	__u8 pad;
-	__be16 sport; /* goes with saddr */
-	__u32 acks;   /* acknowledgements from the peer that ours arrive; wraps */
+	__be16 sport;      /* goes with saddr */
+	__u32 acks;        /* acknowledgements from the peer that ours arrive; wraps */
+	__u8 wire_dmac[6]; /* of this node, as masqueraded packets come with it */
+	__u8 pad2[2];
 };
 
 /* The sidecar's word that conntrack allows a flow (key: xmasq_flow_key): value of `approvals`. */

@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '4f87af1d65ddb2e6';
+export const LAYOUT_HASH = 'f881e1cf9d9b717a';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -1220,7 +1220,7 @@ function readRefusal(from: Buffer, at: number): Refusal {
 /** struct xmasq_refusal, 32 bytes. */
 export const refusalCodec: Codec<Refusal> = makeCodec('xmasq_refusal', 32, writeRefusal, readRefusal);
 
-/** struct xmasq_slot, 160 bytes. */
+/** struct xmasq_slot, 168 bytes. */
 export interface Slot {
   /** u32, offset 0. */
   readonly gen: number;
@@ -1276,6 +1276,8 @@ export interface Slot {
   readonly sport: number;
   /** u32, offset 156. */
   readonly acks: number;
+  /** 6 bytes, offset 160. */
+  readonly wireDmac: Uint8Array;
 }
 function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeUInt32LE(checkInteger('xmasq_slot.gen', value.gen, 0, 4294967295), at);
@@ -1307,6 +1309,8 @@ function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 152);
   to.writeUInt16BE(checkInteger('xmasq_slot.sport', value.sport, 0, 65535), at + 154);
   to.writeUInt32LE(checkInteger('xmasq_slot.acks', value.acks, 0, 4294967295), at + 156);
+  checkLength('xmasq_slot.wire_dmac', value.wireDmac, 6);
+  to.set(value.wireDmac, at + 160);
 }
 function readSlot(from: Buffer, at: number): Slot {
   return {
@@ -1337,47 +1341,48 @@ function readSlot(from: Buffer, at: number): Slot {
     tos: from.readUInt8(at + 152),
     sport: from.readUInt16BE(at + 154),
     acks: from.readUInt32LE(at + 156),
+    wireDmac: Uint8Array.from(from.subarray(at + 160, at + 160 + 6)),
   };
 }
-/** struct xmasq_slot, 160 bytes. */
-export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 160, writeSlot, readSlot);
+/** struct xmasq_slot, 168 bytes. */
+export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 168, writeSlot, readSlot);
 
-/** struct xmasq_scratch, 944 bytes. */
+/** struct xmasq_scratch, 960 bytes. */
 export interface Scratch {
   /** struct xmasq_flow, offset 0. */
   readonly flow: Flow;
   /** struct xmasq_slot, offset 400. */
   readonly slot: Slot;
-  /** struct xmasq_slot, offset 560. */
+  /** struct xmasq_slot, offset 568. */
   readonly copy: Slot;
-  /** struct xmasq_delivery, offset 720. */
+  /** struct xmasq_delivery, offset 736. */
   readonly delivery: Delivery;
-  /** 72 bytes, offset 760. */
+  /** 72 bytes, offset 776. */
   readonly header: Uint8Array;
-  /** struct xmasq_named, offset 832. */
+  /** struct xmasq_named, offset 848. */
   readonly named: Named;
 }
 function writeScratch(to: Buffer, at: number, value: Scratch): void {
   writeFlow(to, at, value.flow);
   writeSlot(to, at + 400, value.slot);
-  writeSlot(to, at + 560, value.copy);
-  writeDelivery(to, at + 720, value.delivery);
+  writeSlot(to, at + 568, value.copy);
+  writeDelivery(to, at + 736, value.delivery);
   checkLength('xmasq_scratch.header', value.header, 72);
-  to.set(value.header, at + 760);
-  writeNamed(to, at + 832, value.named);
+  to.set(value.header, at + 776);
+  writeNamed(to, at + 848, value.named);
 }
 function readScratch(from: Buffer, at: number): Scratch {
   return {
     flow: readFlow(from, at),
     slot: readSlot(from, at + 400),
-    copy: readSlot(from, at + 560),
-    delivery: readDelivery(from, at + 720),
-    header: Uint8Array.from(from.subarray(at + 760, at + 760 + 72)),
-    named: readNamed(from, at + 832),
+    copy: readSlot(from, at + 568),
+    delivery: readDelivery(from, at + 736),
+    header: Uint8Array.from(from.subarray(at + 776, at + 776 + 72)),
+    named: readNamed(from, at + 848),
   };
 }
-/** struct xmasq_scratch, 944 bytes. */
-export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 944, writeScratch, readScratch);
+/** struct xmasq_scratch, 960 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 960, writeScratch, readScratch);
 
 /** struct xmasq_slot_key, 24 bytes. */
 export interface SlotKey {

@@ -1582,7 +1582,11 @@ const xdp: Mutation[] = [
     '',
   ]),
   mutation('XDP: the peer', 'uplink_xdp.h', 'left alone by XDP: peer epoch changed', [
-    ' || !peer_valid(s->peer, s->peer_epoch))',
+    ' || !peer_valid(s->peer, s->peer_epoch) ||',
+    ' ||',
+  ]),
+  mutation('XDP: the frame’s MAC address', 'uplink_xdp.h', 'left alone by XDP: a frame for another MAC address', [
+    ' ||\n\t    !mac_equal(eth->h_dest, s->wire_dmac))',
     ')',
   ]),
   mutation('XDP: the node’s address', 'uplink_xdp.h', 'left alone by XDP: the node has another address', [

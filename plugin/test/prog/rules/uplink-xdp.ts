@@ -12,6 +12,7 @@ import {
   POD,
   SEC,
   spokenFamily,
+  STRANGER_MAC,
   TUNNEL_PORT,
   type Bench,
   type Conversation,
@@ -19,7 +20,7 @@ import {
   type Established,
   type XdpOutcome,
 } from '../harness.ts';
-import { payloadForZeroSum, Proto, Tcp } from '../packets.ts';
+import { macBytes, payloadForZeroSum, Proto, Tcp } from '../packets.ts';
 import { inBoth, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
@@ -204,6 +205,15 @@ const left: Rule[] = [
   }),
   unlessSteady('peer epoch changed', (bench) => {
     bench.tables.peers.set(PEER.id, { ...bench.tables.peers.get(PEER.id), epoch: 99 });
+  }),
+  packet('a frame for another MAC address', 'udp', { dmac: STRANGER_MAC }),
+  rule('XDP: the MAC address is that of the frames which uplink_ingress restores', (bench) => {
+    const flow = steady(bench, { kind: 'udp' });
+    bench.patchSlot(flow.slotKey, { wireDmac: macBytes(STRANGER_MAC), ackAt: now() });
+    const frame = flow.talk.masqueraded({ id: flow.idIn });
+    expectLeft(bench.runXdp(frame), frame);
+    bench.run('uplink_ingress', frame);
+    expectRestored(bench, flow);
   }),
   unlessSteady('the node has another address', (bench) => {
     bench.configure({ uplinkAddr4: '192.0.2.99', uplinkAddr6: '2001:db8::99' });

@@ -297,6 +297,7 @@ export function slot(over: Partial<Slot> = {}): Slot {
     tos: 0,
     sport: key.dport,
     acks: 0,
+    wireDmac: new Uint8Array(6),
     ...over,
   };
 }
