@@ -3,10 +3,10 @@
  * XMASQ_FUZZ_SEED repeats a run, XMASQ_FUZZ_COUNT sets the number of packets for each program (default 100,000).
  */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { fuzz } from './fuzz/loop.ts';
+import { FUZZED, fuzz } from './fuzz/loop.ts';
 import { fuzzSettings } from './fuzz/random.ts';
 import { World } from './fuzz/world.ts';
-import { Bench, Node, PROGRAMS, Verdict } from './harness.ts';
+import { Bench, Node, Verdict } from './harness.ts';
 
 const { seed, count } = fuzzSettings();
 /** So many packets take a second on a busy machine. */
@@ -27,10 +27,10 @@ afterAll(() => {
   node.close();
 });
 
-test.each(PROGRAMS)(
+test.each(FUZZED)(
   '%s',
   (program) => {
-    const { longest, verdicts, complaint } = fuzz(world, program, seed, count);
+    const { longest, verdicts, restored, complaint } = fuzz(world, program, seed, count);
     console.log(`${program}: frames up to ${longest} bytes, verdicts ${JSON.stringify(verdicts)}`);
     if (complaint !== undefined) throw new Error(complaint);
     // Not everything was thrown away at once: each way to go was gone often.
@@ -39,8 +39,11 @@ test.each(PROGRAMS)(
       pod_ingress: [Verdict.pass],
       uplink_ingress: [Verdict.pass, Verdict.redirect, Verdict.drop],
       uplink_egress: [Verdict.pass, Verdict.drop],
+      uplink_xdp: [],
     }[program];
-    for (const verdict of expected) expect(verdicts[verdict]).toBeGreaterThan(count / 20);
+    // Rejections are limited by time, and the rest dropped: on a slow machine these are fewer.
+    for (const verdict of expected) expect(verdicts[verdict]).toBeGreaterThan(count / 50);
+    if (program === 'uplink_xdp') expect(restored).toBeGreaterThan(count / 20);
   },
   60_000 + (count / PACKETS_PER_SECOND) * 1000,
 );

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { compileBpf, INSTRUMENTED } from './compile.ts';
-import { fuzz } from './fuzz/loop.ts';
+import { fuzz, type Fuzzed } from './fuzz/loop.ts';
 import { World } from './fuzz/world.ts';
-import { Bench, FAMILIES, Node, PROGRAMS, ROOT, type ProgramName } from './harness.ts';
+import { Bench, FAMILIES, Node, PROGRAMS, ROOT } from './harness.ts';
 import { instrumentedMutations, mutations, type Edit, type Mutation } from './mutations.ts';
 import type { Family } from './packets.ts';
 import { directRules } from './rules/direct.ts';
@@ -176,7 +176,7 @@ describe('without its guard the rule fails', () => {
 });
 
 /** Guards whose absence the fuzz test must notice, too, and in which program. */
-const FOUND_BY_FUZZING: readonly (readonly [guard: string, program: ProgramName])[] = [
+const FOUND_BY_FUZZING: readonly (readonly [guard: string, program: Fuzzed])[] = [
   ['fragments', 'pod_egress'],
   ['lengths', 'pod_egress'],
   ['IP options', 'pod_egress'],
@@ -198,6 +198,15 @@ const FOUND_BY_FUZZING: readonly (readonly [guard: string, program: ProgramName]
   ['the node’s own marker', 'uplink_egress'],
   ['the magic needs a pod', 'uplink_egress'],
   ['AH of the node', 'uplink_egress'],
+  ['XDP: the key', 'uplink_xdp'],
+  ['XDP: the marker', 'uplink_xdp'],
+  ['XDP: SYN', 'uplink_xdp'],
+  ['XDP: RST', 'uplink_xdp'],
+  ['XDP: DF and fragments', 'uplink_xdp'],
+  ['XDP: the node’s address', 'uplink_xdp'],
+  ['XDP: the frame’s MAC address', 'uplink_xdp'],
+  ['XDP: the length of TCP’s header', 'uplink_xdp'],
+  ['XDP: ICMP codes', 'uplink_xdp'],
 ];
 /** Packets within which it must be noticed, from a seed that does not change. */
 const FUZZ = { seed: 1, count: 20_000 } as const;

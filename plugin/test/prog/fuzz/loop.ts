@@ -1,11 +1,12 @@
 /** The fuzz loop: what is generated, run and judged for each program. */
-import { MAGIC, PROGRAMS, type Node, type ProgramName } from '../harness.ts';
+import { MAGIC, PROGRAMS, type Node } from '../harness.ts';
 import { generate } from './generate.ts';
 import {
   judgePodEgress,
   judgePodIngress,
   judgeUplinkEgress,
   judgeUplinkIngress,
+  judgeUplinkXdp,
   type Judged,
   type Run,
 } from './oracle.ts';
@@ -18,10 +19,16 @@ import type { Known, World } from './world.ts';
 const REFRESH = 1000;
 const NO_CB = [0, 0, 0, 0];
 
+/** What is fuzzed. */
+export const FUZZED = [...PROGRAMS, 'uplink_xdp'] as const;
+export type Fuzzed = (typeof FUZZED)[number];
+
 interface Plan {
   readonly base: (known: Known, random: Random) => Buffer;
   readonly device: (node: Node, known: Known, random: Random) => number;
   readonly judge: (world: World, run: Run) => Judged;
+  /** Runs before each packet, on what the programs know. */
+  readonly prepare?: (world: World, runner: Runner, known: Known) => void;
   readonly decorate?: (skb: SkbFields, node: Node, known: Known, random: Random) => void;
 }
 
@@ -31,7 +38,7 @@ function podDevice({ ifindex }: Node, known: Known, random: Random): number {
   return random.chance(95) ? known.ifindex : random.pick([pod, pod2, excluded, stranger]);
 }
 
-const plans: Readonly<Record<ProgramName, Plan>> = {
+const plans: Readonly<Record<Fuzzed, Plan>> = {
   pod_egress: { base: ({ sent }) => sent, device: podDevice, judge: judgePodEgress },
   pod_ingress: {
     base: ({ delivered, sent }, random) => (random.chance(95) ? delivered : sent),
@@ -71,14 +78,29 @@ const plans: Readonly<Record<ProgramName, Plan>> = {
       skb.ingressIfindex = random.pick([0, known.ifindex, known.ifindex, ifindex.excluded, ifindex.stranger, 1]);
     },
   },
+  uplink_xdp: {
+    base: ({ masqueraded, sent }, random) => (random.chance(95) ? masqueraded : sent),
+    device: ({ ifindex }) => ifindex.uplink,
+    judge: judgeUplinkXdp,
+    // Restored is what uplink_ingress has restored another packet of within 100 ms.
+    prepare: ({ bench }, runner, { masqueraded }) => {
+      const skb = { ifindex: bench.node.ifindex.uplink, ingressIfindex: 0, cb: NO_CB, gsoSize: 0, gsoSegs: 0 };
+      masqueraded.copy(runner.input);
+      runner.run(bench.fd('uplink_ingress'), masqueraded.length, skb);
+    },
+  },
 };
 
+function runOf(runner: Runner, program: Fuzzed, fd: number, length: number, skb: SkbFields): boolean {
+  return program === 'uplink_xdp' ? runner.runXdp(fd, length) : runner.run(fd, length, skb);
+}
+
 /** The longest frame that a test run takes. */
-function longestFrame(runner: Runner, fd: number, skb: SkbFields): number {
+function longestFrame(runs: (length: number) => boolean): number {
   let [low, high] = [60, MAX_FRAME];
   while (low + 1 < high) {
     const middle = (low + high) >> 1;
-    if (runner.run(fd, middle, skb)) low = middle;
+    if (runs(middle)) low = middle;
     else high = middle;
   }
   return low;
@@ -90,20 +112,23 @@ export interface FuzzReport {
   readonly longest: number;
   /** Packets by what the program returned; `refused` by the kernel before the program. */
   readonly verdicts: Readonly<Record<string, number>>;
+  /** Packets that XDP has restored. */
+  readonly restored: number;
   /** The first packet that was treated wrongly, and how to see it again. */
   readonly complaint: string | undefined;
 }
 
 /** Runs a program on `count` packets, or until one is treated wrongly. */
-export function fuzz(world: World, program: ProgramName, seed: number, count: number): FuzzReport {
-  const { base, device, judge, decorate } = plans[program];
+export function fuzz(world: World, program: Fuzzed, seed: number, count: number): FuzzReport {
+  const { base, device, judge, prepare, decorate } = plans[program];
   const { node } = world.bench;
-  const random = new Random(seed ^ Math.imul(PROGRAMS.indexOf(program), 0x9e3779b9));
+  const random = new Random(seed ^ Math.imul(FUZZED.indexOf(program), 0x9e3779b9));
   const runner = new Runner();
   const fd = world.bench.fd(program);
   const skb: SkbFields = { ifindex: node.ifindex.pod, ingressIfindex: 0, cb: NO_CB, gsoSize: 0, gsoSegs: 0 };
-  const longest = longestFrame(runner, fd, skb);
+  const longest = longestFrame((length) => runOf(runner, program, fd, length, skb));
   const verdicts: Record<string, number> = {};
+  let restored = 0;
   const input = Buffer.alloc(MAX_FRAME);
   for (let i = 0; i < count; i++) {
     if (i % REFRESH === 0) world.refresh();
@@ -112,12 +137,13 @@ export function fuzz(world: World, program: ProgramName, seed: number, count: nu
     skb.ifindex = device(node, known, random);
     skb.cb = NO_CB;
     skb.ingressIfindex = 0;
-    const gso = random.chance(10);
+    const gso = program !== 'uplink_xdp' && random.chance(10);
     skb.gsoSize = gso ? 1 + random.below(random.pick([40, 1400])) : 0;
     skb.gsoSegs = gso ? random.pick([1, 2, 17, 63, 64, 65, 200, 65535]) : 0;
     decorate?.(skb, node, known, random);
+    prepare?.(world, runner, known);
     const length = generate(random, runner.input, base(known, random), longest);
-    if (!runner.run(fd, length, skb)) {
+    if (!runOf(runner, program, fd, length, skb)) {
       verdicts['refused'] = (verdicts['refused'] ?? 0) + 1;
       continue;
     }
@@ -132,13 +158,14 @@ export function fuzz(world: World, program: ProgramName, seed: number, count: nu
         `in  ${hex(input, length)} (${length} bytes)`,
         `out ${hex(runner.output, runner.length)} (${runner.length} bytes)`,
       ];
-      return { longest, verdicts, complaint: lines.join('\n') };
+      return { longest, verdicts, restored, complaint: lines.join('\n') };
     }
+    if (runner.metadata.length > 0) restored++;
     verdicts[runner.verdict] = (verdicts[runner.verdict] ?? 0) + 1;
     touched?.restore(false);
     // RST and SYN end the connection in conntrack, too.
     if (touched?.talk.kind === 'tcp' && (touched.tunnel !== undefined || ((input[l4Of(input) + 13] ?? 0) & 6) !== 0))
       touched.allow();
   }
-  return { longest, verdicts, complaint: undefined };
+  return { longest, verdicts, restored, complaint: undefined };
 }

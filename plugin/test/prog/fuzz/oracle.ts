@@ -39,6 +39,7 @@ import {
   transportSum,
   ttlOf,
   type Frame,
+  type Judgement,
 } from './view.ts';
 import type { Known, World } from './world.ts';
 
@@ -392,19 +393,33 @@ function restoredRight(run: Run, flow: Known): string | undefined {
   return header ?? sameTransport(run);
 }
 
+/** Addressed to this node, and masqueraded by the look of it. */
+function looksMasqueraded(input: Frame, packet: Judgement): boolean {
+  const { bytes } = input;
+  return isForUs(input) && packet.eligible && hasDf(bytes) && (idOf(bytes) & MARKER) !== 0;
+}
+
+function isForUs(input: Frame): boolean {
+  return isIp(input) && macAt(input.bytes, 0, nodeMac) && nodeAddrs.includes(dstOf(input.bytes));
+}
+
+/** Comes with the key of a slot that can restore it. */
+function hasKey({ bytes }: Frame, slot: Known | undefined): slot is Known {
+  return slot !== undefined && slot.restorable && slot.ownKey === ((idOf(bytes) >> 6) & 0xff);
+}
+
 /** uplink_ingress */
 export function judgeUplinkIngress(world: World, run: Run): Judged {
   const { input, runner } = run;
   const { bytes, length } = input;
   const packet = judge(input, TUNNEL_PORT, true);
-  const forUs = isIp(input) && macAt(bytes, 0, nodeMac) && nodeAddrs.includes(dstOf(bytes));
-  const masqueraded = forUs && packet.eligible && hasDf(bytes) && (idOf(bytes) & MARKER) !== 0;
+  const forUs = isForUs(input);
+  const masqueraded = looksMasqueraded(input, packet);
   const slot = masqueraded ? world.arrived(packet.tuple) : undefined;
   const done = (complaint: string | undefined): Judged => ({ complaint, touched: slot });
 
   if (masqueraded) {
-    const restored = slot !== undefined && slot.restorable && slot.ownKey === ((idOf(bytes) >> 6) & 0xff);
-    if (restored) {
+    if (hasKey(input, slot)) {
       if (runner.verdict !== Verdict.redirect) return done(`not restored, but ${runner.verdict}`);
       return done(restoredRight(run, slot));
     }
@@ -496,4 +511,21 @@ export function judgeUplinkEgress(world: World, run: Run): Judged {
   if (id === idOf(bytes) || !toPeer) return passedAsIs();
   if (fromPod) return done(runner.verdict === Verdict.drop ? undefined : `a pod’s marker: ${runner.verdict}`);
   return done(runner.verdict === Verdict.pass ? onlyId(run, id) : `returned ${runner.verdict}`);
+}
+
+const XDP_PASS = 2;
+
+/** What XDP restores is what uplink_ingress would restore; what it leaves alone is nobody's business here. */
+export function judgeUplinkXdp(world: World, run: Run): Judged {
+  const { input, runner } = run;
+  const packet = judge(input, TUNNEL_PORT, true);
+  const slot = looksMasqueraded(input, packet) ? world.arrived(packet.tuple) : undefined;
+  const done = (complaint: string | undefined): Judged => ({ complaint, touched: slot });
+  if (runner.verdict !== XDP_PASS) return done(`returned ${runner.verdict}`);
+  if (runner.metadata.length === 0) return done(unchanged(run));
+  if (!hasKey(input, slot)) return done('restored, and nobody knows by what');
+  if ((packet.tcpFlags & Tcp.rst) !== 0) return done('a RST, which ends more than a packet');
+  const mark = Buffer.alloc(16);
+  [...MAGIC.slice(1), slot.ifindex].forEach((word, i) => mark.writeUInt32LE(word, 4 * i));
+  return done(runner.metadata.equals(mark) ? restoredRight(run, slot) : 'the mark is wrong');
 }
