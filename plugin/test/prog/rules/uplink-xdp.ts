@@ -10,7 +10,6 @@ import {
   now,
   PEER,
   POD,
-  SEC,
   spokenFamily,
   STRANGER_MAC,
   TUNNEL_PORT,
