@@ -21,7 +21,7 @@ const LOAD = EMULATED
 /** A stream that is ended when the test has what it wants. */
 const PACED = ['--seconds', '600', '--rate', '200000', '--send-size', '2000'];
 /** Streams that go on until nodes are drained, which takes 35 s, and commands refused before that. */
-const DRAIN_SECONDS = EMULATED ? 240 : 48;
+const DRAIN_SECONDS = EMULATED ? 420 : 48;
 const DRAIN_PACE = 100_000;
 /** Approvals outlast a sidecar that is away, which takes long to start on a busy machine and under emulation. */
 const APPROVALS = { lease: 60 };
