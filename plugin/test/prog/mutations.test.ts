@@ -9,49 +9,11 @@ import { World } from './fuzz/world.ts';
 import { Bench, FAMILIES, Node, PROGRAMS, ROOT } from './harness.ts';
 import { instrumentedMutations, mutations, type Edit, type Mutation } from './mutations.ts';
 import type { Family } from './packets.ts';
-import { directRules } from './rules/direct.ts';
-import { encapRules } from './rules/encap.ts';
-import { icmpErrorRules } from './rules/icmp-errors.ts';
-import { instrumentedRules } from './rules/instrumented.ts';
-import { ipv6Rules } from './rules/ipv6.ts';
-import { pathRules } from './rules/paths.ts';
-import { podEgressFastRules } from './rules/pod-egress-fast.ts';
-import { podEgressSlowRules } from './rules/pod-egress-slow.ts';
-import { podIngressRules } from './rules/pod-ingress.ts';
 import type { Rule } from './rules/rule.ts';
-import { serviceRules } from './rules/services.ts';
-import { uplinkEgressRules } from './rules/uplink-egress.ts';
-import { uplinkIngressRules } from './rules/uplink-ingress.ts';
-import { uplinkXdpRules } from './rules/uplink-xdp.ts';
+import { apply, ruleOf } from './mutants.ts';
 
 /** Compilations that run ahead of the tests. */
 const AHEAD = 2;
-
-const rules = new Map<string, Rule>();
-for (const rule of [
-  ...podEgressFastRules,
-  ...podEgressSlowRules,
-  ...podIngressRules,
-  ...uplinkIngressRules,
-  ...uplinkEgressRules,
-  ...serviceRules,
-  ...icmpErrorRules,
-  ...encapRules,
-  ...directRules,
-  ...pathRules,
-  ...ipv6Rules,
-  ...uplinkXdpRules,
-  ...instrumentedRules,
-]) {
-  if (rules.has(rule.name)) throw new Error(`two rules are called "${rule.name}"`);
-  rules.set(rule.name, rule);
-}
-
-function ruleOf({ guard, rule }: Mutation): Rule {
-  const found = rules.get(rule);
-  if (found === undefined) throw new Error(`guard "${guard}": there is no rule "${rule}"`);
-  return found;
-}
 
 /** How to compile an object. */
 interface Build {
@@ -75,15 +37,9 @@ function buildOf(mutation: Mutation, instruments: boolean): Build {
 /** Copies the sources, changed. @throws Error where a searched text is not there exactly once */
 function change(edits: readonly Edit[], target: string): void {
   cpSync(sources, target, { recursive: true });
-  for (const { file, search, replace } of edits) {
-    const path = join(target, file);
-    const text = readFileSync(path, 'utf8');
-    const times = text.split(search).length - 1;
-    if (times !== 1) throw new Error(`found ${times} times in ${file}, must be there once: ${search}`);
-    writeFileSync(
-      path,
-      text.replace(search, () => replace),
-    );
+  for (const edit of edits) {
+    const path = join(target, edit.file);
+    writeFileSync(path, apply(edit, readFileSync(path, 'utf8')));
   }
 }
 

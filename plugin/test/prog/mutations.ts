@@ -279,14 +279,14 @@ const admission: Mutation[] = [
     ],
   ),
   mutation('a freed slot rests', 'flow.h', 'a slot that another pod pair freed less than 120 s ago: refused', [
-    '(same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS)',
-    'XMASQ_QUIET_NS',
+    'wait = same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS;',
+    'wait = XMASQ_QUIET_NS;',
   ]),
   mutation(
     'a freed slot is quiet at first',
     'flow.h',
     'a slot that the same pods freed less than 500 ms ago: refused',
-    ['(same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS)', '(same ? 0 : XMASQ_TOMBSTONE_NS)'],
+    ['wait = same ? XMASQ_QUIET_NS : XMASQ_TOMBSTONE_NS;', 'wait = same ? 0 : XMASQ_TOMBSTONE_NS;'],
   ),
   mutation(
     'fresh state is quiet at first',
@@ -922,7 +922,7 @@ const icmpErrors: Mutation[] = [
     'ICMP errors: about packets to peers',
     'icmp_error.h',
     'ICMP error: about a packet to a node that is no peer: the stack’s',
-    ['!quotes_peer(&e)', '0'],
+    ['peer = quoted_peer(&e);\n\tif (!peer)', 'peer = quoted_peer(&e);\n\tif (0)'],
   ),
   mutation(
     'ICMP errors: about packets of this node',
@@ -1095,8 +1095,8 @@ const tunnels: Mutation[] = each([
     'the peer of a flow without keys',
     'flow.h',
     'tunnel: the peer’s epoch changed: slow',
-    'if (!peer_present(f->peer, f->peer_epoch))',
-    'if (0)',
+    ' || !peer_present(f->peer, f->peer_epoch))\n\t\treturn XMASQ_REASON_STALE;\n\t*blocked',
+    ')\n\t\treturn XMASQ_REASON_STALE;\n\t*blocked',
   ],
   [
     'the node’s address of a flow without keys',
