@@ -104,11 +104,16 @@ static __always_inline bool peer_valid(__u32 id, __u32 epoch)
 }
 
 /* Is it the node that the flow was admitted with? All that a flow without keys needs. */
-static __always_inline bool peer_present(__u32 id, __u32 epoch)
+static __always_inline struct xmasq_peer *find_peer(__u32 id, __u32 epoch)
 {
 	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &id);
 
-	return peer && peer->epoch == epoch && (peer->flags & XMASQ_PEER_PRESENT);
+	return peer && peer->epoch == epoch && (peer->flags & XMASQ_PEER_PRESENT) ? peer : NULL;
+}
+
+static __always_inline bool peer_present(__u32 id, __u32 epoch)
+{
+	return find_peer(id, epoch) != NULL;
 }
 
 /* Does the peer hear us? Sending fast needs a recent proof. */
@@ -798,9 +803,9 @@ static __always_inline __u32 verify_keyed(struct __sk_buff *skb, const struct xm
 static __always_inline __u32 verify_unkeyed(const struct xmasq_config *cfg, struct xmasq_flow *f, bool v4, __u64 now,
 					    __u8 *blocked)
 {
-	struct xmasq_peer *peer = bpf_map_lookup_elem(&peers, &f->peer);
+	struct xmasq_peer *peer = find_peer(f->peer, f->peer_epoch);
 
-	if (!peer || !peer_present(f->peer, f->peer_epoch))
+	if (!peer)
 		return XMASQ_REASON_STALE;
 	*blocked = f->unkeyed;
 	if (f->flags & XMASQ_FLOW_DIRECT)

@@ -1095,8 +1095,8 @@ const tunnels: Mutation[] = each([
     'the peer of a flow without keys',
     'flow.h',
     'tunnel: the peer’s epoch changed: slow',
-    ' || !peer_present(f->peer, f->peer_epoch))\n\t\treturn XMASQ_REASON_STALE;\n\t*blocked',
-    ')\n\t\treturn XMASQ_REASON_STALE;\n\t*blocked',
+    '*peer = find_peer(f->peer, f->peer_epoch);',
+    '*peer = bpf_map_lookup_elem(&peers, &f->peer);',
   ],
   [
     'the node’s address of a flow without keys',

@@ -103,9 +103,8 @@ const restored: Rule[] = [
     bench.patchSlot(flow.slotKey, { lastRx: now() - 50n * MS });
     run(bench, flow, { l4: { payload: Buffer.alloc(100) }, trailer: Buffer.alloc(9) });
     const slot = bench.slot(flow.slotKey);
-    expect(slot).toMatchObject({
-      ...{ rxPackets: rxPackets + 1n, rxBytes: rxBytes + byFamily(spokenFamily(), 140n, 160n) },
-    });
+    const bytes = byFamily(spokenFamily(), 140n, 160n);
+    expect(slot).toMatchObject({ rxPackets: rxPackets + 1n, rxBytes: rxBytes + bytes });
     expect(now() - (slot?.lastRx ?? 0n) < 40n * MS).toBe(true);
   }),
 ];
