@@ -59,7 +59,7 @@ export function delivery(sent: CaptureResult, received: CaptureResult, way: Way)
   const changes = new Set<string>();
   const unmatched: CapturedPacket[] = [];
   for (const packet of arrived) {
-    const original = outgoing.get(identity(packet))?.shift();
+    const original = takeLike(packet, outgoing.get(identity(packet)) ?? []);
     if (original === undefined) unmatched.push(packet);
     else changes.add(changeOf(original, packet));
   }
@@ -167,6 +167,15 @@ function identity(packet: CapturedPacket): string {
   const copy = Buffer.from(payload);
   copy.writeUInt16BE(0, 16);
   return copy.toString('latin1');
+}
+
+/**
+ * Takes out of packets with the same payload the first with the same TOS and DF, or else the first: such packets may
+ * overtake each other on the slow path. A header that was changed leaves one over, so it is seen all the same.
+ */
+function takeLike(packet: CapturedPacket, same: CapturedPacket[]): CapturedPacket | undefined {
+  const like = same.findIndex((each) => network(each)?.tos === network(packet)?.tos && each.ip?.df === packet.ip?.df);
+  return same.splice(Math.max(like, 0), 1)[0];
 }
 
 function tcpPayload(packet: CapturedPacket): Buffer {
