@@ -4,6 +4,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from '@jest/globals';
+import { parse, parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';
 import type { AgentParts } from '../../../src/agent/backend.ts';
 import { metricsRegistry } from '../../../src/agent/metrics.ts';
@@ -15,8 +16,9 @@ import { configSchema } from '../../../src/config/schema.ts';
 import { DRAINED_NS } from '../../../src/dataplane/drain.ts';
 import { counterNames, MAX_ENDPOINTS, MAX_PEERS, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import { REASONS } from '../../../src/grpc/reasons.ts';
+import { parseCluster } from '../../../src/state/cluster-parse.ts';
 import { clusterFileSchema } from '../../../src/state/cluster-schema.ts';
-import { anchors, code, fencedLines, inlineCode, links, section, table } from './markdown.ts';
+import { anchors, code, fencedLines, fences, inlineCode, links, section, table } from './markdown.ts';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 const DOCUMENTS = globSync(['*.md', '{docs,charts,e2e,plugin,bpf-src,proto,scripts}/**/*.md'], { cwd: ROOT }).sort();
@@ -293,6 +295,63 @@ test('examples are of this protocol version: with another one nodes would not be
   );
   expect(versions.length).toBeGreaterThan(4);
   expect(new Set(versions)).toEqual(new Set([PROTOCOL_VERSION]));
+});
+
+describe('examples in YAML', () => {
+  const examples = DOCUMENTS.flatMap((path) => fences(read(path), 'yaml').map((text) => ({ path, text })));
+  const isCluster = (text: string): boolean => text.startsWith('nodes:');
+  const isObject = (text: string): boolean => text.startsWith('apiVersion:');
+
+  test('are configurations that the sidecar takes', () => {
+    const configurations = examples.filter(({ text }) => !isCluster(text) && !isObject(text));
+    expect(configurations.length).toBeGreaterThan(4);
+    // What an example leaves out because another one has it.
+    const rest = { nodeName: 'node-a', clusterState: { file: '/etc/xmasq/nodes.yaml' } };
+    for (const { path, text } of configurations) {
+      const whole = { ...rest, ...(parse(text) as object) };
+      expect(() => parseConfig(path, stringify(whole))).not.toThrow();
+    }
+  });
+
+  test('are nodes that the sidecar takes', () => {
+    const clusters = examples.filter(({ text }) => isCluster(text));
+    expect(clusters.map(({ path }) => path)).toEqual(['docs/admin.md', 'docs/configuration.md']);
+    for (const { path, text } of clusters) expect(() => parseCluster(path, text, 'node-a')).not.toThrow();
+  });
+
+  test('docs/antrea.md: the objects name each other, what the commands create, and the port of the sidecar', () => {
+    const antrea = read('docs/antrea.md');
+    const shape = z.looseObject({ kind: z.string() });
+    const objects = fences(antrea, 'yaml')
+      .filter(isObject)
+      .flatMap((text) => parseAllDocuments(text))
+      .map((document) => shape.parse(document.toJS()));
+    const object = (kind: string): Readonly<Record<string, unknown>> | undefined =>
+      objects.find((each) => each.kind === kind);
+    const created = [...antrea.matchAll(/^kubectl -n (\S+) create (configmap|secret \w+) (\S+)/gm)].map(
+      ([, namespace, , name]) => ({ namespace, name }),
+    );
+    const [ca, client] = created;
+    expect(created).toHaveLength(3);
+    expect(object('FlowExporterDestination')?.['spec']).toEqual({
+      address: parseConfig('', stringify({ nodeName: 'a', clusterState: { file: '/f' } })).flowExport.address,
+      protocol: { grpc: {} },
+      tlsConfig: { caConfigMap: ca, clientSecret: client },
+    });
+    const role = object('Role');
+    expect(role).toMatchObject({
+      metadata: { namespace: ca?.namespace },
+      rules: [
+        { apiGroups: [''], resources: ['configmaps'], resourceNames: [ca?.name], verbs: ['get'] },
+        { apiGroups: [''], resources: ['secrets'], resourceNames: [client?.name], verbs: ['get'] },
+      ],
+    });
+    expect(object('RoleBinding')).toMatchObject({
+      metadata: { namespace: client?.namespace },
+      roleRef: { kind: 'Role', name: (role?.['metadata'] as { name: string }).name },
+      subjects: [{ kind: 'ServiceAccount', name: 'antrea-agent', namespace: 'kube-system' }],
+    });
+  });
 });
 
 describe('links', () => {

@@ -45,10 +45,15 @@ export function inlineCode(markdown: string): string[] {
   return [...withoutFences(markdown).matchAll(/`([^`\n]+)`/g)].map((match) => match[1] ?? '');
 }
 
+/** The text of each fence of a language. */
+export function fences(markdown: string, language: string): string[] {
+  const matches = markdown.matchAll(new RegExp(`^ *\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\`$`, 'gm'));
+  return [...matches].map((match) => match[1] ?? '');
+}
+
 /** The lines of all fences of a language, comments and continued lines included. */
 export function fencedLines(markdown: string, language: string): string[] {
-  const fences = markdown.matchAll(new RegExp(`^ *\`\`\`${language}\\n([\\s\\S]*?)^ *\`\`\`$`, 'gm'));
-  return [...fences].flatMap((match) => (match[1] ?? '').split('\n'));
+  return fences(markdown, language).flatMap((text) => text.split('\n'));
 }
 
 /** Targets of links, outside of fences. */
