@@ -98,7 +98,7 @@ export class MicroVm implements AsyncDisposable {
   }
 
   /**
-   * Boots a machine and returns when it takes commands.
+   * Boots a machine and returns when it takes commands; one in emulation that does not is booted once more.
    * @throws Error when it does not within the time limit; the message ends with what the console and QEMU said
    */
   static async boot(options: BootOptions): Promise<MicroVm> {
@@ -114,7 +114,13 @@ export class MicroVm implements AsyncDisposable {
         kvm.works = false;
       }
     }
-    return MicroVm.#bootWith('tcg', kernel, options, timeoutMs);
+    try {
+      return await MicroVm.#bootWith('tcg', kernel, options, timeoutMs);
+    } catch (error) {
+      // Seen once in hundreds of boots: an emulated kernel that faults before anything of ours runs.
+      console.warn(error instanceof Error ? error.message : error, '\nbooting once more');
+      return MicroVm.#bootWith('tcg', kernel, options, timeoutMs);
+    }
   }
 
   static async #bootWith(
