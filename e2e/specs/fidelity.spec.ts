@@ -94,11 +94,17 @@ describe('pods cannot tell the fast path from the slow one', () => {
     marked = ['0x28', '0x29', '0x2a'].map((tos) => udp(`UDP, TOS ${tos}`, ['--size', '100', '--tos', tos]));
 
     await warm(mix);
-    reference = await observeAll(mix, 1);
+    reference = await observe(
+      lab,
+      mix.map((make) => make(1)),
+    );
     markedReference = await observeMarked(marked.map((make) => make(0.5)));
     sidecars = await startSidecars(lab);
     await warm(mix);
-    fast = await observeAll(mix, FAST_SECONDS);
+    fast = await observe(
+      lab,
+      mix.map((make) => make(FAST_SECONDS)),
+    );
   }, 60_000);
 
   test('the reference is the slow path: two hops further, nothing else changed', () => {
@@ -496,17 +502,6 @@ function addressing(
   hop: string,
 ): Omit<UdpFrame, 'payload'> {
   return { srcMac: from.mac, dstMac: hop, src: from.address, dst: to.address, sport, dport: port };
-}
-
-/** As `observe`, all at once; under emulation a few at a time, or even the slow path alone loses packets. */
-async function observeAll(traffic: readonly Make[], seconds: number): Promise<Map<string, Observation>> {
-  const atOnce = EMULATED ? 5 : traffic.length;
-  const all = new Map<string, Observation>();
-  for (let i = 0; i < traffic.length; i += atOnce) {
-    const some = traffic.slice(i, i + atOnce).map((make) => make(seconds));
-    for (const [name, observation] of await observe(lab, some)) all.set(name, observation);
-  }
-  return all;
 }
 
 /** As `observe`, while the router sets Congestion Experienced wherever a packet allows it. */
