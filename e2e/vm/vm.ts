@@ -98,7 +98,7 @@ export class MicroVm implements AsyncDisposable {
   }
 
   /**
-   * Boots a machine and returns when it takes commands; one in emulation that does not is booted once more.
+   * Boots a machine and returns when it takes commands; one in emulation that ends instead is booted once more.
    * @throws Error when it does not within the time limit; the message ends with what the console and QEMU said
    */
   static async boot(options: BootOptions): Promise<MicroVm> {
@@ -114,9 +114,11 @@ export class MicroVm implements AsyncDisposable {
         kvm.works = false;
       }
     }
+    const deadline = Date.now() + timeoutMs;
     try {
       return await MicroVm.#bootWith('tcg', kernel, options, timeoutMs);
     } catch (error) {
+      if (Date.now() >= deadline) throw error;
       // Seen once in hundreds of boots: an emulated kernel that faults before anything of ours runs.
       console.warn(error instanceof Error ? error.message : error, '\nbooting once more');
       return MicroVm.#bootWith('tcg', kernel, options, timeoutMs);
