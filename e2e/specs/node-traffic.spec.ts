@@ -84,6 +84,15 @@ describe('node-to-node traffic', () => {
       port: ports.port,
     });
 
+  /** A client on the second node, whose socket is connected to the server on the first one: for packets sent the other way. */
+  const connectedClient = async ({ sport, port }: Ports): Promise<Proc> => {
+    const socket = ['--bind', n2.address, '--sport', String(port), '--to', n1.address, '--port', String(sport)];
+    const client = await n2.spawn([lab.tool('stream'), 'client', '--udp', ...socket, '--reply', ...BESIDE]);
+    const sockets = ['ss', '-Hun', 'state', 'connected', 'sport', String(port), 'dport', String(sport)];
+    await eventually('a connected client', async () => (await n2.exec(sockets)).stdout !== '');
+    return client;
+  };
+
   const freshPorts = (): Ports => ({ sport: freshPort(), port: freshPort() });
 
   const expectWhole = (result: Awaited<ReturnType<typeof nodeTransfer>>): void =>
@@ -192,8 +201,7 @@ table ip untracked {
           const where = ['--port', String(ports.sport)];
           const tool = lab.tool('stream');
           await withServer(n1, [tool, 'server', '--udp', '--bind', n1.address, ...where], async () => {
-            const to = ['--to', n1.address, '--bind', n2.address, '--sport', String(ports.port), ...where];
-            const client = await n2.spawn([tool, 'client', '--udp', ...to, '--reply', ...BESIDE]);
+            const client = await connectedClient(ports);
             let sent = 0;
             // The key's own IDs anybody may use who knows it: nobody can tell.
             let expected = 0;
@@ -458,8 +466,7 @@ table ip untracked {
         const where = ['--port', String(flows.sport)];
         const tool = lab.tool('stream');
         await withServer(n1, [tool, 'server', '--udp', '--bind', n1.address, ...where], async () => {
-          const to = ['--to', n1.address, '--bind', n2.address, '--sport', String(flows.port), ...where];
-          const client = await n2.spawn([tool, 'client', '--udp', ...to, '--reply', ...BESIDE]);
+          const client = await connectedClient(flows);
           const send = (ids: readonly [number, number]): Promise<number> =>
             forge(lab, n1, {
               ...{ dstMac: n2.mac, dst: n2.address, proto: 'udp', sport: flows.sport, dport: flows.port },

@@ -94,7 +94,7 @@ export interface Direction {
   readonly fast: number;
   /** Packets in the tunnel before the first masqueraded one. */
   readonly slowBefore: number;
-  /** Packets in the tunnel, not exempt, when the first masqueraded one was some time ago. */
+  /** Tenths of a second with a packet in the tunnel, not exempt, when the first masqueraded one was some time ago. */
   readonly slowAfter: number;
   /** Seconds since the epoch; undefined if there was none. */
   readonly firstFast: number | undefined;
@@ -106,9 +106,9 @@ const SETTLE_SECONDS = stretched(0.1);
 
 /**
  * `slowAfter` of a flow that stays fast: none. Emulation keeps packets waiting for half a second, which the programs take for
- * a black hole: a few.
+ * a black hole: what one costs (XMASQ_MODE_HOLD_NS and the way back), whatever the flow's pace.
  */
-export const STAYS_FAST = atMost(EMULATED ? 10 : 0);
+export const STAYS_FAST = atMost(EMULATED ? 60 : 0);
 
 /** Counts one direction; `exempt` packets (e.g. SCTP control chunks) are slow by design and left out of slowAfter. */
 export function direction(
@@ -121,11 +121,12 @@ export function direction(
   const first = packets.findIndex((packet) => packet.path === 'fast');
   const before = first < 0 ? packets : packets.slice(0, first);
   const settled = (fast[0]?.time ?? Infinity) + SETTLE_SECONDS;
+  const slowAfter = packets.filter((packet) => packet.path === 'slow' && packet.time > settled && !exempt(packet));
   return {
     slow: packets.length - fast.length,
     fast: fast.length,
     slowBefore: before.length,
-    slowAfter: packets.filter((packet) => packet.path === 'slow' && packet.time > settled && !exempt(packet)).length,
+    slowAfter: new Set(slowAfter.map(({ time }) => Math.floor(time * 10))).size,
     firstFast: fast[0]?.time,
     lastFast: fast.at(-1)?.time,
   };
