@@ -23,7 +23,7 @@ export const NATIVE_SPECS: Readonly<Record<string, readonly KernelLine[] | strin
   'specs/exchange': BOTH,
   'specs/exclusions': 'what the API tells the sidecar; what carries packets plays no part',
   'specs/fast-start': NEWER,
-  'specs/fidelity': 'scaled for emulation; each spec was seen to pass there, not yet all in one run',
+  'specs/fidelity': NEWER,
   'specs/flow-export': 'the sidecar as a server of records; what carries packets plays no part',
   'specs/gso': NEWER,
   'specs/hybrid': 'the native lab alone has hybrid',
