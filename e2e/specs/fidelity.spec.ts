@@ -212,6 +212,7 @@ describe('pods cannot tell the fast path from the slow one', () => {
   });
 
   test('a congestion mark of the underlay reaches the pod as it does through the tunnel', async () => {
+    await warm(marked);
     const now = await observeMarked(marked.map((make) => make(FAST_SECONDS)));
     for (const [name, { forward, backward, crossings: all }] of now) {
       const before = markedReference.get(name);
