@@ -12,7 +12,7 @@ export async function compileBpf(source: string, object: string, sources = join(
   // -fno-color-diagnostics: the messages end up in a test report.
   const flags = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-fno-color-diagnostics'];
   const includes = [`-I/usr/include/${multiarch()}`, `-I${sources}`];
-  await promisify(execFile)('clang', [...flags, ...includes, '-c', source, '-o', object], { timeout: 60_000 });
+  await promisify(execFile)('clang', [...flags, ...includes, '-c', source, '-o', object], { timeout: 300_000 });
   return object;
 }
 

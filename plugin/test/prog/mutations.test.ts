@@ -56,9 +56,11 @@ let node: Node;
 const originals = new Map<string, Bench>();
 /** Objects by JSON of the build: several rules may prove one guard. */
 const objects = new Map<string, Promise<string>>();
+let compilations = 0;
 
 async function compile({ instruments, families, edits }: Build): Promise<string> {
-  const target = join(directory, `${objects.size}`);
+  compilations += 1;
+  const target = join(directory, String(compilations));
   change([...withoutFamilies(families), ...edits], target);
   const source = instruments ? INSTRUMENTED : join(target, 'xmasq.bpf.c');
   return compileBpf(source, join(target, 'mutant.bpf.o'), target);
@@ -69,8 +71,8 @@ function compiled(build: Build): Promise<string> {
   const known = objects.get(key);
   if (known !== undefined) return known;
   const object = compile(build);
-  // Whoever waits for it gets the error, too.
-  object.catch(() => undefined);
+  // Whoever waits for it gets the error, too; whoever tries again, a compilation of its own.
+  object.catch(() => objects.delete(key));
   objects.set(key, object);
   return object;
 }
