@@ -68,7 +68,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-flow soak
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-flow soak chart-check chart-golden
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -105,6 +105,12 @@ bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,
 
 soak: build ## Flow export: 10 million records (some 15 minutes); fails when memory grows.
 	@node e2e/flowgen/main.ts --records 10000000
+
+chart-check: | setup ## Helm chart: lint, renderings, types, alerts (needs Go; the tools are built at the first run).
+	@scripts/chart-check.sh
+
+chart-golden: | setup ## Write charts/golden anew after a change of the chart, and check it.
+	@scripts/chart-check.sh --renew
 
 test-fresh: | setup ## Demo and test in a clean Debian 12 (or TARGETS=...): nothing but git and make beforehand.
 	@scripts/test-fresh.sh $(TARGETS)

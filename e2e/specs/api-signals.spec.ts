@@ -59,7 +59,7 @@ test('a right that is missing: alive, not ready, and named; ready when it is gra
   const { status, text } = await get('/readyz');
   expect(status).toBe(503);
   expect(text).toContain('nothing is known yet from the source kubernetes\n');
-  expect(text).toMatch(/^cannot follow \/api\/v1\/pods: 403 .*cannot list resource "pods".*charts\/rbac/m);
+  expect(text).toMatch(/^cannot follow \/api\/v1\/pods: 403 .*cannot list resource "pods".*charts\/xmasq/m);
   expect(await get('/healthz')).toMatchObject({ status: 200 });
   expect((await get('/metrics')).text).toContain('xmasq_kubernetes_kind_ready{kind="pods"} 0');
   cluster.double.rights = undefined;

@@ -40,7 +40,7 @@ export function actionFor(error: unknown): string {
     case 401:
       return "check the service account's token";
     case 403:
-      return 'grant the rights of charts/rbac to the service account';
+      return 'grant the rights of the chart charts/xmasq to the service account';
     default:
       return 'nothing: the last known state stays in force, and it is tried again by itself';
   }

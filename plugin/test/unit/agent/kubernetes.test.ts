@@ -85,7 +85,7 @@ describe('the Kubernetes API', () => {
     const { ready, lines } = health(follower);
     expect(ready).toBe(false);
     expect(lines[1]).toBe('nothing is known yet from the source kubernetes');
-    expect(lines[2]).toMatch(/^cannot follow \/api\/v1\/pods: 403 .*cannot list resource "pods".*charts\/rbac/);
+    expect(lines[2]).toMatch(/^cannot follow \/api\/v1\/pods: 403 .*cannot list resource "pods".*charts\/xmasq/);
     expect(follower.info.synced).toBe(false);
     expect(follower.kinds.find(({ kind }) => kind === 'pods')).toMatchObject({ synced: false, objects: 0 });
     double.rights = undefined;

@@ -312,7 +312,7 @@ describe('this node declares its capability', () => {
     cluster.publishCapability(CAPABILITY);
     await until(() => recorder.problemNow?.includes('403') === true);
     expect(recorder.problemNow).toMatch(/^cannot publish this node's capability: 403 .*cannot patch resource "nodes"/);
-    expect(recorder.problems.at(-1)?.action).toContain('charts/rbac');
+    expect(recorder.problems.at(-1)?.action).toContain('charts/xmasq');
     double.rights = undefined;
     await until(() => annotation() === TEXT && recorder.problemNow === undefined);
   });

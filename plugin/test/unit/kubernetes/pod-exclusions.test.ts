@@ -216,7 +216,7 @@ describe('pods that are not accelerated', () => {
     await until(() => problems.at(-1) !== undefined);
     const { what, action } = problems.at(-1) as ClusterProblem;
     expect(what).toMatch(/cannot follow \/apis\/crd\.antrea\.io.*403.*cannot list resource "\w+"/);
-    expect(action).toContain('charts/rbac');
+    expect(action).toContain('charts/xmasq');
     await until(() => problems.at(-1)?.what.includes(' and other kinds: 403') === true);
     double.rights = undefined;
     await becomes();

@@ -1,4 +1,4 @@
-/** The manifest of rights is enough for everything, and no more than that. */
+/** The rights that the chart gives are enough for everything, and no more than that. */
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import type { ApiDouble } from '../../../../e2e/double/api-double.ts';
@@ -10,7 +10,7 @@ import { KubernetesCluster } from '../../../src/kubernetes/kubernetes-cluster.ts
 import { PodExclusions } from '../../../src/kubernetes/pod-exclusions.ts';
 import { Harness, QUICK, quiet, until } from './harness.ts';
 
-const manifest = readFileSync(new URL('../../../../charts/rbac/xmasq.yaml', import.meta.url), 'utf8');
+const manifest = readFileSync(new URL('../../../../charts/golden/default.yaml', import.meta.url), 'utf8');
 const CRDS = ['v1alpha2/trafficcontrols', 'v1alpha1/packetcaptures', 'v1beta1/traceflows', 'v1beta1/antreaagentinfos'];
 
 let harness: Harness;
@@ -23,7 +23,7 @@ beforeEach(async () => {
 });
 afterEach(() => harness.close());
 
-test('all parts live with the rights of charts/rbac, and use all of them', async () => {
+test('all parts live with the rights of charts/xmasq, and use all of them', async () => {
   const rights = rightsOf(manifest);
   const used = new Set<string>();
   double.rights = (deed) => {
