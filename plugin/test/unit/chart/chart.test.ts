@@ -23,7 +23,7 @@ import {
   SETS,
   type Container,
   type KubeObject,
-} from './renderings.ts';
+} from '../../../../e2e/chart/renderings.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 const config = (set: string): Config => parseConfig(set, configurationOf(set), { NODE_NAME: 'node-a' });
