@@ -15,8 +15,8 @@ import { ACTIVE_FLAGS } from '../dataplane/uplink.ts';
 import { removeXdp } from '../dataplane/uplink-xdp.ts';
 import { maps } from '../gen/layouts.ts';
 import { probeSocket } from '../grpc/unix-socket.ts';
+import { RequirementError } from '../util/errors.ts';
 import { lockDirectory } from './lock.ts';
-import { RequirementError } from './requirements.ts';
 
 export interface CleanupOptions {
   /** Do not wait for peers: packets that they send fast are lost until they notice. */
@@ -113,7 +113,8 @@ export async function cleanup(config: Config, options: CleanupOptions): Promise<
   const refusal = await probeSocket(config.socket);
   if (refusal === undefined) {
     throw new RequirementError(
-      `xmasq-agent is running (it serves ${config.socket}) and would attach everything again: stop it first`,
+      `xmasq-agent is running (it serves ${config.socket}) and would attach everything again`,
+      'stop it first',
     );
   }
   const pins = new PinLayout(config.bpffs);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { pino } from 'pino';
-import { loadConfig } from '../config/load.ts';
+import { DEFAULT_CONFIG_FILE, loadConfig } from '../config/load.ts';
 import { IssuedCertificates } from '../flowexport/index.ts';
 import { errorMessage } from '../util/errors.ts';
 import { findBpfFiles } from './bpf-files.ts';
@@ -13,8 +13,6 @@ import { versionInfo } from './version.ts';
 
 /** Exit codes, as the command line xmasq has them. */
 const EXIT = { ok: 0, error: 1, usage: 2 } as const;
-
-const DEFAULT_CONFIG = '/etc/xmasq/xmasq.yaml';
 
 interface CommonOptions {
   readonly config: string;
@@ -84,7 +82,7 @@ async function main(argv: readonly string[]): Promise<number> {
   program
     .command('run')
     .description('load or take over the data plane and serve; SIGTERM ends this process, not the data plane')
-    .option('--config <file>', 'configuration', DEFAULT_CONFIG)
+    .option('--config <file>', 'configuration', DEFAULT_CONFIG_FILE)
     .option('--bpf-dir <directory>', 'where xmasq.bpf.o and probe.bpf.o are')
     .action((options: CommonOptions & { bpfDir?: string }) => {
       result = run(options);
@@ -92,7 +90,7 @@ async function main(argv: readonly string[]): Promise<number> {
   program
     .command('cleanup')
     .description('remove the data plane from this node: programs, maps, pins, qdiscs')
-    .option('--config <file>', 'configuration', DEFAULT_CONFIG)
+    .option('--config <file>', 'configuration', DEFAULT_CONFIG_FILE)
     .option('--wait', 'drain the node first if it is not drained, and wait for that')
     .option('--force', 'do not wait for peers: what they send on the fast path is lost until they notice')
     .action((options: CommonOptions & { force?: boolean; wait?: boolean }) => {

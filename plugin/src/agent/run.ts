@@ -1,9 +1,8 @@
 /** The sidecar's life: puts the parts together, feeds them with what happens, and leaves the data plane running at the end. */
 import type { Config } from '../config/config.ts';
-import { tcxSupported } from '../bpf/link.ts';
 import type { RingBuffer } from '../bpf/ringbuf.ts';
 import { Approvals } from '../dataplane/approvals.ts';
-import { ClsactAttacher, TcxAttacher } from '../dataplane/attach.ts';
+import { chooseAttacher } from '../dataplane/attach.ts';
 import { ConfigMap } from '../dataplane/config-map.ts';
 import { Degradations } from '../dataplane/degradations.ts';
 import { Drain } from '../dataplane/drain.ts';
@@ -37,6 +36,7 @@ import { Ctnetlink } from '../netlink/ctnetlink.ts';
 import { familyOf } from '../netlink/ip.ts';
 import * as rtnetlink from '../netlink/rtnetlink.ts';
 import { conntrackTimeout } from '../netlink/sysctl.ts';
+import { RequirementError } from '../util/errors.ts';
 import { Backend, type AgentParts } from './backend.ts';
 import type { BpfFiles } from './bpf-files.ts';
 import { serveHttp } from './http.ts';
@@ -44,7 +44,7 @@ import { lockDirectory } from './lock.ts';
 import { metricsRegistry } from './metrics.ts';
 import { followOvsdb, ovsdbActions, ovsdbInfo } from './ovsdb.ts';
 import { PodSources } from './pod-sources.ts';
-import { requireCapabilities, requireConntrack, RequirementError } from './requirements.ts';
+import { requireMachine } from './requirements.ts';
 import { VERSION } from './version.ts';
 
 /** Looks at what waits for an approval. */
@@ -66,7 +66,8 @@ async function requireNoOther(socket: string): Promise<void> {
   const other = await probeSocket(socket);
   if (other !== undefined) return;
   throw new RequirementError(
-    `another xmasq-agent serves ${socket}: stop it first, or configure another socket and bpffs`,
+    `another xmasq-agent serves ${socket}`,
+    'stop it first, or configure another socket and bpffs',
   );
 }
 
@@ -81,8 +82,7 @@ function describeProbe(probe: KernelProbe): object {
  *   nothing that runs is touched
  */
 export async function startAgent(config: Config, files: BpfFiles, log: Log): Promise<RunningAgent> {
-  requireCapabilities();
-  requireConntrack();
+  requireMachine();
   await requireNoOther(config.socket);
   const pins = new PinLayout(config.bpffs);
   pins.prepare();
@@ -138,7 +138,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   const drain = new Drain(configMap, notes, monotonic);
   if (drain.active) configMap.setFlags(0, ACTIVE_FLAGS);
 
-  const attacher = tcxSupported() ? new TcxAttacher(pins) : new ClsactAttacher(notes);
+  const attacher = chooseAttacher(pins, notes);
   const endpoints = new Endpoints({
     tables,
     attacher,

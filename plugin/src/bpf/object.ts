@@ -127,13 +127,8 @@ export class BpfObject {
   load(): void {
     this.#require('open');
     const api = libbpf();
-    const pinPaths = [...this.#maps].flatMap(([name, map]) => {
-      const path = api.bpf_map__pin_path(map);
-      return path === null ? [] : [{ name, map, path }];
-    });
-    const differences = pinPaths.flatMap(({ name, map, path }) => compareLayout(name, map, path));
-    if (differences.length > 0) throw new LayoutMismatchError(differences);
-    for (const { path } of pinPaths) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    this.requireSameLayout();
+    for (const { path } of this.#pinPaths()) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
 
     const { result, log } = withLibbpfLog(() => api.bpf_object__load(this.#object));
     if (result === 0) {
@@ -142,6 +137,16 @@ export class BpfObject {
     }
     this.#state = 'failed';
     throw loadError(`load BPF object ${this.path}`, -result, log);
+  }
+
+  /**
+   * Compares the maps with those that are pinned where `load` would pin them.
+   * @throws LayoutMismatchError
+   */
+  requireSameLayout(): void {
+    this.#require('open');
+    const differences = this.#pinPaths().flatMap(({ name, map, path }) => compareLayout(name, map, path));
+    if (differences.length > 0) throw new LayoutMismatchError(differences);
   }
 
   /** @throws Error for a program that does not exist or was not loaded */
@@ -176,6 +181,13 @@ export class BpfObject {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #pinPaths(): { name: string; map: Pointer; path: string }[] {
+    return [...this.#maps].flatMap(([name, map]) => {
+      const path = libbpf().bpf_map__pin_path(map);
+      return path === null ? [] : [{ name, map, path }];
+    });
   }
 
   #require(state: State): void {

@@ -5,6 +5,9 @@ import { YamlFile, readText } from './yaml-file.ts';
 
 const MAX_BYTES = 256 * 1024;
 
+/** Where the configuration is, unless an option says otherwise. */
+export const DEFAULT_CONFIG_FILE = '/etc/xmasq/xmasq.yaml';
+
 /** The part of the environment that configures. */
 export interface ConfigEnvironment {
   readonly NODE_NAME?: string | undefined;

@@ -5,7 +5,7 @@
 import { renameSync } from 'node:fs';
 import { attachClsact, detachClsact, ensureClsact, queryClsact, removeClsact } from '../bpf/clsact.ts';
 import { BpfError, Errno, isENODEV, isENOENT } from '../bpf/errors.ts';
-import { attachTcx, Link, queryTcx, removePinnedLink } from '../bpf/link.ts';
+import { attachTcx, Link, queryTcx, removePinnedLink, tcxSupported } from '../bpf/link.ts';
 import { unpin } from '../bpf/pins.ts';
 import { filters } from '../netlink/rtnetlink.ts';
 import type { Notes } from './notes.ts';
@@ -192,6 +192,11 @@ export class ClsactAttacher implements Attacher {
   #filter(name: TcProgramName, ifindex: number): Parameters<typeof detachClsact>[0] {
     return { ifindex, direction: HOOKS[name].direction, handle: HANDLE, priority: PRIORITY };
   }
+}
+
+/** The way to attach that this kernel has. @throws BpfError EPERM without CAP_NET_ADMIN */
+export function chooseAttacher(pins: PinLayout, notes: Notes): Attacher {
+  return tcxSupported() ? new TcxAttacher(pins) : new ClsactAttacher(notes);
 }
 
 /** True for the errors that mean "the device is gone". */

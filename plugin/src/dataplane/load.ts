@@ -117,22 +117,25 @@ function adoptProgram(
   return { fd: openPinned(path), replaced: true };
 }
 
-/**
- * Loads everything, adopting pinned maps with their contents and pinned programs that are the same as this build's.
- * @throws IncompatibleStateError before anything is changed
- * @throws VerifierError, BpfError where the kernel refuses
- */
-export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedDataPlane {
-  const adopted = pins.exists();
-  pins.prepare();
-  checkVersion(pins);
-  using object = BpfObject.open(objectPath);
-  // Others are optional.
-  setSizes(object, sizes);
-  const pinned = object.mapNames().filter((name) => !name.includes('.'));
-  for (const name of pinned) object.setPinPath(name, pins.map(name));
+/** The object with its maps at their places; `load` of it adopts what is pinned. */
+function openObject({ pins, objectPath, sizes }: LoadOptions): { object: BpfObject; pinned: readonly string[] } {
+  const object = BpfObject.open(objectPath);
   try {
-    object.load();
+    setSizes(object, sizes);
+    // Others are the compiler's own.
+    const pinned = object.mapNames().filter((name) => !name.includes('.'));
+    for (const name of pinned) object.setPinPath(name, pins.map(name));
+    return { object, pinned };
+  } catch (error) {
+    object.close();
+    throw error;
+  }
+}
+
+/** Does this, and tells of another layout in words for people. */
+function explainingLayout(pins: PinLayout, work: () => void): void {
+  try {
+    work();
   } catch (error) {
     if (!(error instanceof LayoutMismatchError)) throw error;
     throw new IncompatibleStateError(
@@ -142,6 +145,45 @@ export function loadDataPlane({ pins, objectPath, sizes }: LoadOptions): LoadedD
       ),
     );
   }
+}
+
+/**
+ * Whether what is pinned could be adopted; changes nothing.
+ * @throws IncompatibleStateError
+ */
+export function requireAdoptable(options: LoadOptions): void {
+  checkVersion(options.pins);
+  const { object } = openObject(options);
+  using opened = object;
+  explainingLayout(options.pins, () => opened.requireSameLayout());
+}
+
+/** Entries of the maps of a trial: as few as a configuration can ask for. */
+const TRIAL_ENTRIES = 1024;
+
+/**
+ * Whether this kernel takes every program; nothing is pinned or stays.
+ * @throws VerifierError, BpfError where it does not
+ */
+export function tryDataPlane(objectPath: string): void {
+  using object = BpfObject.open(objectPath);
+  setSizes(object, { flows: TRIAL_ENTRIES, slots: TRIAL_ENTRIES, approvals: TRIAL_ENTRIES, refusals: TRIAL_ENTRIES });
+  object.load();
+}
+
+/**
+ * Loads everything, adopting pinned maps with their contents and pinned programs that are the same as this build's.
+ * @throws IncompatibleStateError before anything is changed
+ * @throws VerifierError, BpfError where the kernel refuses
+ */
+export function loadDataPlane(options: LoadOptions): LoadedDataPlane {
+  const { pins } = options;
+  const adopted = pins.exists();
+  pins.prepare();
+  checkVersion(pins);
+  const { object: opened, pinned } = openObject(options);
+  using object = opened;
+  explainingLayout(pins, () => object.load());
   const mapIds = new Set(pinned.map((name) => mapInfo(object.mapFd(name)).id));
   const descriptors: OwnedFd[] = [];
   const closeAll = (): void => {
@@ -183,10 +225,8 @@ export function reloadProgram<Name extends ProgramName>(
   options: LoadOptions,
   name: Name,
 ): { program: Program<Name>; fd: OwnedFd } {
-  const { pins, objectPath, sizes } = options;
-  using object = BpfObject.open(objectPath);
-  setSizes(object, sizes);
-  for (const map of object.mapNames()) if (!map.includes('.')) object.setPinPath(map, pins.map(map));
+  const { pins } = options;
+  using object = openObject(options).object;
   for (const program of object.programNames()) object.setAutoload(program, program === name);
   object.load();
   replacePin(object, name, pins.program(name));

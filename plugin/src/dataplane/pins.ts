@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BPFFS, ensureBpffs, isBpffs, unpin } from '../bpf/pins.ts';
-import { errorCode } from '../util/errors.ts';
+import { errorCode, errorMessage, RequirementError } from '../util/errors.ts';
 import type { ProgramName } from './programs.ts';
 
 /**
@@ -57,15 +57,29 @@ export class PinLayout {
   prepare(): void {
     const mountPoint = this.root === BPFFS || this.root.startsWith(`${BPFFS}/`) ? BPFFS : undefined;
     if (mountPoint !== undefined) ensureBpffs(mountPoint);
+    this.requireBpffs();
+    for (const directory of [this.maps, this.programs, this.links, this.notes]) {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+    }
+  }
+
+  /** Mounts nothing. @throws RequirementError saying what to mount where, or why nothing can be pinned there */
+  requireBpffs(): void {
     const existing = nearestExisting(this.root);
     if (!isBpffs(existing)) {
-      throw new Error(
-        `${this.root} is not on a bpf file system: mount one (mount -t bpf bpf DIRECTORY) or set "bpffs" in the ` +
+      throw new RequirementError(
+        `${this.root} is not on a bpf file system`,
+        'mount one (mount -t bpf bpf DIRECTORY; in a container bind the one of the host) or set "bpffs" in the ' +
           `configuration to a directory below ${BPFFS}`,
       );
     }
-    for (const directory of [this.maps, this.programs, this.links, this.notes]) {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+    try {
+      accessSync(existing, constants.W_OK);
+    } catch (cause) {
+      throw new RequirementError(
+        `nothing can be pinned below ${existing} (${errorCode(cause) ?? errorMessage(cause)})`,
+        'mount its bpf file system writable, and run this as its owner',
+      );
     }
   }
 

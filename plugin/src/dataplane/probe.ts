@@ -1,7 +1,9 @@
 /** What this kernel can do, found by trying and never by its version. */
 import { readFileSync } from 'node:fs';
+import { isPermission } from '../bpf/errors.ts';
 import { BpfObject } from '../bpf/object.ts';
 import { testRun } from '../bpf/testrun.ts';
+import { errorMessage } from '../util/errors.ts';
 
 /** Values that CONFIG_HZ can have. */
 const HZ_VALUES = [100, 250, 300, 1000] as const;
@@ -60,34 +62,50 @@ async function measureHz(progFd: number): Promise<number> {
   throw problem;
 }
 
-/** One program of the probe object, or undefined where this kernel refuses it. */
-function loadProbe(path: string, program: string): BpfObject | undefined {
+/** One program of the probe object. @throws BpfError where this kernel refuses it */
+function loadProbe(path: string, program: string): BpfObject {
   const object = BpfObject.open(path);
   try {
     for (const name of object.programNames()) object.setAutoload(name, name === program);
     object.load();
     return object;
-  } catch {
+  } catch (error) {
     object.close();
-    return undefined;
+    throw error;
   }
+}
+
+/** Whether the conntrack lookup takes a zone. A kernel that refuses the program has no such lookup. */
+function probeZone(path: string): boolean {
+  let zone: BpfObject;
+  try {
+    zone = loadProbe(path, 'probe_zone');
+  } catch (error) {
+    if (isPermission(error)) throw error;
+    return false;
+  }
+  using object = zone;
+  return testRun(object.program('probe_zone').fd, { data: FRAME }).retval === 1;
 }
 
 /**
  * Tries the kernel.
  * @param path the probe object, probe.bpf.o
- * @throws Error where HZ cannot be measured
+ * @throws Error where HZ cannot be measured, or the kernel lacks too much; BpfError where this process may not
  */
 export async function probeKernel(path: string): Promise<KernelProbe> {
-  let conntrackZone = false;
-  {
-    using zone = loadProbe(path, 'probe_zone');
-    if (zone !== undefined) conntrackZone = testRun(zone.program('probe_zone').fd, { data: FRAME }).retval === 1;
+  const conntrackZone = probeZone(path);
+  let object: BpfObject;
+  try {
+    object = loadProbe(path, 'probe_jiffies');
+  } catch (cause) {
+    if (isPermission(cause)) throw cause;
+    throw new Error(
+      `this kernel refuses the program probe_jiffies of ${path} (${errorMessage(cause)}): Linux 5.15 or later is needed`,
+      { cause },
+    );
   }
-  using jiffies = loadProbe(path, 'probe_jiffies');
-  if (jiffies === undefined) {
-    throw new Error(`this kernel refuses the program probe_jiffies of ${path}: Linux 5.15 or later is needed`);
-  }
+  using jiffies = object;
   return { conntrackZone, hz: await measureHz(jiffies.program('probe_jiffies').fd) };
 }
 

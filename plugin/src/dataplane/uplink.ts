@@ -3,6 +3,7 @@
  * and when fast traffic starts.
  */
 import { NO_ADDRESS } from '../bpf/address.ts';
+import type { Degradation } from '../grpc/backend.ts';
 import type { Link, LinkAddress } from '../netlink/rtnetlink.ts';
 import { errorMessage } from '../util/errors.ts';
 import { isDeviceGone, type Attacher } from './attach.ts';
@@ -102,7 +103,16 @@ const DISPLACED: Readonly<Record<UplinkProgram, string>> = {
   uplink_ingress: 'what it takes out of the chain is lost, if it is masqueraded',
   uplink_egress: 'what it takes out of the chain could look masqueraded to peers',
 };
-const UPLINK_PROGRAMS: readonly UplinkProgram[] = ['uplink_ingress', 'uplink_egress'];
+export const UPLINK_PROGRAMS: readonly UplinkProgram[] = ['uplink_ingress', 'uplink_egress'];
+
+/** What to tell where another program runs before ours. */
+export function displacement(name: UplinkProgram, device: string): Degradation {
+  return {
+    what: `another program runs before ${name}: ${DISPLACED[name]}`,
+    where: `${HOOKS[name].direction} of ${device}`,
+    action: "attach that program behind XMasq's; XMasq tries to be first again",
+  };
+}
 
 /** Longest pause between two attempts to be first again, in checks (one a second). */
 const MAX_REPOSITION_PAUSE = 60;
@@ -306,11 +316,7 @@ export class Uplink {
       return;
     }
     this.#displaced++;
-    degradations.set(`${name}-position-${ifindex}`, {
-      what: `another program runs before ${name}: ${DISPLACED[name]}`,
-      where: `${HOOKS[name].direction} of ${device}`,
-      action: "attach that program behind XMasq's; XMasq tries to be first again",
-    });
+    degradations.set(`${name}-position-${ifindex}`, displacement(name, device));
     try {
       place.program = attacher.moveFirst(place.program, ifindex, () => reload(name));
     } catch (error) {

@@ -77,11 +77,19 @@ async function identity(path: string): Promise<string> {
 }
 
 async function removeStale(path: string): Promise<void> {
+  if ((await lookAtSocket(path)) === 'stale') await rm(path, { force: true });
+}
+
+/**
+ * What is at the place of a socket to be made: nothing, or a socket that nobody serves any more.
+ * @throws SocketError another process serves it, or something else is there
+ */
+export async function lookAtSocket(path: string): Promise<'free' | 'stale'> {
   let found;
   try {
     found = await lstat(path);
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return;
+    if (errorCode(error) === 'ENOENT') return 'free';
     throw error;
   }
   if (!found.isSocket()) {
@@ -93,9 +101,9 @@ async function removeStale(path: string): Promise<void> {
       `socket ${path}: another process serves it; stop that one first (is ${basename(process.argv[1] ?? 'xmasq-agent')} running already?)`,
     );
   }
-  if (refusal === 'ENOENT') return;
+  if (refusal === 'ENOENT') return 'free';
   if (refusal !== 'ECONNREFUSED') throw new SocketError(`socket ${path}: cannot tell whether it is in use: ${refusal}`);
-  await rm(path, { force: true });
+  return 'stale';
 }
 
 /** Connects and hangs up. Resolves to undefined if somebody answers, else to the error code, e.g. ENOENT. */

@@ -42,7 +42,10 @@ export function actionFor(error: unknown): string {
     case 403:
       return 'grant the rights of the chart charts/xmasq to the service account';
     default:
-      return 'nothing: the last known state stays in force, and it is tried again by itself';
+      return (
+        'see that this node reaches the API server, and with the right authority; the last known state stays in force, and ' +
+        'it is tried again by itself'
+      );
   }
 }
 

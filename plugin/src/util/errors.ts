@@ -12,3 +12,17 @@ export function errorMessage(error: unknown): string {
   const hasMessage = typeof error === 'object' && error !== null && 'message' in error;
   return hasMessage && typeof error.message === 'string' ? error.message : String(error);
 }
+
+/** Something is missing or in the way that an administrator has to see to. */
+export class RequirementError extends Error {
+  override readonly name = 'RequirementError';
+  readonly what: string;
+  readonly action: string;
+
+  /** The message is both, as one line. */
+  constructor(what: string, action: string) {
+    super(`${what}: ${action}`);
+    this.what = what;
+    this.action = action;
+  }
+}

@@ -6,7 +6,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cleanup, NotDrainedError } from '../../src/agent/cleanup.ts';
-import { RequirementError } from '../../src/agent/requirements.ts';
+import { RequirementError } from '../../src/util/errors.ts';
 import { startAgent, type RunningAgent } from '../../src/agent/run.ts';
 import { attachClsact, ensureClsact } from '../../src/bpf/clsact.ts';
 import { openPinned } from '../../src/bpf/fd.ts';
