@@ -145,6 +145,8 @@ export const isENODEV = (error: unknown): boolean => hasErrno(error, Errno.ENODE
 export const isEINVAL = (error: unknown): boolean => hasErrno(error, Errno.EINVAL);
 /** True for a BpfError with EPERM or EACCES. */
 export const isPermission = (error: unknown): boolean => hasErrno(error, Errno.EPERM) || hasErrno(error, Errno.EACCES);
+/** True where bpf(2) is refused to this process; of a program that the verifier refuses, with whatever number, it is not. */
+export const isRefused = (error: unknown): boolean => hasErrno(error, Errno.EPERM) && !(error instanceof VerifierError);
 /** True for a BpfError with E2BIG (a full hash map) or ENOSPC (a full trie). */
 export const isFull = (error: unknown): boolean => hasErrno(error, Errno.E2BIG) || hasErrno(error, Errno.ENOSPC);
 

@@ -5,7 +5,7 @@ import type { Io } from './io.ts';
 import type { OutputFormat } from './output.ts';
 
 export const DEFAULT_SOCKET = '/run/xmasq/xmasq.sock';
-const DEFAULT_TIMEOUT_S = 10;
+export const DEFAULT_TIMEOUT_S = 10;
 
 /** Options that every command takes. */
 export interface GlobalOptions {
@@ -18,6 +18,8 @@ export interface GlobalOptions {
 /** What a command works with. */
 export interface Context extends GlobalOptions {
   readonly io: Io;
+  /** The socket that an option or the environment names; undefined: `socket` is the default. */
+  readonly givenSocket: string | undefined;
   /** @throws CliError UNREACHABLE */
   connect(defaultTimeoutS?: number): Promise<AdminClient>;
 }
@@ -34,10 +36,12 @@ export interface CommandSpec<Options> {
 
 /** A context for the global options as parsed. */
 export function createContext(io: Io, options: Partial<GlobalOptions>): Context {
-  const socket = options.socket ?? (io.env.XMASQ_SOCKET || DEFAULT_SOCKET);
+  const givenSocket = options.socket ?? (io.env.XMASQ_SOCKET || undefined);
+  const socket = givenSocket ?? DEFAULT_SOCKET;
   const { output = 'table', timeout } = options;
   return {
     io,
+    givenSocket,
     output,
     socket,
     timeout,

@@ -17,13 +17,28 @@ export interface Printable<T> {
 
 /** Prints a message once. */
 export async function print<T>(io: Io, format: OutputFormat, { type, message, table }: Printable<T>): Promise<void> {
+  return printPlain(
+    io,
+    format,
+    () => toJson(type, message),
+    () => table(message),
+  );
+}
+
+/** Prints what is no message, once. @param text for people; ends with a line feed */
+export async function printPlain(
+  io: Io,
+  format: OutputFormat,
+  value: () => unknown,
+  text: () => string,
+): Promise<void> {
   switch (format) {
     case 'table':
-      return io.out(table(message));
+      return io.out(text());
     case 'json':
-      return io.out(`${JSON.stringify(toJson(type, message), undefined, 2)}\n`);
+      return io.out(`${JSON.stringify(value(), undefined, 2)}\n`);
     case 'yaml':
-      return io.out(stringify(toJson(type, message)));
+      return io.out(stringify(value()));
   }
 }
 

@@ -1,12 +1,14 @@
 import { Command, CommanderError, Option } from 'commander';
 import { errorMessage } from '../util/errors.ts';
 import { secondsArgument } from './arguments.ts';
+import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
 import { endpointsCommand } from './commands/endpoints.ts';
 import { flowsCommand } from './commands/flows.ts';
 import { flushCommand } from './commands/flush.ts';
 import { peersCommand } from './commands/peers.ts';
 import { statusCommand } from './commands/status.ts';
+import { supportBundleCommand } from './commands/support-bundle.ts';
 import { versionCommand } from './commands/version.ts';
 import { DEFAULT_SOCKET, createContext, type CommandSpec, type GlobalOptions } from './context.ts';
 import { CliError, ExitCode } from './exit.ts';
@@ -20,7 +22,7 @@ Exit codes:
   1  error
   2  wrong usage
   3  the sidecar cannot be reached, or does not answer
-  4  status only: something is degraded
+  4  status: something is degraded; doctor: a check has failed
 `;
 
 /** Output for people that is no result. */
@@ -62,6 +64,8 @@ export async function runProgram(args: readonly string[], io: Io, messages: Mess
   add(flushCommand);
   add(drainCommand);
   add(versionCommand);
+  add(doctorCommand);
+  add(supportBundleCommand);
 
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -1,6 +1,6 @@
 /** What this kernel can do, found by trying and never by its version. */
 import { readFileSync } from 'node:fs';
-import { isPermission } from '../bpf/errors.ts';
+import { isRefused } from '../bpf/errors.ts';
 import { BpfObject } from '../bpf/object.ts';
 import { testRun } from '../bpf/testrun.ts';
 import { errorMessage } from '../util/errors.ts';
@@ -81,7 +81,7 @@ function probeZone(path: string): boolean {
   try {
     zone = loadProbe(path, 'probe_zone');
   } catch (error) {
-    if (isPermission(error)) throw error;
+    if (isRefused(error)) throw error;
     return false;
   }
   using object = zone;
@@ -99,7 +99,7 @@ export async function probeKernel(path: string): Promise<KernelProbe> {
   try {
     object = loadProbe(path, 'probe_jiffies');
   } catch (cause) {
-    if (isPermission(cause)) throw cause;
+    if (isRefused(cause)) throw cause;
     throw new Error(
       `this kernel refuses the program probe_jiffies of ${path} (${errorMessage(cause)}): Linux 5.15 or later is needed`,
       { cause },

@@ -13,6 +13,7 @@ import { runProgram } from '../../../src/cli/program.ts';
 import { FEATURE_GATES, type Gate } from '../../../src/config/feature-gates.ts';
 import { parseConfig } from '../../../src/config/load.ts';
 import { configSchema } from '../../../src/config/schema.ts';
+import { ANTREA_RELEASES } from '../../../src/doctor/cluster.ts';
 import { DRAINED_NS } from '../../../src/dataplane/drain.ts';
 import { counterNames, MAX_ENDPOINTS, MAX_PEERS, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
 import { REASONS } from '../../../src/grpc/reasons.ts';
@@ -68,6 +69,16 @@ describe('docs/admin.md has every', () => {
   test('exit code', () => {
     const documented = table(admin, 'Exit code').map(([value]) => Number(value));
     expect(documented).toEqual(Object.values(ExitCode));
+  });
+
+  test('check of doctor, in docs/troubleshooting.md', () => {
+    const made = [...read('plugin/src/doctor/index.ts').matchAll(/\blook\('([a-z]+)'/g)].map((match) => match[1]);
+    expect(table(read('docs/troubleshooting.md'), 'Check').map(([name]) => code(name))).toEqual(made);
+    expect(made.length).toBeGreaterThan(15);
+  });
+
+  test('release of Antrea that doctor knows, in docs/antrea.md', () => {
+    expect(section(read('docs/antrea.md'), '## Versions')).toContain(`Antrea ${ANTREA_RELEASES.join(' and ')} with`);
   });
 
   test('field of a pod event', () => {
@@ -183,7 +194,7 @@ describe('commands', () => {
 
   function commandsIn(text: string): string[] {
     const list = /^Commands:\n((?: {2}.*\n)+)/m.exec(text)?.[1] ?? '';
-    return [...list.matchAll(/^ {2}(\w+)/gm)].map((match) => match[1] ?? '').filter((name) => name !== 'help');
+    return [...list.matchAll(/^ {2}(\w[\w-]*)/gm)].map((match) => match[1] ?? '').filter((name) => name !== 'help');
   }
 
   beforeAll(async () => {
@@ -218,13 +229,13 @@ describe('commands', () => {
   });
 
   test('every command of xmasq has its part in docs/admin.md', () => {
-    const headings = [...admin.matchAll(/^### xmasq (\w+)$/gm)].map((match) => match[1]);
+    const headings = [...admin.matchAll(/^### xmasq ([\w-]+)$/gm)].map((match) => match[1]);
     expect(headings).toEqual([...options.keys()].filter((name) => name !== ''));
   });
 
   test('what is called xmasq ... or xmasq-agent ... anywhere exists', () => {
     const wrong = snippets().flatMap(({ path, text }) => {
-      const [, program, command, rest] = /^(xmasq|xmasq-agent) ([a-z]+)\b(.*)$/.exec(text.trim()) ?? [];
+      const [, program, command, rest] = /^(xmasq|xmasq-agent) ([a-z][a-z-]*)\b(.*)$/.exec(text.trim()) ?? [];
       if (program === undefined || command === undefined) return [];
       const known = program === 'xmasq' ? options : agentOptions;
       const allowed = [...(known.get(command) ?? []), ...(program === 'xmasq' ? (options.get('') ?? []) : [])];
