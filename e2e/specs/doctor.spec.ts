@@ -541,7 +541,7 @@ describe('xmasq doctor', () => {
       withoutAgent('does not allow what is needed', async () => {
         cluster.double.rights = ({ verb, resource }) => verb !== 'list' || resource !== 'pods';
         try {
-          expectCause(await doctor(api()), 'cluster', /cannot follow \/api\/v1\/pods: 403/, /charts\/rbac/);
+          expectCause(await doctor(api()), 'cluster', /cannot follow \/api\/v1\/pods: 403/, /charts\/xmasq/);
         } finally {
           cluster.double.rights = undefined;
         }
