@@ -58,7 +58,7 @@ export interface Report {
 export async function examine(options: DoctorOptions): Promise<Report> {
   const { configFile, environment, bpfDirectory, defaultSocket, ask } = options;
   const examination = new Examination();
-  const look = examination.look.bind(examination) as Examination['look'];
+  const look: Examination['look'] = (...args) => examination.look(...args);
 
   const user = await look('user', {}, checkUser);
   const configuration = await look('configuration', { user }, () => checkConfiguration(configFile, environment));
