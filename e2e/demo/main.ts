@@ -5,14 +5,18 @@
 import { writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildLabs } from '../bench/labs.ts';
+import type { Removal } from '../bench/labs.ts';
+import { runMeasurement } from '../bench/program.ts';
+import type { Progress } from '../bench/progress.ts';
+import { measureRounds } from '../bench/rounds.ts';
+import type { Rounds } from '../bench/rounds.ts';
 import { LabError } from '../lab/lab.ts';
-import { sweep } from '../lab/native/native.ts';
 import { establish } from './established.ts';
-import { Progress } from './progress.ts';
 import { demoResult, demoTable } from './report.ts';
-import { measureRounds } from './rounds.ts';
-import type { Rounds } from './rounds.ts';
-import { Removal, buildLabs, waysOf } from './ways.ts';
+import type { Figure, PathName } from './report.ts';
+import { TESTS } from './tests.ts';
+import { waysOf } from './ways.ts';
 import { lookAtWire } from './wire.ts';
 import type { WireReport } from './wire.ts';
 
@@ -21,14 +25,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ROUNDS = { least: 3, most: 5 };
 /** The last round must be over by then: what follows takes about ten seconds, and two minutes are the limit. */
 const LAST_ROUND_ENDS_MS = 100_000;
-/** Longest time for removing both labs. */
-const REMOVAL_MS = 20_000;
-
-/** Exit code after SIGINT, as a shell has it. */
-const INTERRUPTED = 130;
-
 async function demo(removal: Removal, progress: Progress): Promise<void> {
-  await sweep();
   progress.step('bringing up two labs of two nodes, one with XMasq');
   const labs = await buildLabs(removal);
   const { fast, sidecars } = labs;
@@ -36,7 +33,7 @@ async function demo(removal: Removal, progress: Progress): Promise<void> {
   progress.step('waiting until a TCP and a UDP flow are on the fast path (UDP needs 2 s of traffic)');
   await (await establish(fast, sidecars)).stop();
 
-  const measured = await measureRounds(waysOf(labs), sidecars, {
+  const measured = await measureRounds(waysOf(labs), TESTS, {
     most: ROUNDS.most,
     goOn: (rounds, longestMs) => rounds < ROUNDS.least || progress.elapsedMs + longestMs < LAST_ROUND_ENDS_MS,
     progress: (round, what) => progress.step(`measuring, round ${round} of up to ${ROUNDS.most}`, what),
@@ -51,7 +48,7 @@ async function demo(removal: Removal, progress: Progress): Promise<void> {
   report(measured, wire, progress.elapsedMs);
 }
 
-function report({ samples, rounds, repeated }: Rounds, wire: WireReport, elapsedMs: number): void {
+function report({ samples, rounds, repeated }: Rounds<PathName, Figure>, wire: WireReport, elapsedMs: number): void {
   const { masqueraded, encapsulated, unmarked } = wire.count;
   const result = demoResult(samples, wire.count);
   writeFileSync(RESULT, `${JSON.stringify(result, null, 2)}\n`);
@@ -79,38 +76,4 @@ function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** Runs the demo. @returns the exit code */
-async function main(): Promise<number> {
-  if (process.getuid?.() !== 0) {
-    process.stderr.write('demo: network namespaces and eBPF need root: run it as root\n');
-    return 1;
-  }
-  const removal = new Removal();
-  const progress = new Progress(process.stderr);
-  const interrupted = new AbortController();
-  const stop = (signal: NodeJS.Signals): void => {
-    interrupted.abort();
-    progress.end();
-    process.stderr.write(`demo: ${signal}: removing the labs\n`);
-    const late = setTimeout(() => process.exit(INTERRUPTED), REMOVAL_MS);
-    late.unref();
-    void removal.run().finally(() => process.exit(INTERRUPTED));
-  };
-  process.once('SIGINT', stop);
-  process.once('SIGTERM', stop);
-  try {
-    await demo(removal, progress);
-    return 0;
-  } catch (error) {
-    // After a signal everything fails, because it is being removed.
-    if (interrupted.signal.aborted) return INTERRUPTED;
-    progress.end();
-    const message = error instanceof LabError ? error.message : error instanceof Error ? error.stack : String(error);
-    process.stderr.write(`demo: failed: ${message ?? ''}\n`);
-    return 1;
-  } finally {
-    await removal.run();
-  }
-}
-
-process.exitCode = await main();
+process.exitCode = await runMeasurement('demo', demo);

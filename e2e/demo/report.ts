@@ -1,4 +1,6 @@
 /** From samples to the demo's table and JSON. Pure functions. */
+import type { Samples as SamplesOf } from '../bench/rounds.ts';
+import { gapClosed, median, round } from '../bench/statistics.ts';
 import type { WireCount } from '../lab/wire.ts';
 
 /** Ways from one machine to the other that are measured. */
@@ -10,7 +12,7 @@ export const FIGURES = ['tcpStream', 'tcpRate', 'tcpP50', 'tcpP99', 'udpRate', '
 export type Figure = (typeof FIGURES)[number];
 
 /** Samples of every round. */
-export type Samples = ReadonlyMap<PathName, ReadonlyMap<Figure, readonly number[]>>;
+export type Samples = SamplesOf<PathName, Figure>;
 
 /** A row of build/demo.json. */
 export interface Metric {
@@ -72,20 +74,10 @@ const COST_FIGURES: readonly Figure[] = ['tcpStream', 'tcpP50', 'udpP50'];
 /** Host and overlay closer than this part of the host's figure: their difference is noise, and so a share of it. */
 const LEAST_GAP = 0.01;
 
-/** Median of at least one number. */
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle];
-  const lower = sorted[sorted.length % 2 === 0 ? middle - 1 : middle];
-  if (upper === undefined || lower === undefined) throw new RangeError('median of nothing');
-  return (lower + upper) / 2;
-}
-
 /** How much of the way from overlay to host XMasq goes, in percent; null where the two cannot be told apart. */
 export function gapClosedPct(host: number, overlay: number, xmasq: number): number | null {
   if (Math.abs(host - overlay) < LEAST_GAP * Math.abs(host)) return null;
-  return ((xmasq - overlay) / (host - overlay)) * 100;
+  return gapClosed(host, overlay, xmasq);
 }
 
 /** The JSON result. */
@@ -142,7 +134,7 @@ function pathMetric(samples: Samples, figure: Figure): Metric {
     host: round(host),
     overlay: round(overlay),
     xmasq: round(xmasq),
-    gapClosedPct: gap === null ? null : round(gap, 1),
+    gapClosedPct: gap,
   };
 }
 
@@ -167,10 +159,6 @@ function cell(samples: Samples, path: PathName, figure: Figure): string {
   const { digits } = FACTS[figure];
   const text = (value: number): string => value.toFixed(digits);
   return `${text(median(all))} (${text(Math.min(...all))}-${text(Math.max(...all))})`;
-}
-
-function round(value: number, digits = 3): number {
-  return Number(value.toFixed(digits));
 }
 
 /** First two columns left, others right. */

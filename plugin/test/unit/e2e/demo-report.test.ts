@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { FIGURES, PATHS, demoResult, demoTable, gapClosedPct, median } from '../../../../e2e/demo/report.ts';
+import { FIGURES, PATHS, demoResult, demoTable, gapClosedPct } from '../../../../e2e/demo/report.ts';
 import type { Samples } from '../../../../e2e/demo/report.ts';
 
 /** Three rounds around these medians, for every figure alike. */
@@ -13,16 +13,6 @@ function samples(values: Record<(typeof PATHS)[number], number>): Samples {
 }
 
 const WIRE = { masqueraded: 7, encapsulated: 1, unmarked: 0 };
-
-describe('median', () => {
-  test.each([
-    [[3], 3],
-    [[3, 1, 2], 2],
-    [[4, 1, 2, 3], 2.5],
-  ])('of %j is %d', (values, expected) => expect(median(values)).toBe(expected));
-
-  test('of nothing is an error', () => expect(() => median([])).toThrow(RangeError));
-});
 
 describe('gap closed', () => {
   test.each([

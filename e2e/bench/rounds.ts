@@ -1,52 +1,29 @@
 /** The measurements: rounds in which every way gets its turn at every test. */
 import { LabError, sleep } from '../lab/lab.ts';
-import { iperf, requestResponse } from '../lab/measure.ts';
-import type { RequestResponseResult } from '../lab/measure.ts';
 import type { LabSidecars, SidecarStatus } from '../lab/sidecar.ts';
-import { onOneCpu } from './cpu.ts';
-import { UDP } from './established.ts';
-import { PATHS } from './report.ts';
-import type { Figure, PathName, Samples } from './report.ts';
-import type { Way } from './ways.ts';
+import type { Way } from './labs.ts';
 
-/** Seconds of each measurement; whole, as iperf3 wants. */
-const SECONDS = 1;
-/** Of request/response; the uncounted part is for connecting, first packets on the slow path, caches. */
-const DURATION = { seconds: SECONDS, warmupSeconds: 0.2 } as const;
 /** A measurement counts for XMasq if so much of what each node's pods sent went fast; connecting always goes slow. */
 const LEAST_FAST_SHARE = 0.9;
 const ATTEMPTS = 3;
 /** Flows that were slow for good reason (a stall of the machine looks like a black hole) recover in a second. */
 const RECOVERY_MS = 1500;
 
-type Values = Partial<Record<Figure, number>>;
-interface Test {
+/** What one measurement gives. */
+export type Values<F extends string> = Partial<Record<F, number>>;
+
+/** A measurement, the same by every way. */
+export interface Test<F extends string> {
   readonly title: string;
-  readonly run: (way: Way) => Promise<Values>;
+  readonly run: (way: Way) => Promise<Values<F>>;
+  /** Before each measurement by XMasq, uncounted: what makes its flows fast. */
+  readonly prepare?: (way: Way) => Promise<void>;
+  /** Its connections end before they are fast: nothing to check. Default false. */
+  readonly staysSlow?: boolean;
 }
 
-const TESTS: readonly Test[] = [
-  {
-    title: 'TCP stream',
-    run: async ({ pair }) => ({ tcpStream: (await iperf(pair, { seconds: SECONDS })).gbitPerS }),
-  },
-  {
-    title: 'TCP request/response',
-    run: async ({ lab, pair }) => {
-      const result = await onOneCpu(() => requestResponse(lab, pair, { proto: 'tcp', ...DURATION }));
-      requireSound('TCP', pair.from.name, result);
-      return { tcpRate: result.rate, tcpP50: result.p50Us, tcpP99: result.p99Us };
-    },
-  },
-  {
-    title: 'UDP request/response',
-    run: async ({ lab, pair }) => {
-      const result = await onOneCpu(() => requestResponse(lab, pair, { proto: 'udp', ...DURATION, ...UDP }));
-      requireSound('UDP', pair.from.name, result);
-      return { udpRate: result.rate, udpP50: result.p50Us, udpP99: result.p99Us };
-    },
-  },
-];
+/** Figures of every round, by way. */
+export type Samples<P extends string, F extends string> = ReadonlyMap<P, ReadonlyMap<F, readonly number[]>>;
 
 /** How many rounds, and when to stop before. */
 export interface RoundOptions {
@@ -57,32 +34,31 @@ export interface RoundOptions {
 }
 
 /** What the rounds gave. */
-export interface Rounds {
-  readonly samples: Samples;
+export interface Rounds<P extends string, F extends string> {
+  readonly samples: Samples<P, F>;
   readonly rounds: number;
   /** Measurements that were repeated because their packets were not on the fast path. */
   readonly repeated: readonly string[];
 }
 
 /** Measures round by round. The order of the ways changes from round to round, so that a drift hits all alike. */
-export async function measureRounds(
-  ways: Readonly<Record<PathName, Way>>,
-  sidecars: LabSidecars,
+export async function measureRounds<P extends string, F extends string>(
+  ways: Readonly<Record<P, Way>>,
+  tests: readonly Test<F>[],
   options: RoundOptions,
-): Promise<Rounds> {
-  const samples = new Map(PATHS.map((path) => [path, new Map<Figure, number[]>()] as const));
+): Promise<Rounds<P, F>> {
+  const all = Object.entries(ways) as [P, Way][];
+  const samples = new Map(all.map(([path]) => [path, new Map<F, number[]>()] as const));
   const repeated: string[] = [];
   let rounds = 0;
   let longestMs = 0;
   while (rounds < options.most && options.goOn(rounds, longestMs)) {
     const start = Date.now();
-    for (const test of TESTS) {
-      for (let i = 0; i < PATHS.length; i++) {
-        const path = PATHS[(i + rounds) % PATHS.length] ?? 'host';
-        options.progress(rounds + 1, `${test.title}, ${LABELS[path]}`);
-        const values =
-          path === 'xmasq' ? await onFastPath(test, ways[path], sidecars, repeated) : await test.run(ways[path]);
-        record(samples.get(path), values);
+    const first = rounds % all.length;
+    for (const test of tests) {
+      for (const [path, way] of [...all.slice(first), ...all.slice(0, first)]) {
+        options.progress(rounds + 1, `${test.title}, ${way.title}`);
+        record(samples.get(path), await measureOne(test, way, repeated));
       }
     }
     rounds += 1;
@@ -91,15 +67,8 @@ export async function measureRounds(
   return { samples, rounds, repeated };
 }
 
-const LABELS: Readonly<Record<PathName, string>> = {
-  host: 'host network',
-  overlay: 'overlay',
-  xmasq: 'XMasq',
-  hostBesideXmasq: 'host network beside XMasq',
-};
-
-function record(into: Map<Figure, number[]> | undefined, values: Values): void {
-  for (const [figure, value] of Object.entries(values) as [Figure, number][]) {
+function record<F extends string>(into: Map<F, number[]> | undefined, values: Values<F>): void {
+  for (const [figure, value] of Object.entries(values) as [F, number][]) {
     const list = into?.get(figure);
     if (list === undefined) into?.set(figure, [value]);
     else list.push(value);
@@ -107,20 +76,23 @@ function record(into: Map<Figure, number[]> | undefined, values: Values): void {
 }
 
 /** Measures XMasq and makes sure that it was XMasq: the programs' counters tell. */
-async function onFastPath(test: Test, way: Way, sidecars: LabSidecars, repeated: string[]): Promise<Values> {
+async function measureOne<F extends string>(test: Test<F>, way: Way, repeated: string[]): Promise<Values<F>> {
+  const { sidecars } = way;
+  if (sidecars === undefined || test.staysSlow === true) return test.run(way);
   let problem = '';
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (attempt > 0) {
       repeated.push(`${test.title}: ${problem}`);
       await sleep(RECOVERY_MS);
     }
+    await test.prepare?.(way);
     const before = await statusOfAll(sidecars);
     const values = await test.run(way);
     const after = await statusOfAll(sidecars);
     problem = slowNode(before, after);
     if (problem === '') return values;
   }
-  throw new LabError(`the ${test.title} did not stay on the fast path: ${problem}`);
+  throw new LabError(`${test.title} did not stay on the fast path: ${problem}`);
 }
 
 function statusOfAll(sidecars: LabSidecars): Promise<SidecarStatus[]> {
@@ -143,9 +115,4 @@ function slowNode(before: readonly SidecarStatus[], after: readonly SidecarStatu
       return [`${now.nodeName} sent ${fast} packets fast, ${slow} slow (${reasons.join(', ')})`];
     })
     .join('; ');
-}
-
-function requireSound(proto: string, from: string, result: RequestResponseResult): void {
-  if (result.transactions > 0 && result.errors === 0 && result.corrupt === 0) return;
-  throw new LabError(`${proto} request/response from ${from} went wrong: ${JSON.stringify(result)}`);
 }

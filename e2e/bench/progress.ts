@@ -1,17 +1,20 @@
-/** What a person sees while the demo works: one line that changes on a terminal, one line per step elsewhere. */
+/** What a person sees while measurements run: one line that changes on a terminal, one line per step elsewhere. */
 
 const SPINNER = '|/-\\';
 const TICK_MS = 200;
 
-/** Shows what is being done and for how long the demo has run. */
+/** Shows what is being done and for how long the program has run. */
 export class Progress {
+  readonly #name: string;
   readonly #out: NodeJS.WriteStream;
   readonly #start = Date.now();
   readonly #timer: NodeJS.Timeout | undefined;
   #what = '';
   #tick = 0;
 
-  constructor(out: NodeJS.WriteStream) {
+  /** @param name begins each line */
+  constructor(name: string, out: NodeJS.WriteStream) {
+    this.#name = name;
     this.#out = out;
     if (!out.isTTY) return;
     this.#timer = setInterval(() => this.#draw(), TICK_MS);
@@ -28,7 +31,7 @@ export class Progress {
     const before = this.#what;
     this.#what = detail === '' ? what : `${what}: ${detail}`;
     if (this.#out.isTTY) this.#draw();
-    else if (!before.startsWith(what)) this.#out.write(`demo: ${this.#seconds()} ${what}\n`);
+    else if (!before.startsWith(what)) this.#out.write(`${this.#name}: ${this.#seconds()} ${what}\n`);
   }
 
   /** Takes the line away. */
@@ -39,7 +42,7 @@ export class Progress {
 
   #draw(): void {
     this.#tick += 1;
-    const line = `demo: ${this.#seconds()} ${SPINNER.charAt(this.#tick % SPINNER.length)} ${this.#what}`;
+    const line = `${this.#name}: ${this.#seconds()} ${SPINNER.charAt(this.#tick % SPINNER.length)} ${this.#what}`;
     this.#out.write(`\r\x1b[K${line.slice(0, (this.#out.columns || 80) - 1)}`);
   }
 

@@ -1,0 +1,52 @@
+/** Arithmetic of figures that were measured in rounds. Pure functions. */
+
+/** Of normally distributed figures: standard deviation / median of the absolute deviations. */
+const DEVIATION = 1.4826;
+/** So many times their spread two medians must lie apart, or their difference says nothing. */
+const LEAST_SPREADS = 3;
+
+/** Median of at least one number. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle];
+  const lower = sorted[sorted.length % 2 === 0 ? middle - 1 : middle];
+  if (upper === undefined || lower === undefined) throw new RangeError('median of nothing');
+  return (lower + upper) / 2;
+}
+
+/**
+ * How far the rounds lie apart, in their unit: median of the distances from the median, scaled so that it is the standard
+ * deviation where they are distributed normally. One round that something disturbed does not count.
+ */
+export function spread(values: readonly number[]): number {
+  const middle = median(values);
+  return DEVIATION * median(values.map((value) => Math.abs(value - middle)));
+}
+
+/** Whether the medians are further apart than chance puts them. A single round each says nothing. */
+export function distinguishable(a: readonly number[], b: readonly number[]): boolean {
+  if (Math.min(a.length, b.length) < 2) return false;
+  const gap = Math.abs(median(a) - median(b));
+  return gap > 0 && gap >= LEAST_SPREADS * Math.max(spread(a), spread(b));
+}
+
+/**
+ * How much of the way from overlay to host network XMasq goes, in percent with one digit behind the point: 0 overlay, 100
+ * host network. Not finite where these two are the same.
+ */
+export function gapClosed(host: number, overlay: number, xmasq: number): number {
+  return round(((overlay - xmasq) / (overlay - host)) * 100, 1);
+}
+
+/** Value at this share (0 to 1) of at least one number, by the nearest rank. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const value = sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))];
+  if (value === undefined) throw new RangeError('quantile of nothing');
+  return value;
+}
+
+export function round(value: number, digits = 3): number {
+  return Number(value.toFixed(digits));
+}
