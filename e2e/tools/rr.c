@@ -7,6 +7,9 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include "common.h"
 
 static const char USAGE[] =
@@ -16,6 +19,7 @@ static const char USAGE[] =
 	"                 [--json]\n"
 	"  server: answers each request with its own bytes; --tag C: with every first byte of --size replaced by C\n"
 	"  client: ends after --count transactions or --seconds (default 1 s, 3600 at most), whatever comes first\n"
+	"  --crr: a new connection for each transaction, by --flows processes at a time (256 at most, without --sport and --count)\n"
 	"  --sport P: flow i sends from port P+i; with --crr connection i from P + i mod N (--sports, default 10000)\n"
 	"  --timeout-ms: UDP: lost, go on with the next; TCP: error, the flow ends. Default 1000\n"
 	"  --interval-us: at least this long from one request of a flow to the next\n"
@@ -26,6 +30,7 @@ static const char USAGE[] =
 enum {
 	MAX_SIZE = 65000,
 	MAX_FLOWS = 20000,
+	MAX_PROCESSES = 256,
 	SUB_BITS = 8
 };
 
@@ -46,8 +51,10 @@ struct flow {
 	bool waiting;
 };
 
-static struct {
+static struct stats {
 	uint64_t transactions, timeouts, errors, corrupt, connections;
+	/* Of the warm-up, which do not count. */
+	uint64_t warmup_transactions;
 	uint64_t sum_ns, min_ns, max_ns;
 	/* Latencies, log-linear: 256 steps per power of two (0.4 %). */
 	uint64_t buckets[(64 - SUB_BITS + 1) << SUB_BITS];
@@ -71,6 +78,7 @@ static void record(uint64_t ns)
 /* Begins the statistics anew; what went wrong so far is kept. */
 static void forget(void)
 {
+	stats.warmup_transactions += stats.transactions;
 	memset(stats.buckets, 0, sizeof(stats.buckets));
 	stats.transactions = stats.sum_ns = stats.max_ns = 0;
 	stats.min_ns = UINT64_MAX;
@@ -224,13 +232,13 @@ static void report(double seconds)
 		return;
 	}
 	printf("{\"transactions\":%llu,\"seconds\":%.6f,\"rate\":%.2f,\"meanUs\":%.2f,\"minUs\":%.2f,\"p50Us\":%.2f,"
-	       "\"p90Us\":%.2f,\"p99Us\":%.2f,\"maxUs\":%.2f,\"timeouts\":%llu,\"errors\":%llu,\"corrupt\":%llu,"
-	       "\"connections\":%llu,\"lastError\":\"%s\"}\n",
+	       "\"p90Us\":%.2f,\"p99Us\":%.2f,\"p999Us\":%.2f,\"maxUs\":%.2f,\"timeouts\":%llu,\"errors\":%llu,"
+	       "\"corrupt\":%llu,\"connections\":%llu,\"warmupTransactions\":%llu,\"lastError\":\"%s\"}\n",
 	       (unsigned long long)stats.transactions, seconds, rate, mean,
 	       stats.transactions ? (double)stats.min_ns / 1000 : 0, quantile_us(0.5), quantile_us(0.9),
-	       quantile_us(0.99), (double)stats.max_ns / 1000, (unsigned long long)stats.timeouts,
+	       quantile_us(0.99), quantile_us(0.999), (double)stats.max_ns / 1000, (unsigned long long)stats.timeouts,
 	       (unsigned long long)stats.errors, (unsigned long long)stats.corrupt,
-	       (unsigned long long)stats.connections, last_error);
+	       (unsigned long long)stats.connections, (unsigned long long)stats.warmup_transactions, last_error);
 }
 
 /* Carries a flow on as far as it goes without waiting for others; false if it is finished by an error. */
@@ -253,7 +261,8 @@ static bool advance(const struct flow *flows, struct flow *f, uint8_t *buffer, u
 	return true;
 }
 
-static int client(void)
+/* Runs the client's flows to their end; the seconds that count. */
+static double run_flows(void)
 {
 	struct flow *flows = calloc(opt.flows, sizeof(*flows));
 	struct epoll_event events[64];
@@ -320,7 +329,72 @@ static int client(void)
 			sleep_until_ns(next);
 		}
 	}
-	report((double)(now_ns() - start) / 1e9);
+	return (double)(now_ns() - start) / 1e9;
+}
+
+static void merge(const struct stats *from)
+{
+	stats.transactions += from->transactions;
+	stats.timeouts += from->timeouts;
+	stats.errors += from->errors;
+	stats.corrupt += from->corrupt;
+	stats.connections += from->connections;
+	stats.warmup_transactions += from->warmup_transactions;
+	stats.sum_ns += from->sum_ns;
+	if (from->min_ns < stats.min_ns)
+		stats.min_ns = from->min_ns;
+	if (from->max_ns > stats.max_ns)
+		stats.max_ns = from->max_ns;
+	for (size_t i = 0; i < ARRAY_SIZE(stats.buckets); i++)
+		stats.buckets[i] += from->buckets[i];
+}
+
+/* What one of several processes tells the first one. */
+struct told {
+	struct stats stats;
+	char last_error[sizeof(last_error)];
+};
+
+/* One flow in each of several processes: every connection waits by itself. The seconds that count. */
+static double run_processes(void)
+{
+	uint32_t others = opt.flows - 1;
+	struct told *told =
+		mmap(NULL, others * sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	double seconds;
+	int status;
+
+	if (told == MAP_FAILED)
+		die("mmap: %s", strerror(errno));
+	opt.flows = 1;
+	for (uint32_t i = 0; i < others; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			die("fork: %s", strerror(errno));
+		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			run_flows();
+			told[i].stats = stats;
+			memcpy(told[i].last_error, last_error, sizeof(last_error));
+			_exit(0);
+		}
+	}
+	seconds = run_flows();
+	for (uint32_t i = 0; i < others; i++)
+		if (wait(&status) > 0 && status)
+			die("one of the processes ended with status %d", status);
+	for (uint32_t i = 0; i < others; i++) {
+		merge(&told[i].stats);
+		if (told[i].last_error[0])
+			memcpy(last_error, told[i].last_error, sizeof(last_error));
+	}
+	return seconds;
+}
+
+static int client(void)
+{
+	report(opt.crr && opt.flows > 1 ? run_processes() : run_flows());
 	return stats.transactions ? 0 : 1;
 }
 
@@ -519,7 +593,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.family) ||
-	    (opt.crr && (opt.udp || opt.flows > 1)))
+	    (opt.crr && (opt.udp || (opt.flows > 1 && (opt.sport || opt.count || opt.flows > MAX_PROCESSES)))))
 		die("%s", USAGE);
 	if (!opt.seconds)
 		opt.seconds = is_server || opt.count ? 3600 : 1;

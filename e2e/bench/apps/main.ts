@@ -1,0 +1,32 @@
+/**
+ * `make bench-apps`: real servers and clients of Debian's packages, pod to pod on two nodes, compared with the host network
+ * and the overlay. Writes build/bench-apps.json. With --quick a few short rounds, for trying.
+ */
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { runBenchmark } from '../run.ts';
+import { testOf } from './app.ts';
+import { APPS, FACTS, latencyNotes } from './apps.ts';
+
+process.exitCode = await runBenchmark({
+  name: 'bench-apps',
+  full: { seconds: 3, rounds: 9, limitMs: 600_000 },
+  quick: { seconds: 1, rounds: 2, limitMs: 120_000 },
+  facts: FACTS,
+  tests: async (ways, seconds, removal, progress) => {
+    const base = await removal.directory('xmasq-bench-');
+    chmodSync(base, 0o755);
+    const newDirectory = (name: string): string => {
+      const directory = join(base, name);
+      mkdirSync(directory, { mode: 0o755 });
+      return directory;
+    };
+    const tests = [];
+    for (const app of APPS) {
+      progress(`starting ${app.title} three times`);
+      tests.push(await testOf(app, ways, seconds, removal, newDirectory));
+    }
+    return tests;
+  },
+  notes: latencyNotes,
+});

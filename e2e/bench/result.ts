@@ -1,0 +1,103 @@
+/** From samples to what a benchmark by the clock tells: rows for JSON, a table in Markdown. Pure functions. */
+import type { Samples } from './rounds.ts';
+import { distinguishable, gapClosed, median, round, spread } from './statistics.ts';
+
+/** Ways that benchmarks by the clock compare. */
+export const PATHS = ['host', 'overlay', 'xmasq'] as const;
+export type PathName = (typeof PATHS)[number];
+
+/** What is told about a figure. */
+export interface FigureFacts {
+  /** For people. */
+  readonly title: string;
+  readonly unit: string;
+  /** Digits behind the point in tables. */
+  readonly digits: number;
+}
+
+/** A line of a result; what no way of this benchmark measures is null. */
+export interface Row {
+  readonly metric: string;
+  readonly unit: string;
+  /** Medians. */
+  readonly host: number;
+  readonly hostK8s: number | null;
+  readonly overlay: number;
+  readonly xmasq: number;
+  /** 0 overlay, 100 host network; null: these two are not distinguishable. */
+  readonly gapClosedPct: number | null;
+  readonly gapClosedK8sPct: number | null;
+  /** Of the rounds, in `unit`. */
+  readonly spread: Readonly<Record<PathName, number>>;
+  /** What XMasq's figure is not distinguishable from: closer than three times the greater spread. */
+  readonly xmasqLike: readonly Exclude<PathName, 'xmasq'>[];
+}
+
+/** What is known of a run besides its figures; build/NAME-run.json. */
+export interface Run {
+  readonly command: string;
+  /** Processors, memory, kernel. */
+  readonly machine: string;
+  readonly rounds: number;
+  readonly secondsEach: number;
+  /** Only a try. */
+  readonly quick: boolean;
+  /** Processes that were running or waiting for a processor on average of the minute before the run, and of its last one. */
+  readonly loadBefore: number;
+  readonly loadAfter: number;
+  readonly elapsedSeconds: number;
+  /** Measurements that were repeated because their packets were not on the fast path. */
+  readonly repeated: readonly string[];
+}
+
+/** Rows of all figures; throws RangeError if one was not measured by every way. */
+export function rowsOf<F extends string>(
+  samples: Samples<PathName, F>,
+  facts: Readonly<Record<F, FigureFacts>>,
+): Row[] {
+  return (Object.entries(facts) as [F, FigureFacts][]).map(([metric, { unit }]) => {
+    const of = (path: PathName): readonly number[] => samples.get(path)?.get(metric) ?? [];
+    const [host, overlay, xmasq] = [median(of('host')), median(of('overlay')), median(of('xmasq'))];
+    return {
+      ...{ metric, unit, host: round(host), hostK8s: null, overlay: round(overlay), xmasq: round(xmasq) },
+      gapClosedPct: distinguishable(of('host'), of('overlay')) ? gapClosed(host, overlay, xmasq) : null,
+      gapClosedK8sPct: null,
+      spread: {
+        host: round(spread(of('host'))),
+        overlay: round(spread(of('overlay'))),
+        xmasq: round(spread(of('xmasq'))),
+      },
+      xmasqLike: (['host', 'overlay'] as const).filter((path) => !distinguishable(of('xmasq'), of(path))),
+    };
+  });
+}
+
+/** The rows as a table in Markdown: medians with their spread. A row without facts is named as in the JSON. */
+export function tableOf(rows: readonly Row[], facts: Readonly<Partial<Record<string, FigureFacts>>>): string {
+  const head = ['measurement', 'unit', 'host network', 'overlay', 'XMasq', 'gap closed'];
+  const lines = rows.map((row) => {
+    const { title, digits } = facts[row.metric] ?? { title: row.metric, digits: 3 };
+    const text = (value: number): string =>
+      value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+    const cell = (path: PathName): string => `${text(row[path])} ± ${text(row.spread[path])}`;
+    return [title, row.unit, cell('host'), cell('overlay'), cell('xmasq'), gapText(row)];
+  });
+  const rule = head.map((_, column) => (column < 2 ? '---' : '---:'));
+  return [head, rule, ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** The gap closed in words. */
+export function gapText({ gapClosedPct, xmasqLike }: Pick<Row, 'gapClosedPct' | 'xmasqLike'>): string {
+  if (gapClosedPct === null) return 'overlay not distinguishable from host';
+  const like = xmasqLike.length === 0 ? '' : `, not distinguishable from ${xmasqLike.join(' or ')}`;
+  return `${gapClosedPct} %${like}`;
+}
+
+/** A run in a sentence or two. */
+export function runLine({ command, machine, rounds, secondsEach, loadBefore, loadAfter, quick }: Run): string {
+  return (
+    `\`${command}\`: medians of ${rounds} interleaved rounds of ${secondsEach} s for each measurement, ± their spread; ` +
+    `${machine}; load average ${loadBefore} before the run, ${loadAfter} at its end` +
+    `${quick ? '; only a try: too few rounds to say anything' : ''}.`
+  );
+}

@@ -1,0 +1,122 @@
+/** A benchmark by the clock from its labs to its result: what `bench-apps` and `bench-micro` have in common. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release, totalmem } from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Lab } from '../lab/lab.ts';
+import type { Removal, Way } from './labs.ts';
+import { nodeToNode, podToPod } from './labs.ts';
+import { runMeasurement } from './program.ts';
+import { rowsOf, runLine, tableOf } from './result.ts';
+import type { FigureFacts, PathName, Row, Run } from './result.ts';
+import { measureRounds } from './rounds.ts';
+import type { Rounds, Test } from './rounds.ts';
+
+const ROOT = path.join(import.meta.dirname, '../..');
+const BUILD = path.join(ROOT, 'build');
+const GIB = 2 ** 30;
+
+/** How much is measured. */
+export interface Effort {
+  /** Whole seconds of each measurement. */
+  readonly seconds: number;
+  readonly rounds: number;
+  /** No round begins that would probably end later than this after the beginning of the run. */
+  readonly limitMs: number;
+}
+
+/** A benchmark. */
+export interface Benchmark<F extends string> {
+  /** `bench-...`: the target, and the name of the files in build/. */
+  readonly name: string;
+  readonly full: Effort;
+  readonly quick: Effort;
+  readonly facts: Readonly<Record<F, FigureFacts>>;
+  /** Makes ready what the tests need by each way. */
+  readonly tests: (
+    ways: Readonly<Record<PathName, Way>>,
+    seconds: number,
+    removal: Removal,
+    progress: (what: string) => void,
+  ) => Promise<readonly Test<F>[]>;
+  /** Lines below the table. */
+  readonly notes?: (rows: readonly Row[]) => string;
+}
+
+/** Runs the program of a benchmark: `node MAIN [--quick]`. @returns the exit code */
+export function runBenchmark<F extends string>(benchmark: Benchmark<F>): Promise<number> {
+  const { name, facts } = benchmark;
+  const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false } } });
+  const { seconds, rounds: most, limitMs } = values.quick ? benchmark.quick : benchmark.full;
+  const [loadBefore = 0] = loadavg();
+  return runMeasurement(name, async (removal, progress) => {
+    progress.step('bringing up three labs of two nodes, one with XMasq');
+    const ways = await buildWays(removal);
+    const tests = await benchmark.tests(ways, seconds, removal, (what) => progress.step(what));
+    const measured = await measureRounds(ways, tests, {
+      most,
+      goOn: (rounds, longestMs) => rounds === 0 || progress.elapsedMs + longestMs < limitMs,
+      progress: (round, what) => progress.step(`measuring, round ${round} of up to ${most}`, what),
+    });
+    progress.step('removing the labs');
+    await removal.run();
+    progress.end();
+    const [loadAfter = 0] = loadavg();
+    report(benchmark, measured, {
+      command: `make ${name}${values.quick ? ' QUICK=1' : ''}`,
+      machine: machine(),
+      rounds: measured.rounds,
+      secondsEach: seconds,
+      quick: values.quick,
+      loadBefore: Number(loadBefore.toFixed(1)),
+      loadAfter: Number(loadAfter.toFixed(1)),
+      elapsedSeconds: Math.round(progress.elapsedMs / 1000),
+      repeated: measured.repeated,
+    });
+  });
+
+  function report({ notes }: Benchmark<F>, { samples }: Rounds<PathName, F>, run: Run): void {
+    const rows = rowsOf(samples, facts);
+    const file = path.join(BUILD, `${name}.json`);
+    mkdirSync(BUILD, { recursive: true });
+    writeFileSync(file, `${JSON.stringify(rows, undefined, 2)}\n`);
+    writeFileSync(path.join(BUILD, `${name}-run.json`), `${JSON.stringify(run, undefined, 2)}\n`);
+    const lines = [
+      tableOf(rows, facts),
+      ...(notes === undefined ? [] : [notes(rows)]),
+      runLine(run),
+      ...run.repeated.map((what) => `Measured again, as it was not on the fast path: ${what}`),
+      `Written to ${path.relative(ROOT, file)} in ${run.elapsedSeconds} s.`,
+    ];
+    process.stdout.write(`${lines.join('\n\n')}\n`);
+  }
+}
+
+function machine(): string {
+  const all = cpus();
+  const model = all[0]?.model.trim() ?? 'unknown processor';
+  return `${all.length} processors (${model}), ${Math.round(totalmem() / GIB)} GiB, Linux ${release()}`;
+}
+
+/**
+ * Host network on nodes that have neither pods nor rules nor conntrack, overlay on nodes without XMasq, and XMasq, each in
+ * a lab of its own.
+ */
+async function buildWays(removal: Removal): Promise<Readonly<Record<PathName, Way>>> {
+  const [hosts, bare, fast] = await Promise.all([
+    removal.lab({ podsPerNode: 0, hostConntrack: false }),
+    removal.lab(),
+    removal.lab(),
+  ]);
+  await withoutRules(hosts);
+  return {
+    host: { title: 'host network', ...nodeToNode(hosts) },
+    overlay: { title: 'overlay', ...podToPod(bare) },
+    xmasq: { title: 'XMasq', ...podToPod(fast), sidecars: await removal.sidecars(fast) },
+  };
+}
+
+/* The lab's rules are those of an overlay; the kernel tracks connections where rules ask for it. */
+async function withoutRules(lab: Lab): Promise<void> {
+  await Promise.all(lab.nodes.map((node) => node.exec(['nft', 'flush', 'ruleset'])));
+}

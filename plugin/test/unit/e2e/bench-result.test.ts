@@ -1,0 +1,107 @@
+/** What is made of the samples of a benchmark by the clock. */
+import { describe, expect, test } from '@jest/globals';
+import { gapText, rowsOf, runLine, tableOf } from '../../../../e2e/bench/result.ts';
+import type { PathName, Row, Run } from '../../../../e2e/bench/result.ts';
+import { slowNodes } from '../../../../e2e/bench/rounds.ts';
+import type { Samples } from '../../../../e2e/bench/rounds.ts';
+
+const FACTS = { rate: { title: 'Something', unit: '1/s', digits: 0 } } as const;
+
+/** Three rounds around these medians, `distance` apart. */
+function samples(values: Record<PathName, number>, distance: number): Samples<PathName, 'rate'> {
+  return new Map(
+    (Object.entries(values) as [PathName, number][]).map(([path, value]) => [
+      path,
+      new Map([['rate', [value + distance, value - distance, value]]]),
+    ]),
+  );
+}
+
+function row(values: Record<PathName, number>, distance: number): Row {
+  const [only] = rowsOf(samples(values, distance), FACTS);
+  if (only === undefined) throw new Error('no row');
+  return only;
+}
+
+describe('a row', () => {
+  test('has medians, their spread and the gap closed', () => {
+    expect(row({ host: 2000, overlay: 1000, xmasq: 1800 }, 10)).toEqual({
+      ...{ metric: 'rate', unit: '1/s', host: 2000, hostK8s: null, overlay: 1000, xmasq: 1800 },
+      ...{ gapClosedPct: 80, gapClosedK8sPct: null, xmasqLike: [] },
+      spread: { host: 14.826, overlay: 14.826, xmasq: 14.826 },
+    });
+  });
+
+  test('has no gap where overlay and host network are closer than three times the spread', () => {
+    expect(row({ host: 2000, overlay: 1000, xmasq: 1800 }, 225).gapClosedPct).toBeNull();
+    expect(row({ host: 2000, overlay: 1000, xmasq: 1800 }, 224).gapClosedPct).toBe(80);
+  });
+
+  test('tells what XMasq is not distinguishable from', () => {
+    expect(row({ host: 2000, overlay: 1000, xmasq: 1960 }, 10).xmasqLike).toEqual(['host']);
+    expect(row({ host: 2000, overlay: 1000, xmasq: 1040 }, 10).xmasqLike).toEqual(['overlay']);
+    expect(row({ host: 2000, overlay: 1000, xmasq: 1500 }, 200).xmasqLike).toEqual(['host', 'overlay']);
+  });
+
+  test('needs samples by every way', () => {
+    const all = new Map(samples({ host: 1, overlay: 2, xmasq: 3 }, 0));
+    all.delete('overlay');
+    expect(() => rowsOf(all, FACTS)).toThrow(RangeError);
+  });
+});
+
+describe('the table', () => {
+  test('is Markdown, with medians ± spread', () => {
+    const lines = tableOf([row({ host: 2000, overlay: 1000, xmasq: 1960 }, 10)], FACTS).split('\n');
+    expect(lines).toEqual([
+      '| measurement | unit | host network | overlay | XMasq | gap closed |',
+      '| --- | --- | ---: | ---: | ---: | ---: |',
+      '| Something | 1/s | 2,000 ± 15 | 1,000 ± 15 | 1,960 ± 15 | 96 %, not distinguishable from host |',
+    ]);
+  });
+
+  test.each([
+    [{ gapClosedPct: 80, xmasqLike: [] }, '80 %'],
+    [{ gapClosedPct: 50, xmasqLike: ['host', 'overlay'] }, '50 %, not distinguishable from host or overlay'],
+    [{ gapClosedPct: null, xmasqLike: ['host', 'overlay'] }, 'overlay not distinguishable from host'],
+  ] as const)('of %j says %s', (gap, expected) => expect(gapText(gap)).toBe(expected));
+});
+
+describe('a measurement by XMasq does not count', () => {
+  type Status = Parameters<typeof slowNodes>[1][number];
+  const status = (nodeName: string, fast_tx: number, slow_tx: number): Status =>
+    ({ nodeName, counters: { fast_tx, slow_tx }, reasons: { ct_new: slow_tx } }) as unknown as Status;
+  const before = [status('n1', 100, 100), status('n2', 100, 100)];
+
+  test.each([
+    [
+      'where less than nine tenths are fast on one node',
+      [990, 110],
+      [960, 200],
+      'n2 sent 860 packets fast, 100 slow (ct_new 100)',
+    ],
+    ['where nothing is', [100, 300], [100, 300], 'n1 sent 0 packets fast, 200 slow (ct_new 200); n2 sent 0'],
+    ['where nothing was sent', [100, 100], [100, 100], 'no pod sent anything'],
+  ])('%s', (_, [fast1 = 0, slow1 = 0], [fast2 = 0, slow2 = 0], problem) => {
+    expect(slowNodes(before, [status('n1', fast1, slow1), status('n2', fast2, slow2)])).toContain(problem);
+  });
+
+  test.each([
+    ['all but the beginning is fast', [5000, 105], [5000, 105]],
+    ['traffic is one-way: what the other node sends is its control connection', [50_000, 110], [100, 120]],
+  ])('but does where %s', (_, [fast1 = 0, slow1 = 0], [fast2 = 0, slow2 = 0]) => {
+    expect(slowNodes(before, [status('n1', fast1, slow1), status('n2', fast2, slow2)])).toBe('');
+  });
+});
+
+test('the line of a run says on what machine, under what load, and that a try is one', () => {
+  const run: Run = {
+    ...{ command: 'make bench-x', machine: '2 processors (Some), 24 GiB, Linux 6.18', rounds: 9, secondsEach: 3 },
+    ...{ quick: false, loadBefore: 7.5, loadAfter: 8, elapsedSeconds: 300, repeated: [] },
+  };
+  expect(runLine(run)).toBe(
+    '`make bench-x`: medians of 9 interleaved rounds of 3 s for each measurement, ± their spread; ' +
+      '2 processors (Some), 24 GiB, Linux 6.18; load average 7.5 before the run, 8 at its end.',
+  );
+  expect(runLine({ ...run, quick: true })).toMatch(/only a try/);
+});
