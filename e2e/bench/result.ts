@@ -93,11 +93,15 @@ export function gapText({ gapClosedPct, xmasqLike }: Pick<Row, 'gapClosedPct' | 
   return `${gapClosedPct} %${like}`;
 }
 
+/** A load average before a run from which on others are at work. */
+const OTHER_LOAD = 0.5;
+
 /** A run in a sentence or two. */
 export function runLine({ command, machine, rounds, secondsEach, loadBefore, loadAfter, quick }: Run): string {
+  const busy = loadBefore >= OTHER_LOAD ? '; the machine did other work meanwhile, which times by the clock show' : '';
   return (
     `\`${command}\`: medians of ${rounds} interleaved rounds of ${secondsEach} s for each measurement, ± their spread; ` +
-    `${machine}; load average ${loadBefore} before the run, ${loadAfter} at its end` +
+    `${machine}; load average ${loadBefore} before the run, ${loadAfter} at its end${busy}` +
     `${quick ? '; only a try: too few rounds to say anything' : ''}.`
   );
 }

@@ -1,11 +1,15 @@
 /** A benchmark by the clock from its labs to its result: what `bench-apps` and `bench-micro` have in common. */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { LabError } from '../lab/lab.ts';
 import type { Lab } from '../lab/lab.ts';
 import type { Removal, Way } from './labs.ts';
 import { nodeToNode, podToPod } from './labs.ts';
+import { plotOf } from './plot.ts';
+import type { Plot } from './plot.ts';
 import { runMeasurement } from './program.ts';
 import { rowsOf, runLine, tableOf } from './result.ts';
 import type { FigureFacts, PathName, Row, Run } from './result.ts';
@@ -41,6 +45,7 @@ export interface Benchmark<F extends string> {
   ) => Promise<readonly Test<F>[]>;
   /** Lines below the table. */
   readonly notes?: (rows: readonly Row[]) => string;
+  readonly plots: readonly Plot[];
 }
 
 /** Runs the program of a benchmark: `node MAIN [--quick]`. @returns the exit code */
@@ -75,18 +80,19 @@ export function runBenchmark<F extends string>(benchmark: Benchmark<F>): Promise
     });
   });
 
-  function report({ notes }: Benchmark<F>, { samples }: Rounds<PathName, F>, run: Run): void {
+  function report({ notes, plots }: Benchmark<F>, { samples }: Rounds<PathName, F>, run: Run): void {
     const rows = rowsOf(samples, facts);
     const file = path.join(BUILD, `${name}.json`);
     mkdirSync(BUILD, { recursive: true });
     writeFileSync(file, `${JSON.stringify(rows, undefined, 2)}\n`);
     writeFileSync(path.join(BUILD, `${name}-run.json`), `${JSON.stringify(run, undefined, 2)}\n`);
+    const pictures = plots.map((plot) => writePlot(plot.name, plotOf(plot, rows, facts)));
     const lines = [
       tableOf(rows, facts),
       ...(notes === undefined ? [] : [notes(rows)]),
       runLine(run),
       ...run.repeated.map((what) => `Measured again, as it was not on the fast path: ${what}`),
-      `Written to ${path.relative(ROOT, file)} in ${run.elapsedSeconds} s.`,
+      `Written to ${path.relative(ROOT, file)} in ${run.elapsedSeconds} s; pictures: ${pictures.join(', ')}`,
     ];
     process.stdout.write(`${lines.join('\n\n')}\n`);
   }
@@ -119,4 +125,14 @@ async function buildWays(removal: Removal): Promise<Readonly<Record<PathName, Wa
 /* The lab's rules are those of an overlay; the kernel tracks connections where rules ask for it. */
 async function withoutRules(lab: Lab): Promise<void> {
   await Promise.all(lab.nodes.map((node) => node.exec(['nft', 'flush', 'ruleset'])));
+}
+
+/** Writes a picture as SVG and PNG. @returns the files for people */
+function writePlot(name: string, svg: string): string {
+  const file = path.join(BUILD, `${name}.svg`);
+  writeFileSync(file, svg);
+  const png = path.join(BUILD, `${name}.png`);
+  const { status, error, stderr } = spawnSync('rsvg-convert', ['-o', png, file], { encoding: 'utf8' });
+  if (status !== 0) throw new LabError(`rsvg-convert ${file}: ${error?.message ?? stderr.trim()}`);
+  return `${path.relative(ROOT, file)} and .png`;
 }

@@ -23,13 +23,18 @@ test('a command has that of its descendants, its output and its exit code', asyn
 });
 
 test('a process has that of its children, also when they have ended', async () => {
-  const child = spawn('sh', ['-c', `sh -c '${BUSY}'; echo done; sh -c '${BUSY}; echo again; sleep 60'; exit`], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    detached: true,
-  });
+  const child = spawn(
+    'sh',
+    ['-c', `read -r go; sh -c '${BUSY}'; echo done; sh -c '${BUSY}; echo again; sleep 60'; exit`],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      detached: true,
+    },
+  );
   try {
     const pid = child.pid ?? 0;
     expect(processorSeconds(pid)).toBeLessThan(0.05);
+    child.stdin.end('\n');
     await once(child.stdout, 'data');
     const ended = processorSeconds(pid);
     expect(ended).toBeGreaterThan(0.05);

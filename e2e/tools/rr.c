@@ -352,10 +352,14 @@ static void merge(const struct stats *from)
 /* What one of several processes tells the first one. */
 struct told {
 	struct stats stats;
+	double seconds;
 	char last_error[sizeof(last_error)];
 };
 
-/* One flow in each of several processes: every connection waits by itself. The seconds that count. */
+/*
+ * One flow in each of several processes: every connection waits by itself. The seconds that count: those of the slowest, as
+ * one that got no processor until the end has none.
+ */
 static double run_processes(void)
 {
 	uint32_t others = opt.flows - 1;
@@ -374,7 +378,7 @@ static double run_processes(void)
 			die("fork: %s", strerror(errno));
 		if (pid == 0) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			run_flows();
+			told[i].seconds = run_flows();
 			told[i].stats = stats;
 			memcpy(told[i].last_error, last_error, sizeof(last_error));
 			_exit(0);
@@ -386,6 +390,8 @@ static double run_processes(void)
 			die("one of the processes ended with status %d", status);
 	for (uint32_t i = 0; i < others; i++) {
 		merge(&told[i].stats);
+		if (told[i].seconds > seconds)
+			seconds = told[i].seconds;
 		if (told[i].last_error[0])
 			memcpy(last_error, told[i].last_error, sizeof(last_error));
 	}

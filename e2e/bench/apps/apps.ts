@@ -1,5 +1,6 @@
 /** The applications, and what is told about their figures. */
 import type { FigureFacts, Row } from '../result.ts';
+import type { Plot } from '../plot.ts';
 import { factsOf } from './app.ts';
 import { MEMCACHED } from './memcached.ts';
 import { NGINX } from './nginx.ts';
@@ -10,6 +11,10 @@ export const APPS = [MEMCACHED, POSTGRESQL, NGINX] as const;
 export const FACTS: Readonly<Record<string, FigureFacts>> = Object.fromEntries(
   APPS.flatMap((app) => Object.entries(factsOf(app))),
 );
+
+export const PLOTS: readonly Plot[] = [
+  { name: 'bench-apps', title: 'Applications, pod to pod on two nodes', shows: () => true },
+];
 
 /** How much less latency than the overlay ONCache, from which the idea comes, published, in percent. */
 const PUBLISHED: Readonly<Record<string, number>> = { memcached: 28.3, postgresql: 14.6, nginx: 29 };

@@ -6,7 +6,7 @@ import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { runBenchmark } from '../run.ts';
 import { testOf } from './app.ts';
-import { APPS, FACTS, latencyNotes } from './apps.ts';
+import { APPS, FACTS, PLOTS, latencyNotes } from './apps.ts';
 
 process.exitCode = await runBenchmark({
   name: 'bench-apps',
@@ -29,4 +29,5 @@ process.exitCode = await runBenchmark({
     return tests;
   },
   notes: latencyNotes,
+  plots: PLOTS,
 });

@@ -97,11 +97,12 @@ describe('a measurement by XMasq does not count', () => {
 test('the line of a run says on what machine, under what load, and that a try is one', () => {
   const run: Run = {
     ...{ command: 'make bench-x', machine: '2 processors (Some), 24 GiB, Linux 6.18', rounds: 9, secondsEach: 3 },
-    ...{ quick: false, loadBefore: 7.5, loadAfter: 8, elapsedSeconds: 300, repeated: [] },
+    ...{ quick: false, loadBefore: 0.4, loadAfter: 2, elapsedSeconds: 300, repeated: [] },
   };
   expect(runLine(run)).toBe(
     '`make bench-x`: medians of 9 interleaved rounds of 3 s for each measurement, ± their spread; ' +
-      '2 processors (Some), 24 GiB, Linux 6.18; load average 7.5 before the run, 8 at its end.',
+      '2 processors (Some), 24 GiB, Linux 6.18; load average 0.4 before the run, 2 at its end.',
   );
   expect(runLine({ ...run, quick: true })).toMatch(/only a try/);
+  expect(runLine({ ...run, loadBefore: 7.5 })).toMatch(/did other work meanwhile/);
 });

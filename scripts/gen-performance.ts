@@ -1,0 +1,55 @@
+/**
+ * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps` and `make bench-micro` in build/. What has
+ * no result stays as it is; the result of a try is refused.
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { format, resolveConfig } from 'prettier';
+import { FACTS as APPS_FACTS, PLOTS as APPS_PLOTS, latencyNotes } from '../e2e/bench/apps/apps.ts';
+import { filled } from '../e2e/bench/document.ts';
+import { FACTS as MICRO_FACTS, PLOTS as MICRO_PLOTS } from '../e2e/bench/micro/tests.ts';
+import { plotOf } from '../e2e/bench/plot.ts';
+import type { Plot } from '../e2e/bench/plot.ts';
+import { runLine, tableOf } from '../e2e/bench/result.ts';
+import type { FigureFacts, Row, Run } from '../e2e/bench/result.ts';
+
+const DOCUMENT = fileURLToPath(new URL('../docs/performance.md', import.meta.url));
+const IMAGES = fileURLToPath(new URL('../docs/images', import.meta.url));
+
+interface Part {
+  readonly name: string;
+  readonly facts: Readonly<Record<string, FigureFacts>>;
+  readonly plots: readonly Plot[];
+  readonly notes?: (rows: readonly Row[]) => string;
+}
+
+const PARTS: readonly Part[] = [
+  { name: 'bench-apps', facts: APPS_FACTS, plots: APPS_PLOTS, notes: latencyNotes },
+  { name: 'bench-micro', facts: MICRO_FACTS, plots: MICRO_PLOTS },
+];
+
+function resultOf(file: string): unknown {
+  const path = fileURLToPath(new URL(`../build/${file}`, import.meta.url));
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as unknown) : undefined;
+}
+
+function textOf({ facts, plots, notes }: Part, rows: readonly Row[], run: Run): string {
+  const pictures = plots.map(({ name, title }) => `![${title}](images/${name}.svg)`);
+  return [runLine(run), ...pictures, tableOf(rows, facts), ...(notes === undefined ? [] : [notes(rows)])].join('\n\n');
+}
+
+let document = readFileSync(DOCUMENT, 'utf8');
+for (const part of PARTS) {
+  const rows = resultOf(`${part.name}.json`) as Row[] | undefined;
+  const run = resultOf(`${part.name}-run.json`) as Run | undefined;
+  if (rows === undefined || run === undefined || run.quick) {
+    const why = run?.quick === true ? 'is only a try' : 'is not there';
+    process.stderr.write(`gen-performance.ts: build/${part.name}.json ${why}: run make ${part.name}\n`);
+    process.exitCode = 1;
+    continue;
+  }
+  mkdirSync(IMAGES, { recursive: true });
+  for (const plot of part.plots) writeFileSync(`${IMAGES}/${plot.name}.svg`, plotOf(plot, rows, part.facts));
+  document = filled(document, part.name, textOf(part, rows, run));
+}
+writeFileSync(DOCUMENT, await format(document, { ...(await resolveConfig(DOCUMENT)), filepath: DOCUMENT }));
