@@ -68,7 +68,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-micro bench-apps bench-flow soak chart-check chart-golden
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-micro bench-apps bench-flow soak chart-check chart-golden
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -99,6 +99,9 @@ test: | setup ## Everything above in one run, with a summary (at most 30 minutes
 
 test-all: | setup ## `test`, the whole matrix, `test-ovs` on both kernels and the long specs (hours).
 	@XMASQ_MATRIX=all scripts/test.sh lint unit prog mutants alone lab matrix vm ovs-6.12 ovs-6.1 long
+
+bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (15 minutes; RECORD=1: keep them as the record).
+	@KERNEL="$(KERNEL)" node e2e/bench/icount/main.ts $(if $(RECORD),--record)
 
 bench-micro: build ## Streams and request/response, 1 to 64 flows, by host network, overlay and XMasq (30 minutes, QUICK=1 for a try).
 	@scripts/setup.sh scripts/packages-plot.txt

@@ -1,6 +1,6 @@
 /**
- * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps` and `make bench-micro` in build/. What has
- * no result stays as it is; the result of a try is refused.
+ * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps` and `make bench-micro` in build/, and
+ * from the record of `make bench-icount`. What has no result stays as it is; the result of a try is refused.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,8 @@ import { format, resolveConfig } from 'prettier';
 import { FACTS as APPS_FACTS, PLOTS as APPS_PLOTS, latencyNotes } from '../e2e/bench/apps/apps.ts';
 import { filled } from '../e2e/bench/document.ts';
 import { FACTS as MICRO_FACTS, PLOTS as MICRO_PLOTS } from '../e2e/bench/micro/tests.ts';
+import { recordText } from '../e2e/bench/icount/paths.ts';
+import type { Kept } from '../e2e/bench/icount/paths.ts';
 import { plotOf } from '../e2e/bench/plot.ts';
 import type { Plot } from '../e2e/bench/plot.ts';
 import { runLine, tableOf } from '../e2e/bench/result.ts';
@@ -52,4 +54,6 @@ for (const part of PARTS) {
   for (const plot of part.plots) writeFileSync(`${IMAGES}/${plot.name}.svg`, plotOf(plot, rows, part.facts));
   document = filled(document, part.name, textOf(part, rows, run));
 }
+const record = readFileSync(new URL('../e2e/bench/icount/record.json', import.meta.url), 'utf8');
+document = filled(document, 'bench-icount', recordText(JSON.parse(record) as Kept));
 writeFileSync(DOCUMENT, await format(document, { ...(await resolveConfig(DOCUMENT)), filepath: DOCUMENT }));

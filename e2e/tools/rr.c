@@ -31,7 +31,7 @@ enum {
 	MAX_SIZE = 65000,
 	MAX_FLOWS = 20000,
 	MAX_PROCESSES = 256,
-	SUB_BITS = 8
+	SUB_BITS = 11
 };
 
 static struct {
@@ -56,7 +56,7 @@ static struct stats {
 	/* Of the warm-up, which do not count. */
 	uint64_t warmup_transactions;
 	uint64_t sum_ns, min_ns, max_ns;
-	/* Latencies, log-linear: 256 steps per power of two (0.4 %). */
+	/* Latencies, log-linear: 2048 steps per power of two (0.05 %). */
 	uint64_t buckets[(64 - SUB_BITS + 1) << SUB_BITS];
 } stats = { .min_ns = UINT64_MAX };
 

@@ -1,9 +1,8 @@
-/** Bundles a spec file for the micro-VM: one file is read over 9p and compiled by an emulated Node, not hundreds. */
-import { readFile } from 'node:fs/promises';
+/** Bundles a spec file for the micro-VM. */
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { build, type Plugin } from 'esbuild';
-import { CACHE_ROOT, PROJECT_ROOT } from '../kernels.ts';
+import type { Plugin } from 'esbuild';
+import { bundleForGuest } from '../bundle.ts';
+import { PROJECT_ROOT } from '../kernels.ts';
 import type { RunOptions } from './guest.ts';
 
 const GUEST = path.join(import.meta.dirname, 'guest.ts');
@@ -20,37 +19,12 @@ export interface BundleOptions extends RunOptions {
  * @throws Error with esbuild's message
  */
 export async function bundleSpec(specFile: string, options: BundleOptions): Promise<string> {
-  const name = path.relative(PROJECT_ROOT, specFile).replaceAll(path.sep, '-').replace(/\.ts$/, '.mjs');
-  const outfile = path.join(CACHE_ROOT, 'specs', name);
   const { lab, ...run } = options;
-  await build({
-    stdin: {
-      contents: `import ${JSON.stringify(specFile)};
+  const contents = `import ${JSON.stringify(specFile)};
 import { runSpecs } from ${JSON.stringify(GUEST)};
 await runSpecs(${JSON.stringify(run)});
-process.exit(0);`,
-      resolveDir: PROJECT_ROOT,
-      loader: 'ts',
-    },
-    outfile,
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node24',
-    external: ['koffi', 'bpf'],
-    logLevel: 'silent',
-    plugins: [replaceModules(lab), keepLocations()],
-    // What CommonJS dependencies take for granted.
-    banner: {
-      js: [
-        "import { createRequire as bundleCreateRequire } from 'node:module';",
-        'const require = bundleCreateRequire(import.meta.url);',
-        'const __dirname = import.meta.dirname;',
-        'const __filename = import.meta.filename;',
-      ].join('\n'),
-    },
-  });
-  return outfile;
+process.exit(0);`;
+  return bundleForGuest(specFile, contents, [replaceModules(lab)]);
 }
 
 /* The lab's own modules go on using the native lab: only what specs import is replaced. */
@@ -64,27 +38,6 @@ function replaceModules(lab: string): Plugin {
           ? { path: lab }
           : undefined,
       );
-    },
-  };
-}
-
-/* In a bundle, import.meta is the bundle's: files are looked for beside the source. */
-function keepLocations(): Plugin {
-  return {
-    name: 'keep-locations',
-    setup(pluginBuild) {
-      pluginBuild.onLoad({ filter: /\.ts$/ }, async ({ path: file }) => {
-        const values = {
-          'import.meta.url': pathToFileURL(file).href,
-          'import.meta.dirname': path.dirname(file),
-          'import.meta.filename': file,
-        };
-        let contents = await readFile(file, 'utf8');
-        for (const [expression, value] of Object.entries(values)) {
-          contents = contents.replaceAll(expression, JSON.stringify(value));
-        }
-        return { contents: contents.replaceAll('import.meta.main', 'false'), loader: 'ts' };
-      });
     },
   };
 }

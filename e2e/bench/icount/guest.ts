@@ -1,0 +1,197 @@
+/**
+ * Measures all paths inside the micro-VM, whose clock counts instructions (see main.ts). Prints a figure per line as JSON
+ * behind FIGURE, and what it is doing on standard error.
+ */
+import { LabError } from '../../lab/lab.ts';
+import type { Lab, OffloadFlags } from '../../lab/lab.ts';
+import { requestResponse, transfer } from '../../lab/measure.ts';
+import type { Pair } from '../../lab/measure.ts';
+import { up as upNative } from '../../lab/native/native.ts';
+import { up as upOvs } from '../../lab/ovs/ovs.ts';
+import { startSidecars } from '../../lab/sidecar.ts';
+import type { LabSidecars } from '../../lab/sidecar.ts';
+import { median } from '../statistics.ts';
+import { KUBE_PROXY_RULES, NO_KUBE_PROXY_RULES } from './kube-proxy.ts';
+import type { Figure, Metric, PathName } from './paths.ts';
+
+/** Nanoseconds of the guest's clock for an instruction: QEMU's `-icount shift=2`. */
+const NS_PER_INSTRUCTION = 4;
+const TRANSACTIONS = 2000;
+const CONNECTIONS = 2000;
+const STREAM_BYTES = 6_000_000;
+/** Streams, of which the median counts: one has a timer or a delayed acknowledgement more than another. */
+const STREAMS = 7;
+/** UDP is admitted when conntrack calls it assured, two seconds after its first reply. */
+const UDP_WARMUP_S = 6;
+const TCP_WARMUP_S = 0.5;
+/** Of the packets of a measurement by XMasq's path at least so many have to be fast, or it says nothing. */
+const FAST_SHARE = 0.98;
+
+const OFFLOADS: OffloadFlags = { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true };
+const NO_SEGMENTATION: OffloadFlags = { tso: false, gso: false, gro: false, 'tx-udp-segmentation': false };
+
+/** What to measure, of main.ts: comma-separated, all if empty. */
+const PATHS_WANTED = process.env['XMASQ_BENCH_PATHS'] ?? '';
+const METRICS_WANTED = process.env['XMASQ_BENCH_METRICS'] ?? '';
+const PROFILE = process.env['XMASQ_BENCH_PROFILE'] === '1';
+
+function wanted(list: string, name: string): boolean {
+  return list === '' || list.split(',').includes(name);
+}
+
+/** Two places of a lab, and the sidecars that have to carry their packets, if any. */
+interface Way {
+  readonly lab: Lab;
+  readonly pair: Pair;
+  readonly sidecars?: LabSidecars;
+}
+
+function say(figure: Figure): void {
+  process.stdout.write(`FIGURE ${JSON.stringify(figure)}\n`);
+}
+
+/** Packets that the client's node has sent fast. */
+async function sentFast(sidecars: LabSidecars | undefined): Promise<number> {
+  return (await sidecars?.node(0).status())?.counters.fast_tx ?? 0;
+}
+
+/**
+ * Runs a measurement; by XMasq's path the client's node has to send at least so many packets fast meanwhile. The sidecars
+ * are stopped: the guest is a slow machine, where their rest would be a fourth of everything.
+ */
+async function fastly<T>({ sidecars }: Way, packets: number, measure: () => Promise<T>): Promise<T> {
+  const before = await sentFast(sidecars);
+  signal(sidecars, 'SIGSTOP');
+  let result: T;
+  try {
+    result = await measure();
+  } finally {
+    signal(sidecars, 'SIGCONT');
+  }
+  const sent = (await sentFast(sidecars)) - before;
+  if (sidecars !== undefined && sent < packets * FAST_SHARE) {
+    throw new LabError(`only ${sent} of ${packets} packets were fast`);
+  }
+  return result;
+}
+
+function signal(sidecars: LabSidecars | undefined, name: NodeJS.Signals): void {
+  for (const { proc } of sidecars?.nodes ?? []) process.kill(proc.pid, name);
+}
+
+async function transactions(way: Way, proto: 'tcp' | 'udp', crr = false): Promise<number> {
+  const options = crr
+    ? { proto, crr, count: CONNECTIONS }
+    : { proto, count: TRANSACTIONS, warmupSeconds: proto === 'udp' ? UDP_WARMUP_S : TCP_WARMUP_S };
+  // A connection of few packets stays slow.
+  const { p50Us, errors, timeouts, corrupt, lastError } = await fastly(way, crr ? 0 : TRANSACTIONS, () =>
+    requestResponse(way.lab, way.pair, { ...options, timeoutMs: 60_000 }),
+  );
+  if (errors + timeouts + corrupt > 0) throw new LabError(`${errors} errors, ${timeouts} timeouts: ${lastError}`);
+  return (p50Us * 1000) / NS_PER_INSTRUCTION;
+}
+
+async function stream(way: Way): Promise<number> {
+  const { lab, pair } = way;
+  await lab.offload(NO_SEGMENTATION);
+  const costs: number[] = [];
+  for (let i = 0; i < STREAMS; i++) {
+    const result = await fastly(way, STREAM_BYTES / 1500, () =>
+      transfer(lab, pair, ['--up', String(STREAM_BYTES), '--down', '0'], { limitSeconds: 600 }),
+    );
+    if (!result.complete || result.corrupt + result.peerCorrupt > 0) throw new LabError(`transfer: ${result.error}`);
+    costs.push((result.seconds * 1e9) / NS_PER_INSTRUCTION / (STREAM_BYTES / 1024));
+  }
+  await lab.offload(OFFLOADS);
+  return median(costs);
+}
+
+const MEASURE: Readonly<Record<Metric, (way: Way) => Promise<number>>> = {
+  tcp_rr: (way) => transactions(way, 'tcp'),
+  udp_rr: (way) => transactions(way, 'udp'),
+  tcp_crr: (way) => transactions(way, 'tcp', true),
+  tcp_stream: stream,
+};
+
+async function measureAll(path: PathName, way: Way): Promise<void> {
+  if (!wanted(PATHS_WANTED, path)) return;
+  // Who asks first resolves neighbours and fills caches, for whatever follows.
+  await requestResponse(way.lab, way.pair, { proto: 'tcp', count: 50, timeoutMs: 60_000 });
+  for (const [metric, measure] of Object.entries(MEASURE) as [Metric, (way: Way) => Promise<number>][]) {
+    if (!wanted(METRICS_WANTED, metric)) continue;
+    const instructions = await measure(way);
+    console.error(`${path}: ${metric} ${Math.round(instructions)}`);
+    say({ path, metric, instructions });
+  }
+}
+
+interface ProgramRuns {
+  readonly id: number;
+  readonly name?: string;
+  readonly run_cnt?: number;
+  readonly run_time_ns?: number;
+}
+
+/**
+ * What a run of each program costs, by the kernel's own statistics (their price of two clock reads included), while
+ * transactions go on.
+ */
+async function profile(way: Way, crr: boolean): Promise<void> {
+  const node = way.lab.node(0);
+  const programs = async (): Promise<ProgramRuns[]> =>
+    JSON.parse((await node.exec(['bpftool', '-j', 'prog', 'show'])).stdout) as ProgramRuns[];
+  await node.sysctl({ 'kernel/bpf_stats_enabled': 1 });
+  console.error(crr ? 'programs, connections:' : 'programs, transactions:');
+  const before = new Map((await programs()).map((program) => [program.id, program]));
+  await transactions(way, 'tcp', crr);
+  for (const { id, name, run_cnt: count = 0, run_time_ns: time = 0 } of await programs()) {
+    const runs = count - (before.get(id)?.run_cnt ?? 0);
+    const ns = time - (before.get(id)?.run_time_ns ?? 0);
+    if (runs > 0)
+      console.error(`${name ?? id}: ${runs} runs, ${Math.round(ns / runs / NS_PER_INSTRUCTION)} instructions each`);
+  }
+  await node.sysctl({ 'kernel/bpf_stats_enabled': 0 });
+}
+
+async function nft(lab: Lab, rules: string): Promise<void> {
+  await Promise.all(lab.nodes.map((node) => node.exec(['nft', '-f', '-'], { input: rules })));
+}
+
+/** Both with and without rules on the nodes. */
+async function measureBoth(path: 'host' | 'overlay' | 'xmasq', way: Way): Promise<void> {
+  await measureAll(path, way);
+  await nft(way.lab, KUBE_PROXY_RULES);
+  await measureAll(`${path}K8s`, way);
+  await nft(way.lab, NO_KUBE_PROXY_RULES);
+}
+
+async function measureHost(): Promise<void> {
+  const bare = await upNative({ podsPerNode: 1 });
+  // The lab's own rules are those of an overlay.
+  await nft(bare, 'flush ruleset\n');
+  await measureBoth('host', { lab: bare, pair: { from: bare.node(0), to: bare.node(1) } });
+  await bare.down();
+}
+
+async function main(): Promise<void> {
+  if (['host', 'hostK8s'].some((path) => wanted(PATHS_WANTED, path))) await measureHost();
+  const lab = await upOvs({ podsPerNode: 1 });
+  const pair = { from: lab.node(0).pod(0), to: lab.node(1).pod(0) };
+  await measureBoth('overlay', { lab, pair });
+  console.error('xmasq: the sidecars start');
+  const sidecars = await startSidecars(lab);
+  await measureBoth('xmasq', { lab, pair, sidecars });
+  if (PROFILE) {
+    for (const crr of [false, true]) await profile({ lab, pair, sidecars }, crr);
+  }
+  await sidecars.down();
+  await lab.down();
+}
+
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    console.error(error instanceof Error ? error.stack : String(error));
+    process.exit(1);
+  },
+);

@@ -1,0 +1,120 @@
+/**
+ * Counts instructions: `node e2e/bench/icount/main.ts` (`make bench-icount`). A micro-VM with one processor whose clock is
+ * the number of instructions executed (QEMU's icount) measures every path; nothing else the host does plays a part, so that
+ * a run repeats to a fraction of a percent. Writes build/bench-icount.json and compares with the record that is committed.
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { ovsBinaries } from '../../lab/openvswitch.ts';
+import { bundleForGuest } from '../../vm/bundle.ts';
+import { hostCommand } from '../../vm/command.ts';
+import { PROJECT_ROOT } from '../../vm/kernels.ts';
+import { chosenKernel, OVS_MODULES } from '../../vm/ovs.ts';
+import { LAB_MODULES, MicroVm } from '../../vm/vm.ts';
+import { dearer, rowsOf, tableOf } from './paths.ts';
+import type { Figure, Kept, Versions } from './paths.ts';
+
+const GUEST = path.join(import.meta.dirname, 'guest.ts');
+const RECORD = path.join(import.meta.dirname, 'record.json');
+const RESULT = path.join(PROJECT_ROOT, 'build/bench-icount.json');
+/** Counting is some three times slower than emulation alone. */
+const LIMIT_MS = 40 * 60_000;
+const MEMORY_MIB = 3072;
+/** 4 ns of the guest's clock per instruction. Idle time passes as it does here. */
+const COUNTING = ['-icount', 'shift=2,sleep=on'];
+/** Without these, copies are loops of single instructions, not one of them per byte. */
+const PLAIN_COPIES = ['-cpu', 'max,-erms,-fsrm'];
+
+/** What to measure: comma-separated names, all where it is empty. */
+interface Only {
+  readonly paths: string;
+  readonly metrics: string;
+  /** Also what a run of each program costs. */
+  readonly profile: boolean;
+}
+
+interface Measured {
+  readonly versions: Versions;
+  readonly figures: readonly Figure[];
+}
+
+async function firstLine(program: string): Promise<string> {
+  return (await hostCommand(program, ['--version'])).toString().split('\n')[0] ?? '';
+}
+
+async function measure(only: Only): Promise<Measured> {
+  const program = await bundleForGuest(GUEST, `import ${JSON.stringify(GUEST)};`);
+  await ovsBinaries();
+  await using vm = await MicroVm.boot({
+    kernel: chosenKernel(),
+    memory: MEMORY_MIB,
+    processors: 1,
+    modules: [...LAB_MODULES, ...OVS_MODULES],
+    qemuArguments: [...COUNTING, ...PLAIN_COPIES],
+    timeoutSeconds: 300,
+  });
+  const env = {
+    ...{ XMASQ_TIME_FACTOR: '30', XMASQ_KERNEL: vm.kernel },
+    ...{
+      XMASQ_BENCH_PATHS: only.paths,
+      XMASQ_BENCH_METRICS: only.metrics,
+      XMASQ_BENCH_PROFILE: only.profile ? '1' : '',
+    },
+  };
+  const running = vm.spawn(['node', program], { env });
+  const deadline = Date.now() + LIMIT_MS;
+  let told = 0;
+  while (!running.ended && Date.now() < deadline) {
+    await running.nextChange(deadline - Date.now());
+    process.stderr.write(running.stderr.slice(told));
+    told = running.stderr.length;
+  }
+  const figures = running.stdout
+    .split('\n')
+    .filter((line) => line.startsWith('FIGURE '))
+    .map((line) => JSON.parse(line.slice('FIGURE '.length)) as Figure);
+  if (!running.ended) throw new Error(`not done within ${LIMIT_MS} ms`);
+  const [qemu, compiler] = await Promise.all([firstLine('qemu-system-x86_64'), firstLine('clang')]);
+  return { versions: { kernel: vm.release, qemu, compiler }, figures };
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      record: { type: 'boolean', default: false },
+      paths: { type: 'string', default: '' },
+      metrics: { type: 'string', default: '' },
+      profile: { type: 'boolean', default: false },
+    },
+  });
+  const { versions, figures } = await measure(values);
+  // Of a part there is nothing to compare or to keep: the figures were told while they were measured.
+  if (values.paths !== '' || values.metrics !== '') return 0;
+  const now: Kept = { versions, rows: rowsOf(figures) };
+  writeFileSync(RESULT, `${JSON.stringify(now.rows, undefined, 2)}\n`);
+  console.log(`${tableOf(now.rows)}\n\n${Object.values(now.versions).join('; ')}`);
+  if (values.record || !existsSync(RECORD)) {
+    writeFileSync(RECORD, `${JSON.stringify(now, undefined, 2)}\n`);
+    console.log(`recorded in ${path.relative(PROJECT_ROOT, RECORD)}`);
+    return 0;
+  }
+  const kept = JSON.parse(readFileSync(RECORD, 'utf8')) as Kept;
+  if (JSON.stringify(kept.versions) !== JSON.stringify(now.versions)) {
+    console.log('not compared: the record is of other versions (make bench-icount RECORD=1 makes a new one)');
+    return 0;
+  }
+  const complaints = dearer(kept, now);
+  for (const complaint of complaints) console.error(`dearer: ${complaint}`);
+  return complaints.length === 0 ? 0 : 1;
+}
+
+main().then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    console.error(`bench-icount: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  },
+);

@@ -1,0 +1,109 @@
+/** What is compared, and what is made of it. */
+import { gapClosed } from '../statistics.ts';
+
+/** Metrics; each is the instructions that one unit costs on all processors of both nodes together. */
+export const METRICS = {
+  /** 1 byte there and back on a TCP connection that is there. */
+  tcp_rr: 'instructions per transaction',
+  /** The same with UDP. */
+  udp_rr: 'instructions per transaction',
+  /** Connect, 1 byte there and back, close. */
+  tcp_crr: 'instructions per transaction',
+  /** TCP one way, without segmentation and receive offloads. */
+  tcp_stream: 'instructions per KiB',
+} as const;
+
+export type Metric = keyof typeof METRICS;
+
+/** The ways of a packet; those that end in K8s with conntrack and rules as kube-proxy has them on both nodes. */
+export const PATHS = ['host', 'overlay', 'xmasq', 'hostK8s', 'overlayK8s', 'xmasqK8s'] as const;
+
+export type PathName = (typeof PATHS)[number];
+
+/** One figure of the guest's: instructions. */
+export interface Figure {
+  readonly path: PathName;
+  readonly metric: Metric;
+  readonly instructions: number;
+}
+
+/** A line of the result. */
+export interface Row {
+  readonly metric: Metric;
+  readonly unit: string;
+  readonly host: number;
+  readonly hostK8s: number;
+  readonly overlay: number;
+  readonly xmasq: number;
+  readonly overlayK8s: number;
+  readonly xmasqK8s: number;
+  /** How much of what the overlay costs more than the host network is gone: 0 % = overlay, 100 % = host network. */
+  readonly gapClosedPct: number;
+  /** The same on nodes with the rules. */
+  readonly gapClosedK8sPct: number;
+}
+
+/** Rows of all metrics; throws if a figure is missing. */
+export function rowsOf(figures: readonly Figure[]): Row[] {
+  return (Object.keys(METRICS) as Metric[]).map((metric) => {
+    const of = (path: PathName): number => {
+      const figure = figures.find((each) => each.metric === metric && each.path === path);
+      if (figure === undefined) throw new Error(`no figure for ${metric} by ${path}`);
+      return Math.round(figure.instructions);
+    };
+    const [host, overlay, xmasq] = [of('host'), of('overlay'), of('xmasq')];
+    const [hostK8s, overlayK8s, xmasqK8s] = [of('hostK8s'), of('overlayK8s'), of('xmasqK8s')];
+    return {
+      ...{ metric, unit: METRICS[metric], host, hostK8s, overlay, xmasq, overlayK8s, xmasqK8s },
+      gapClosedPct: gapClosed(host, overlay, xmasq),
+      gapClosedK8sPct: gapClosed(hostK8s, overlayK8s, xmasqK8s),
+    };
+  });
+}
+
+/** What the figures depend on besides the sources: they are compared only where all of it is equal. */
+export interface Versions {
+  readonly kernel: string;
+  readonly qemu: string;
+  readonly compiler: string;
+}
+
+/** A result that was kept. */
+export interface Kept {
+  readonly versions: Versions;
+  readonly rows: readonly Row[];
+}
+
+/** A change of XMasq's cost by more than this is a failure, or worth a new record. */
+const TOLERANCE_PCT = 1;
+
+/** What has become dearer since then, in words; nothing where versions differ. */
+export function dearer(kept: Kept, now: Kept): string[] {
+  if (JSON.stringify(kept.versions) !== JSON.stringify(now.versions)) return [];
+  return now.rows.flatMap((row) => {
+    const before = kept.rows.find(({ metric }) => metric === row.metric);
+    return (['xmasq', 'xmasqK8s'] as const).flatMap((path) => {
+      const was = before?.[path] ?? Infinity;
+      const pct = (row[path] / was - 1) * 100;
+      return pct > TOLERANCE_PCT ? [`${row.metric} by ${path}: ${row[path]}, was ${was} (+${pct.toFixed(1)} %)`] : [];
+    });
+  });
+}
+
+/** The rows as a table in Markdown. */
+export function tableOf(rows: readonly Row[]): string {
+  const head = ['metric', 'unit', ...PATHS, 'gap closed', 'gap closed, K8s'];
+  const lines = rows.map((row) => [
+    row.metric,
+    row.unit,
+    ...PATHS.map((path) => row[path].toLocaleString('en')),
+    `${row.gapClosedPct} %`,
+    `${row.gapClosedK8sPct} %`,
+  ]);
+  return [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** A record in Markdown, as the document has it. */
+export function recordText({ versions, rows }: Kept): string {
+  return `${Object.values(versions).join('; ')}.\n\n${tableOf(rows)}`;
+}

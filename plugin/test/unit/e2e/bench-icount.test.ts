@@ -1,0 +1,54 @@
+/** What is made of counted instructions. */
+import { readFileSync } from 'node:fs';
+import { expect, test } from '@jest/globals';
+import { METRICS, PATHS, dearer, recordText, rowsOf, tableOf } from '../../../../e2e/bench/icount/paths.ts';
+import type { Figure, Kept, Metric } from '../../../../e2e/bench/icount/paths.ts';
+
+const COSTS = { host: 30_000, overlay: 64_000, xmasq: 36_000, hostK8s: 39_000, overlayK8s: 72_000, xmasqK8s: 36_300 };
+
+function figures(): Figure[] {
+  return (Object.keys(METRICS) as Metric[]).flatMap((metric) =>
+    PATHS.map((path) => ({ metric, path, instructions: COSTS[path] + 0.4 })),
+  );
+}
+
+function kept(change: Partial<typeof COSTS> = {}, kernel = '6.12'): Kept {
+  const changed = figures().map((figure) =>
+    figure.metric === 'tcp_rr' ? { ...figure, instructions: change[figure.path] ?? figure.instructions } : figure,
+  );
+  return { versions: { kernel, qemu: '7.2', compiler: '14' }, rows: rowsOf(changed) };
+}
+
+test('each metric has a row with rounded costs and both gaps', () => {
+  const rows = rowsOf(figures());
+  expect(rows.map(({ metric }) => metric)).toEqual(Object.keys(METRICS));
+  expect(rows[0]).toEqual({
+    ...{ metric: 'tcp_rr', unit: 'instructions per transaction', ...COSTS },
+    ...{ gapClosedPct: 82.4, gapClosedK8sPct: 108.2 },
+  });
+  expect(tableOf(rows).split('\n')[2]).toContain('| 36,000 |');
+});
+
+test('a missing figure is an error', () => {
+  expect(() => rowsOf(figures().slice(1))).toThrow('no figure for tcp_rr by host');
+});
+
+test('more than 1 % more instructions on a path of XMasq is told, and nothing else', () => {
+  expect(dearer(kept(), kept({ xmasq: 36_300, overlay: 90_000 }))).toEqual([]);
+  expect(dearer(kept(), kept({ xmasq: 36_400, xmasqK8s: 40_000 }))).toEqual([
+    'tcp_rr by xmasq: 36400, was 36000 (+1.1 %)',
+    'tcp_rr by xmasqK8s: 40000, was 36300 (+10.2 %)',
+  ]);
+});
+
+test('figures of other versions are not compared', () => {
+  expect(dearer(kept({}, '6.11'), kept({ xmasq: 99_000 }))).toEqual([]);
+});
+
+test('the document has the record that the next run is compared with', () => {
+  const read = (file: string): string => readFileSync(new URL(`../../../../${file}`, import.meta.url), 'utf8');
+  // Prettier pads the cells.
+  const plain = (text: string): string => text.replace(/ {2,}/g, ' ').replace(/-{3,}:?/g, '---');
+  const record = JSON.parse(read('e2e/bench/icount/record.json')) as Kept;
+  expect(plain(read('docs/performance.md'))).toContain(plain(recordText(record)));
+});
