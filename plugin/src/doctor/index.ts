@@ -57,44 +57,45 @@ export interface Report {
 /** Makes all checks; about two seconds, half a minute where something does not answer. */
 export async function examine(options: DoctorOptions): Promise<Report> {
   const { configFile, environment, bpfDirectory, defaultSocket, ask } = options;
-  const examination = new Examination();
-  const look: Examination['look'] = (...args) => examination.look(...args);
+  const checks = new Examination();
 
-  const user = await look('user', {}, checkUser);
-  const configuration = await look('configuration', { user }, () => checkConfiguration(configFile, environment));
+  const user = await checks.look('user', {}, checkUser);
+  const configuration = await checks.look('configuration', { user }, () => checkConfiguration(configFile, environment));
 
-  const capabilities = await look('capabilities', { user }, checkCapabilities);
-  const bpf = await look('bpf', { capabilities }, checkBpf);
-  const btf = await look('btf', {}, checkBtf);
-  const clock = await look('clock', {}, checkClock);
-  const conntrack = await look('conntrack', { bpf }, checkConntrack);
-  const libbpf = await look('libbpf', {}, checkLibbpf);
-  const objects = await look('objects', {}, () => checkBpfFiles(bpfDirectory));
-  const kernel = await look('kernel', { bpf, btf, clock, conntrack, libbpf, objects }, ({ objects: files }) =>
+  const capabilities = await checks.look('capabilities', { user }, checkCapabilities);
+  const bpf = await checks.look('bpf', { capabilities }, checkBpf);
+  const btf = await checks.look('btf', {}, checkBtf);
+  const clock = await checks.look('clock', {}, checkClock);
+  const conntrack = await checks.look('conntrack', { bpf }, checkConntrack);
+  const libbpf = await checks.look('libbpf', {}, checkLibbpf);
+  const objects = await checks.look('objects', {}, () => checkBpfFiles(bpfDirectory));
+  const kernel = await checks.look('kernel', { bpf, btf, clock, conntrack, libbpf, objects }, ({ objects: files }) =>
     checkKernel(files),
   );
-  await look('programs', { kernel, objects }, ({ objects: files }) => checkPrograms(files));
+  await checks.look('programs', { kernel, objects }, ({ objects: files }) => checkPrograms(files));
 
-  const bpffs = await look('bpffs', { configuration }, (given) => checkBpffs(given.configuration));
-  const pinned = await look('pinned', { configuration, bpf, libbpf, objects, bpffs }, (given) =>
+  const bpffs = await checks.look('bpffs', { configuration }, (given) => checkBpffs(given.configuration));
+  const pinned = await checks.look('pinned', { configuration, bpf, libbpf, objects, bpffs }, (given) =>
     checkPinned(given.configuration, given.bpffs, given.objects),
   );
 
-  const cluster = await look('cluster', { configuration }, (given) => checkCluster(given.configuration));
-  await look('antrea', { configuration, cluster }, (given) => checkAntrea(given.configuration, given.cluster));
-  const ovsdb = await look('ovsdb', { configuration }, (given) => checkOvsdb(given.configuration));
-  const uplink = await look('uplink', { configuration, cluster }, (given) =>
+  const cluster = await checks.look('cluster', { configuration }, (given) => checkCluster(given.configuration));
+  await checks.look('antrea', { configuration, cluster }, (given) => checkAntrea(given.configuration, given.cluster));
+  const ovsdb = await checks.look('ovsdb', { configuration }, (given) => checkOvsdb(given.configuration));
+  const uplink = await checks.look('uplink', { configuration, cluster }, (given) =>
     checkUplink(given.configuration, given.cluster.own),
   );
-  await look('tc', { bpffs, pinned, uplink }, (given) => checkTc(given.bpffs, given.pinned.loaded, given.uplink));
+  await checks.look('tc', { bpffs, pinned, uplink }, (given) =>
+    checkTc(given.bpffs, given.pinned.loaded, given.uplink),
+  );
 
   const socket = options.socket ?? configuration?.socket ?? defaultSocket;
-  const agent = await look('agent', { user }, () => checkAgent(socket, configuration, ask));
-  await look('degradations', { agent }, (given) => checkDegradations(given.agent, examination.findings));
-  await look('metrics', { configuration, agent }, (given) => checkMetrics(given.configuration, given.agent));
+  const agent = await checks.look('agent', { user }, () => checkAgent(socket, configuration, ask));
+  await checks.look('degradations', { agent }, (given) => checkDegradations(given.agent, checks.findings));
+  await checks.look('metrics', { configuration, agent }, (given) => checkMetrics(given.configuration, given.agent));
 
   return {
-    findings: examination.findings,
+    findings: checks.findings,
     config: configuration,
     ovsdb,
     uplinks: uplink ?? [],
