@@ -25,7 +25,7 @@ test('a command has that of its descendants, its output and its exit code', asyn
 test('a process has that of its children, also when they have ended', async () => {
   const child = spawn(
     'sh',
-    ['-c', `read -r go; sh -c '${BUSY}'; echo done; sh -c '${BUSY}; echo again; sleep 60'; exit`],
+    ['-c', `read -r go; sh -c '${BUSY}'; echo done; read -r go; sh -c '${BUSY}; echo again; sleep 60'; exit`],
     {
       stdio: ['pipe', 'pipe', 'inherit'],
       detached: true,
@@ -34,10 +34,11 @@ test('a process has that of its children, also when they have ended', async () =
   try {
     const pid = child.pid ?? 0;
     expect(processorSeconds(pid)).toBeLessThan(0.05);
-    child.stdin.end('\n');
+    child.stdin.write('\n');
     await once(child.stdout, 'data');
     const ended = processorSeconds(pid);
     expect(ended).toBeGreaterThan(0.05);
+    child.stdin.write('\n');
     await once(child.stdout, 'data');
     expect(processorSeconds(pid)).toBeGreaterThan(ended * 1.3);
   } finally {
