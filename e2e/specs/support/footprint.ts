@@ -1,5 +1,5 @@
 /** What one node's sidecar has in the kernel: programs, maps, attachments, pins, qdiscs, processes. */
-import { LabError } from '../../lab/lab.ts';
+import { LabError, eventually } from '../../lab/lab.ts';
 import type { Node, Place } from '../../lab/lab.ts';
 import type { Sidecar } from '../../lab/sidecar.ts';
 
@@ -87,15 +87,23 @@ export async function qdiscs(place: Place): Promise<string[]> {
   return (JSON.parse(stdout) as { kind: string; dev: string }[]).map(({ kind, dev }) => `${kind} ${dev}`).sort();
 }
 
-/** Leaves the node as a reboot without XMasq would: filters of a clsact qdisc outlive their pins, which links do not. */
+/**
+ * Leaves the node as a reboot without XMasq would: filters of a clsact qdisc outlive their pins, which links do not; those the
+ * kernel takes away some time after the last pin (RCU, kernel/bpf/inode.c), and packets go on being masqueraded until then.
+ */
 export async function rebootWithout(sidecar: Sidecar): Promise<void> {
   const { node } = sidecar;
+  const links = (await pinnedLinks(node)).map(({ id }) => id);
   await sidecar.kill9();
   await node.exec(['rm', '-rf', node.pinDir]);
   for (const qdisc of await qdiscs(node)) {
     const [kind, device = ''] = qdisc.split(' ');
     if (kind === 'clsact') await node.exec(['tc', 'qdisc', 'del', 'dev', device, 'clsact']);
   }
+  await eventually(
+    'nothing is attached',
+    async () => (await remaining(node, { programs: [], maps: [], links })).links.length === 0,
+  );
 }
 
 /** Everything below the node's pin directory, sorted; empty if there is none. */
