@@ -277,7 +277,7 @@ describe('access', () => {
       if (host !== undefined) process.env['KUBERNETES_SERVICE_HOST'] = host;
     });
     await expect(apiClient({}).call('/api', { signal })).rejects.toThrow(
-      /serviceaccount.token.*or configure a kubeconfig/,
+      /serviceaccount.(?:token|ca\.crt)\W.*or configure a kubeconfig/,
     );
   });
 
