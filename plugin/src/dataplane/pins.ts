@@ -55,12 +55,16 @@ export class PinLayout {
    * @throws BpfError or Error saying what to mount where
    */
   prepare(): void {
-    const mountPoint = this.root === BPFFS || this.root.startsWith(`${BPFFS}/`) ? BPFFS : undefined;
-    if (mountPoint !== undefined) ensureBpffs(mountPoint);
+    if (this.#isUsual()) ensureBpffs(BPFFS);
     this.requireBpffs();
     for (const directory of [this.maps, this.programs, this.links, this.notes]) {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
     }
+  }
+
+  /** True where `prepare` has to mount the bpf file system first, which takes CAP_SYS_ADMIN. */
+  needsMount(): boolean {
+    return this.#isUsual() && !isBpffs(BPFFS);
   }
 
   /** Mounts nothing. @throws RequirementError saying what to mount where, or why nothing can be pinned there */
@@ -81,6 +85,10 @@ export class PinLayout {
         'mount its bpf file system writable, and run this as its owner',
       );
     }
+  }
+
+  #isUsual(): boolean {
+    return this.root === BPFFS || this.root.startsWith(`${BPFFS}/`);
   }
 
   /** Names below one of the directories; none if it does not exist. */

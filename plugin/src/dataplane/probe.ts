@@ -116,13 +116,21 @@ const CAPABILITIES = { CAP_NET_ADMIN: 12, CAP_SYS_ADMIN: 21, CAP_PERFMON: 38, CA
  * The capabilities that loading and attaching needs and this process lacks. CAP_SYS_ADMIN stands for BPF and PERFMON.
  * @param status text of /proc/self/status
  */
-export function missingCapabilities(status = readFileSync('/proc/self/status', 'utf8')): string[] {
-  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
-  const has = (bit: number): boolean => ((effective >> BigInt(bit)) & 1n) === 1n;
-  const admin = has(CAPABILITIES.CAP_SYS_ADMIN);
+export function missingCapabilities(status = ownStatus()): string[] {
+  const admin = hasCapability('CAP_SYS_ADMIN', status);
   return [
-    ...(has(CAPABILITIES.CAP_BPF) || admin ? [] : ['CAP_BPF']),
-    ...(has(CAPABILITIES.CAP_NET_ADMIN) ? [] : ['CAP_NET_ADMIN']),
-    ...(has(CAPABILITIES.CAP_PERFMON) || admin ? [] : ['CAP_PERFMON']),
+    ...(hasCapability('CAP_BPF', status) || admin ? [] : ['CAP_BPF']),
+    ...(hasCapability('CAP_NET_ADMIN', status) ? [] : ['CAP_NET_ADMIN']),
+    ...(hasCapability('CAP_PERFMON', status) || admin ? [] : ['CAP_PERFMON']),
   ];
+}
+
+/** Whether it is in effect. @param status text of /proc/self/status */
+export function hasCapability(name: keyof typeof CAPABILITIES, status = ownStatus()): boolean {
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
+  return ((effective >> BigInt(CAPABILITIES[name])) & 1n) === 1n;
+}
+
+function ownStatus(): string {
+  return readFileSync('/proc/self/status', 'utf8');
 }

@@ -10,14 +10,21 @@ import { chooseAttacher, type Attacher } from '../dataplane/attach.ts';
 import { IncompatibleStateError, requireAdoptable } from '../dataplane/load.ts';
 import { Notes } from '../dataplane/notes.ts';
 import { PinLayout } from '../dataplane/pins.ts';
+import { hasCapability } from '../dataplane/probe.ts';
 import { HOOKS } from '../dataplane/programs.ts';
 import { displacement, UPLINK_PROGRAMS, type UplinkDevice, type UplinkProgram } from '../dataplane/uplink.ts';
 import { filters } from '../netlink/rtnetlink.ts';
 import { failed, failure, ok, passed, problemOf, warning, type Outcome, type Verdict } from './finding.ts';
 
-/** Mounts nothing, unlike the sidecar, which does so where it may. */
+/** Mounts nothing, unlike the sidecar, which does so where it may: as this process, is supposed. */
 export function checkBpffs({ bpffs }: Config): Outcome<PinLayout> {
   const pins = new PinLayout(bpffs);
+  if (pins.needsMount() && hasCapability('CAP_SYS_ADMIN')) {
+    const what =
+      'no bpf file system is mounted there yet; xmasq-agent mounts it if it has CAP_SYS_ADMIN, as this process has';
+    const action = `mount it at boot (mount -t bpf bpf ${BPFFS}): in a container it cannot be mounted`;
+    return { verdicts: [warning({ what, where: BPFFS, action })], value: pins };
+  }
   try {
     pins.requireBpffs();
     return { verdicts: [ok(`${bpffs} is on a bpf file system, and writable`)], value: pins };
