@@ -20,17 +20,6 @@ export interface Way {
   readonly sidecars?: LabSidecars;
 }
 
-/**
- * Host network and overlay are measured where no program of XMasq is attached, in turns with XMasq: hence several labs at
- * the same time, built alike.
- */
-export interface Labs {
-  /** Without sidecars. */
-  readonly bare: Lab;
-  readonly fast: Lab;
-  readonly sidecars: LabSidecars;
-}
-
 /** What was begun and has to be removed, also when its beginning is still under way. */
 export class Removal {
   readonly #undo: (() => Promise<void>)[] = [];
@@ -86,12 +75,6 @@ export class Removal {
     }
     if (errors.length > 0) throw errors[0];
   }
-}
-
-/** Brings both labs up. */
-export async function buildLabs(removal: Removal): Promise<Labs> {
-  const [bare, fast] = await Promise.all([removal.lab(), removal.lab()]);
-  return { bare, fast, sidecars: await removal.sidecars(fast) };
 }
 
 /** From the first node to the second. */

@@ -5,7 +5,6 @@
 import { writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildLabs } from '../bench/labs.ts';
 import type { Removal } from '../bench/labs.ts';
 import { runMeasurement } from '../bench/program.ts';
 import type { Progress } from '../bench/progress.ts';
@@ -16,7 +15,7 @@ import { establish } from './established.ts';
 import { demoResult, demoTable } from './report.ts';
 import type { Figure, PathName } from './report.ts';
 import { TESTS } from './tests.ts';
-import { waysOf } from './ways.ts';
+import { buildLabs, waysOf } from './ways.ts';
 import { lookAtWire } from './wire.ts';
 import type { WireReport } from './wire.ts';
 

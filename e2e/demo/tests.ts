@@ -1,7 +1,5 @@
 /** What the demo measures. */
-import { LabError } from '../lab/lab.ts';
-import { iperf, requestResponse } from '../lab/measure.ts';
-import type { RequestResponseResult } from '../lab/measure.ts';
+import { iperf, requestResponse, requireSound } from '../lab/measure.ts';
 import { onOneCpu } from '../bench/cpu.ts';
 import type { Test } from '../bench/rounds.ts';
 import { UDP } from './established.ts';
@@ -21,7 +19,7 @@ export const TESTS: readonly Test<Figure>[] = [
     title: 'TCP request/response',
     run: async ({ lab, pair }) => {
       const result = await onOneCpu(() => requestResponse(lab, pair, { proto: 'tcp', ...DURATION }));
-      requireSound('TCP', pair.from.name, result);
+      requireSound('TCP request/response', pair, result);
       return { tcpRate: result.rate, tcpP50: result.p50Us, tcpP99: result.p99Us };
     },
   },
@@ -29,13 +27,8 @@ export const TESTS: readonly Test<Figure>[] = [
     title: 'UDP request/response',
     run: async ({ lab, pair }) => {
       const result = await onOneCpu(() => requestResponse(lab, pair, { proto: 'udp', ...DURATION, ...UDP }));
-      requireSound('UDP', pair.from.name, result);
+      requireSound('UDP request/response', pair, result);
       return { udpRate: result.rate, udpP50: result.p50Us, udpP99: result.p99Us };
     },
   },
 ];
-
-function requireSound(proto: string, from: string, result: RequestResponseResult): void {
-  if (result.transactions > 0 && result.errors === 0 && result.corrupt === 0) return;
-  throw new LabError(`${proto} request/response from ${from} went wrong: ${JSON.stringify(result)}`);
-}

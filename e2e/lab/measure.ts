@@ -114,6 +114,12 @@ export async function requestResponse(
   });
 }
 
+/** Throws a LabError if nothing was exchanged, or something went wrong. Lost datagrams are nothing wrong. */
+export function requireSound(what: string, { from }: Pair, result: RequestResponseResult): void {
+  if (result.transactions > 0 && result.errors === 0 && result.corrupt === 0) return;
+  throw new LabError(`${what} from ${from.name} went wrong: ${JSON.stringify(result)}`);
+}
+
 export interface IperfOptions {
   /** Default tcp. UDP is sent as fast as it goes. */
   readonly proto?: 'tcp' | 'udp';

@@ -1,7 +1,6 @@
 /**
  * Counts instructions: `node e2e/bench/icount/main.ts` (`make bench-icount`). A micro-VM with one processor whose clock is
- * the number of instructions executed (QEMU's icount) measures every path; nothing else the host does plays a part, so that
- * a run repeats to a fraction of a percent. Writes build/bench-icount.json and compares with the record that is committed.
+ * the number of instructions executed (QEMU's icount) measures every path; nothing else the host does plays a part. Writes build/bench-icount.json and compares with the record that is committed.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -12,7 +11,7 @@ import { hostCommand } from '../../vm/command.ts';
 import { PROJECT_ROOT } from '../../vm/kernels.ts';
 import { chosenKernel, OVS_MODULES } from '../../vm/ovs.ts';
 import { LAB_MODULES, MicroVm } from '../../vm/vm.ts';
-import { dearer, rowsOf, tableOf } from './paths.ts';
+import { dearer, METRICS, PATHS, rowsOf, tableOf } from './paths.ts';
 import type { Figure, Kept, Versions } from './paths.ts';
 
 const GUEST = path.join(import.meta.dirname, 'guest.ts');
@@ -75,8 +74,16 @@ async function measure(only: Only): Promise<Measured> {
     .filter((line) => line.startsWith('FIGURE '))
     .map((line) => JSON.parse(line.slice('FIGURE '.length)) as Figure);
   if (!running.ended) throw new Error(`not done within ${LIMIT_MS} ms`);
+  const { code } = await running.exited;
+  if (code !== 0) throw new Error(`the measurement in the guest ended with ${code}; what it said is above`);
   const [qemu, compiler] = await Promise.all([firstLine('qemu-system-x86_64'), firstLine('clang')]);
   return { versions: { kernel: vm.release, qemu, compiler }, figures };
+}
+
+/** @throws Error naming what is not known: nothing would be measured */
+function requireNames(list: string, known: readonly string[]): void {
+  const unknown = list.split(',').filter((name) => name !== '' && !known.includes(name));
+  if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(', ')}; known: ${known.join(', ')}`);
 }
 
 async function main(): Promise<number> {
@@ -88,6 +95,8 @@ async function main(): Promise<number> {
       profile: { type: 'boolean', default: false },
     },
   });
+  requireNames(values.paths, PATHS);
+  requireNames(values.metrics, Object.keys(METRICS));
   const { versions, figures } = await measure(values);
   // Of a part there is nothing to compare or to keep: the figures were told while they were measured.
   if (values.paths !== '' || values.metrics !== '') return 0;

@@ -1,7 +1,5 @@
 /** What `bench-micro` measures: streams and request/response with more and more flows. */
-import { LabError } from '../../lab/lab.ts';
-import { iperf, requestResponse } from '../../lab/measure.ts';
-import type { RequestResponseResult } from '../../lab/measure.ts';
+import { iperf, requestResponse, requireSound } from '../../lab/measure.ts';
 import { onOneCpu } from '../cpu.ts';
 import type { Plot } from '../plot.ts';
 import type { FigureFacts } from '../result.ts';
@@ -85,7 +83,7 @@ function exchange(name: keyof typeof EXCHANGES, flows: number, seconds: number):
     run: async ({ lab, pair }) => {
       const measured = { ...options, flows, seconds, warmupSeconds: WARMUP_S, processorTime: true };
       const result = await onOneCpu(() => requestResponse(lab, pair, measured));
-      requireSound(title, pair.from.name, result);
+      requireSound(title, pair, result);
       return {
         [metric]: result.rate,
         [`${metric}_p50`]: result.p50Us,
@@ -104,11 +102,6 @@ function exchange(name: keyof typeof EXCHANGES, flows: number, seconds: number):
 
 function count(flows: number): string {
   return flows === 1 ? '1 flow' : `${flows} flows`;
-}
-
-function requireSound(title: string, from: string, result: RequestResponseResult): void {
-  if (result.transactions > 0 && result.errors === 0 && result.corrupt === 0) return;
-  throw new LabError(`${title} from ${from} went wrong: ${JSON.stringify(result)}`);
 }
 
 /** What is told about the figures of all tests. */
