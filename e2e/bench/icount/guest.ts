@@ -57,7 +57,7 @@ async function sentFast(sidecars: LabSidecars | undefined): Promise<number> {
 
 /**
  * Runs a measurement; by XMasq's path the client's node has to send at least so many packets fast meanwhile. The sidecars
- * are stopped: the guest is a slow machine, where their rest would be a fourth of everything.
+ * are stopped: on so slow a machine what they do at rest would be a good part of every figure.
  */
 async function fastly<T>({ sidecars }: Way, packets: number, measure: () => Promise<T>): Promise<T> {
   const before = await sentFast(sidecars);
