@@ -33,12 +33,26 @@ test('a missing figure is an error', () => {
   expect(() => rowsOf(figures().slice(1))).toThrow('no figure for tcp_rr by host');
 });
 
-test('more than 1 % more instructions on a path of XMasq is told, and nothing else', () => {
+test('more than 1 % more instructions for a request on a path of XMasq is told, and nothing else', () => {
   expect(dearer(kept(), kept({ xmasq: 36_300, overlay: 90_000 }))).toEqual([]);
   expect(dearer(kept(), kept({ xmasq: 36_400, xmasqK8s: 40_000 }))).toEqual([
     'tcp_rr by xmasq: 36400, was 36000 (+1.1 %)',
     'tcp_rr by xmasqK8s: 40000, was 36300 (+10.2 %)',
   ]);
+});
+
+test('of connections and streams, which repeat less exactly, more than 3 % is told', () => {
+  const dearerBy = (metric: Metric, factor: number): string[] => {
+    const { versions, rows } = kept();
+    const changed = rows.map((row) =>
+      row.metric === metric ? { ...row, xmasq: Math.round(row.xmasq * factor) } : row,
+    );
+    return dearer(kept(), { versions, rows: changed });
+  };
+  for (const metric of ['tcp_crr', 'tcp_stream'] as const) {
+    expect(dearerBy(metric, 1.029)).toEqual([]);
+    expect(dearerBy(metric, 1.031)).toHaveLength(1);
+  }
 });
 
 test('figures of other versions are not compared', () => {
