@@ -78,6 +78,7 @@ describe.each(KERNELS)('kernel %s', (kernel) => {
       });
       expect(await vm.exec(['sh', '-c', 'kill -9 $$'])).toMatchObject({ code: 137, signal: 9 });
       expect(await vm.exec(['sh', '-c', 'exit 137'])).toMatchObject({ code: 137, signal: 0 });
+      await expect(vm.check(['sh', '-c', 'kill -SEGV $$'])).rejects.toMatchObject({ signal: 11 });
       await expect(vm.exec(['no-such-program'])).rejects.toThrow(/no-such-program: cannot start: ENOENT/);
       await expect(vm.exec(['true'], { cwd: '/no/such/directory' })).rejects.toThrow(/cannot start: ENOENT/);
       const started = Date.now();

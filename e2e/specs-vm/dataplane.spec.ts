@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { SidecarFlow, SidecarStatus } from '../lab/admin.ts';
+import { VmExecError } from '../vm/agent-client.ts';
 import { KERNELS } from '../vm/kernels.ts';
 import { LAB_MODULES, MicroVm } from '../vm/vm.ts';
 
@@ -18,6 +19,16 @@ const EXPECTED = {
   '6.1': { admissionMode: 'approvals', attachMode: 'clsact' },
 } as const;
 
+const DRIVER = [
+  'env',
+  'XMASQ_TIME_FACTOR=10',
+  'NODE_COMPILE_CACHE=/tmp/node-cache',
+  'node',
+  'e2e/specs-vm/guest/dataplane.ts',
+] as const;
+const DRIVER_MS = 360_000;
+const SIGSEGV = 11;
+
 const TCP = 6;
 const UDP = 17;
 const ICMP = 1;
@@ -29,13 +40,19 @@ describe.each(KERNELS)('kernel %s', (kernel) => {
 
   beforeAll(async () => {
     vm = await MicroVm.boot({ kernel, modules: [...LAB_MODULES, 'sctp'] });
-    const script = 'e2e/specs-vm/guest/dataplane.ts';
-    const stdout = await vm.check(
-      ['env', 'XMASQ_TIME_FACTOR=10', 'NODE_COMPILE_CACHE=/tmp/node-cache', 'node', script],
-      { timeoutMs: 360_000 },
-    );
+    let stdout: string;
+    try {
+      stdout = await vm.check(DRIVER, { timeoutMs: DRIVER_MS });
+    } catch (error) {
+      // Seen once: Node itself, in the script that only drives the lab, faulted in emulation. Anew in another machine.
+      if (!(error instanceof VmExecError && error.signal === SIGSEGV && vm.accelerator === 'tcg')) throw error;
+      console.warn(error.message, '\nonce more');
+      await vm.stop();
+      vm = await MicroVm.boot({ kernel, modules: [...LAB_MODULES, 'sctp'] });
+      stdout = await vm.check(DRIVER, { timeoutMs: DRIVER_MS });
+    }
     report = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Report;
-  }, 600_000);
+  }, 900_000);
 
   afterAll(async () => {
     await vm.stop();

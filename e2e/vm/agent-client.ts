@@ -46,13 +46,16 @@ export class VmExecError extends Error {
   readonly command: readonly string[];
   readonly stdout: string;
   readonly stderr: string;
+  /** What killed it; 0 when nothing did. */
+  readonly signal: number;
 
-  constructor(command: readonly string[], reason: string, stdout = '', stderr = '') {
+  constructor(command: readonly string[], reason: string, stdout = '', stderr = '', signal = 0) {
     const said = (stderr.trim() || stdout.trim()).slice(-2000);
     super(`in the micro-VM: ${command.join(' ')}: ${reason}${said === '' ? '' : `\n${said}`}`);
     this.command = command;
     this.stdout = stdout;
     this.stderr = stderr;
+    this.signal = signal;
   }
 }
 

@@ -196,6 +196,12 @@ export class MicroVm implements AsyncDisposable {
    */
   async check(command: readonly string[], options: ExecOptions = {}): Promise<string> {
     const result = await this.exec(command, options);
+    if (result.signal !== 0) {
+      // The kernel says where a program faulted.
+      const kernel = await this.exec(['sh', '-c', 'dmesg | tail -n 5']);
+      const said = `${result.stderr}\n${kernel.stdout}`;
+      throw new VmExecError(command, `killed by signal ${result.signal}`, result.stdout, said, result.signal);
+    }
     if (result.code !== 0) throw new VmExecError(command, `exit code ${result.code}`, result.stdout, result.stderr);
     return result.stdout;
   }
