@@ -49,6 +49,35 @@ static __always_inline void flow_key_of(const struct xmasq_slot_key *slot, const
 	reverse_ports(slot->proto, &flow->sport, &flow->dport);
 }
 
+/* See `awaited`. */
+static __always_inline __u32 *awaited_at(const struct xmasq_flow_key *key)
+{
+	__u32 index = (key->sport ^ key->dport) & (XMASQ_MAX_AWAITED - 1);
+
+	return bpf_map_lookup_elem(&awaited, &index);
+}
+
+static __always_inline __u32 awaited_number(const struct xmasq_flow_key *key)
+{
+	return key->saddr.word[3] ^ key->daddr.word[3] ^ key->ifindex ^ ((__u32)key->sport << 16 | key->dport);
+}
+
+/* The peer goes on with a connection that has no entry here: it waits for our key. */
+static __always_inline void await(const struct xmasq_flow_key *key)
+{
+	__u32 *number = awaited_at(key);
+
+	if (number)
+		*number = awaited_number(key);
+}
+
+static __always_inline bool is_awaited(const struct xmasq_flow_key *key)
+{
+	__u32 *number = awaited_at(key);
+
+	return number && *number == awaited_number(key);
+}
+
 /* The key of `translated`: what the pod's packets are for the other pod. */
 static __always_inline void translated_key(const struct xmasq_tuple *out, __u8 proto, __u32 ifindex,
 					   struct xmasq_flow_key *to)
@@ -326,7 +355,7 @@ static __always_inline bool mtu_just_told(__u32 id, __u64 now)
  * followed, and with each packet for a moment when the stack has been told of a smaller MTU; an unresolved one is left to the
  * slow path, whose packets resolve it.
  */
-static __always_inline bool find_neighbour(struct __sk_buff *skb, struct xmasq_flow *f)
+static __noinline bool find_neighbour(struct __sk_buff *skb, struct xmasq_flow *f)
 {
 	struct bpf_fib_lookup fib = {
 		.l4_protocol = f->proto,
@@ -356,9 +385,9 @@ static __always_inline bool find_neighbour(struct __sk_buff *skb, struct xmasq_f
  * Sends the packet out of the uplink; where the flow has just looked at its next hop, by the kernel's own neighbour entry. One
  * that nobody uses is never doubted: a neighbour that changes its address without a word would not be found again.
  */
-static __always_inline int to_uplink(const struct xmasq_flow *f, __u32 ifindex)
+static __always_inline int to_uplink(const struct xmasq_flow *f, __u32 ifindex, __u64 now)
 {
-	if (f->verify_at == bpf_ktime_get_coarse_ns() + XMASQ_VERIFY_NS)
+	if (f->verify_at == now + XMASQ_VERIFY_NS)
 		return bpf_redirect_neigh(ifindex, NULL, 0, 0);
 	return bpf_redirect(ifindex, 0);
 }
@@ -609,7 +638,7 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	struct {
 		__u8 dmac[6];
 		__u8 smac[6];
-	} eth;
+	} __attribute__((aligned(2))) eth;
 
 	if (!cfg || !key)
 		return XMASQ_REASON_STALE;

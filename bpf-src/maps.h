@@ -122,6 +122,17 @@ struct {
 	__type(value, struct xmasq_refusal);
 } refusals SEC(".maps");
 
+/*
+ * Of connections that peers have announced a key for while they were young here: a number made of their addresses and ports, at
+ * an index made of their ports. A collision makes a connection be admitted sooner or later than it should, no more.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, XMASQ_MAX_AWAITED);
+	__type(key, __u32);
+	__type(value, __u32);
+} awaited SEC(".maps");
+
 /* Index: enum xmasq_counter. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

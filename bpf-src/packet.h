@@ -223,9 +223,36 @@ static __always_inline __u16 cleared_id(const bool v6, __u16 id, __u32 segments,
 	return id;
 }
 
+/*
+ * The compiler goes byte by byte where it knows of no alignment. Packets and maps need none (kernel 5.1 and later, on all that
+ * have CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS); what is on the stack has to be at a multiple of what is read.
+ */
+typedef __u16 __attribute__((may_alias)) mac_half;
+typedef __u32 __attribute__((may_alias)) macs_last;
+typedef __u64 __attribute__((may_alias)) macs_first;
+
+/* Destination and source, as they stand in a frame and in struct xmasq_flow and xmasq_slot. */
+struct macs {
+	__u64 first;
+	__u32 last;
+};
+
+static __always_inline struct macs macs_read(const __u8 *dmac)
+{
+	return (struct macs){ .first = *(const macs_first *)dmac, .last = *(const macs_last *)(dmac + 8) };
+}
+
+static __always_inline void macs_write(void *frame, struct macs macs)
+{
+	*(macs_first *)frame = macs.first;
+	*(macs_last *)(frame + 8) = macs.last;
+}
+
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 {
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]));
+	const mac_half *x = (const mac_half *)a, *y = (const mac_half *)b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
 }
 
 /* The transport ports of the opposite direction, in place. ICMP echo: the identifier stays, request <-> reply. */

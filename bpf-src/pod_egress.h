@@ -7,6 +7,8 @@
 
 #define POD_MAX_TAGS 8
 
+#define SOCK_STREAM 1
+
 /* Leaves the packet to the slow path, without anything in its ID that a peer could take for a key. */
 static __noinline int leave_slow(struct __sk_buff *skb, const struct packet *p, __u32 reason)
 {
@@ -113,6 +115,31 @@ static __always_inline bool forges_control(struct __sk_buff *skb, const struct x
 	return true;
 }
 
+/*
+ * Most connections end after a request and its answer, before they could gain what admission and the exchange of keys cost.
+ * The packet still belongs to the socket that sent it (net/core/skbuff.c, skb_scrub_packet), which counts its segments; one
+ * that no TCP socket of this kernel sent is not judged. Without the lookup nobody could tell a young connection to a
+ * Service from one to the outside, see is_service.
+ */
+static __noinline bool is_young(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tcp;
+
+	if (!sk || !cfg || !key || key->proto != IPPROTO_TCP || !(cfg->flags & XMASQ_CFG_CT_LOOKUP))
+		return false;
+	sk = bpf_sk_fullsock(sk);
+	/* What is left of a connection that has ended; in other kernels they answer for it with a socket of their own. */
+	if (!sk)
+		return true;
+	if (sk->protocol != IPPROTO_TCP)
+		return false;
+	if (sk->type != SOCK_STREAM)
+		return true;
+	tcp = bpf_tcp_sock(sk);
+	return tcp && tcp->data_segs_out < XMASQ_YOUNG_DATA && tcp->segs_out < XMASQ_YOUNG_SEGMENTS && !is_awaited(key);
+}
+
 /* The ID that tells the peer our key. */
 static __always_inline __u16 announcing_id(struct xmasq_flow *f, __u64 now)
 {
@@ -206,17 +233,15 @@ static __always_inline int send_local(struct __sk_buff *skb, __u32 ifindex)
 
 /* Rewrites the packet into one between the two nodes and sends it out of the uplink. */
 static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg,
-					    const struct packet *p, struct xmasq_flow *f)
+					    const struct packet *p, struct xmasq_flow *f, __u64 now)
 {
 	__u32 gen = f->gen, sum = f->ip_sum, csum_diff = f->csum_diff, ifindex = f->out_ifindex;
 	struct xmasq_addr saddr = f->node_saddr, daddr = f->node_daddr;
 	__be16 dport = f->out.dport;
-	__u8 smac[6], dmac[6];
+	struct macs macs = macs_read(f->dmac);
 	struct ethhdr *eth;
 	__u16 id;
 
-	__builtin_memcpy(smac, f->smac, 6);
-	__builtin_memcpy(dmac, f->dmac, 6);
 	id = ID_MARKER | (p->df ? 0 : ID_FLAG) | (__u16)f->peer_key << ID_KEY_SHIFT;
 	barrier();
 	/* See struct xmasq_flow: the element may have become another flow's since the lookup. */
@@ -230,8 +255,7 @@ static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6
 	eth = packet_start(skb);
 	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
 		return DROP; /* not reached: parse() has read it */
-	__builtin_memcpy(eth->h_dest, dmac, 6);
-	__builtin_memcpy(eth->h_source, smac, 6);
+	macs_write(eth, macs);
 	if (v6) {
 		struct ipv6hdr *ip = (void *)(eth + 1);
 
@@ -254,7 +278,7 @@ static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6
 
 	store_cb(skb, KIND_OWN(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	count(XMASQ_COUNTER_FAST_TX);
-	return to_uplink(f, ifindex);
+	return to_uplink(f, ifindex, now);
 }
 
 /*
@@ -276,7 +300,7 @@ static __always_inline bool too_big(struct __sk_buff *skb, const bool v6, const 
 /* Is the packet the pod's, by its addresses? */
 static __noinline bool sent_by_pod(struct __sk_buff *skb, struct xmasq_flow_key *key)
 {
-	__u8 mac[6];
+	__u8 mac[6] __attribute__((aligned(2)));
 
 	return key && !bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), mac, sizeof(mac)) &&
 	       from_pod(key, mac);
@@ -384,6 +408,8 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 				ct_forget(skb, cfg, &key, false);
 			return leave_slow(skb, &p, XMASQ_REASON_CLOSED);
 		}
+		if (is_young(skb, cfg, &key))
+			return leave_slow(skb, &p, XMASQ_REASON_YOUNG);
 		reason = admit(skb, cfg, &key, (__u32)p.ttl << 8 | p.tos);
 		if (reason)
 			return leave_slow(skb, &p, reason);
@@ -504,7 +530,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 		return send_local(skb, ifindex);
 	}
 	if (mode == XMASQ_MODE_MASQUERADE)
-		return send_masqueraded(skb, v6, cfg, &p, f);
+		return send_masqueraded(skb, v6, cfg, &p, f, now);
 	p.id = announces(cfg, &p, f) ? announcing_id(f, now) : cleared_id(v6, p.id, p.segments, p.df);
 	return send_learned(skb, cfg, &p, f, mode);
 }

@@ -64,15 +64,24 @@ static __noinline void learn_local(struct __sk_buff *skb, struct packet *p, stru
 
 /*
  * A reply from a Service, whose flow is not admitted yet: the peer may be a packet ahead of us and announce. Connections to
- * the outside are known as such where the lookup answers. Where approvals do, which know of no translation, Services are
- * taken for the outside, too, and the peer, to which it is a connection between pods, announces all the time.
+ * the outside are known as such where the lookup answers; it is asked about those that nobody has tried to admit. Where
+ * approvals answer, which know of no translation, Services are taken for the outside, too, and the peer, to which it is a
+ * connection between pods, announces all the time.
  */
-static __always_inline bool is_service(const struct xmasq_config *cfg, struct xmasq_flow_key *key)
+static __noinline bool is_service(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
 {
-	struct xmasq_refusal *r = bpf_map_lookup_elem(&refusals, key);
+	struct xmasq_refusal *r;
+	struct xmasq_tuple out;
 
-	if (!r)
+	if (!cfg || !key)
 		return false;
+	r = bpf_map_lookup_elem(&refusals, key);
+	if (!r) {
+		if (!has_lookup(cfg, key->proto))
+			return false;
+		ct_admits(skb, cfg, key, 0, &out);
+		return !addr_equal(&out.daddr, &key->daddr) && is_pod(&out.daddr);
+	}
 	if (r->reason != XMASQ_REASON_NOT_POD)
 		return true;
 	return key->proto == IPPROTO_SCTP ||
@@ -85,7 +94,7 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb, const bool v6
 	struct xmasq_flow *f = NULL;
 	struct xmasq_peer *peer;
 	struct packet p;
-	__u8 macs[12];
+	__u8 macs[12] __attribute__((aligned(2)));
 	__u32 from;
 	bool known;
 	__u64 now;
@@ -149,11 +158,13 @@ static __always_inline int pod_ingress_main(struct __sk_buff *skb, const bool v6
 		peer = bpf_map_lookup_elem(&peers, &from);
 		if (!peer || !(peer->flags & XMASQ_PEER_CAPABLE))
 			return PASS;
-	} else if (f || bpf_map_lookup_elem(&endpoint_by_addr, &p.saddr) || !is_service(cfg, &key)) {
+	} else if (f || bpf_map_lookup_elem(&endpoint_by_addr, &p.saddr) || !is_service(skb, cfg, &key)) {
 		return PASS;
 	}
 	if (f && (f->flags & XMASQ_FLOW_KEYED) && from == f->peer && peer_valid(f->peer, f->peer_epoch))
 		learn_key(&p, macs, p.ttl, f);
+	else if (!known && p.proto == IPPROTO_TCP)
+		await(&key);
 	write_id(skb, v6, p.df ? 0 : fresh_id());
 	return PASS;
 }

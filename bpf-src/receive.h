@@ -21,7 +21,8 @@ struct xdp_mark {
 /* Into the pod's network namespace. */
 static __always_inline int deliver(struct __sk_buff *skb, __u32 ifindex)
 {
-	bpf_skb_change_type(skb, PACKET_HOST);
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
 	skb->mark = 0;
 	return bpf_redirect_peer(ifindex, 0);
 }

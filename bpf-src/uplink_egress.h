@@ -214,6 +214,8 @@ static __always_inline int uplink_egress_main(struct __sk_buff *skb, const bool 
 		addr_set6(&daddr, &ip->daddr);
 		if (addr_is4(&saddr) || addr_is4(&daddr))
 			return PASS; /* see parse_header6 */
+		if (has_magic(skb, cfg))
+			return own_packet(skb, true, cfg);
 		id = bpf_ntohl(*(__be32 *)ip) >> 4;
 		proto = ip->nexthdr;
 	} else {
@@ -221,14 +223,15 @@ static __always_inline int uplink_egress_main(struct __sk_buff *skb, const bool 
 
 		if ((void *)(ip + 1) > packet_end(skb) || *(__u8 *)ip >> 4 != 4)
 			return PASS;
+		/* Most packets, if anything is to be gained: so nothing more is read of them. */
+		if (has_magic(skb, cfg))
+			return own_packet(skb, false, cfg);
 		addr_set4(&saddr, ip->saddr);
 		addr_set4(&daddr, ip->daddr);
 		id = bpf_ntohs(ip->id);
 		proto = ip->protocol;
 		df = !!(ip->frag_off & bpf_htons(IP_DF));
 	}
-	if (has_magic(skb, cfg))
-		return own_packet(skb, v6, cfg);
 	if (proto == IPPROTO_UDP) {
 		/* Of a packet to be segmented, the first segment: the tunnel's have their header in front of each. */
 		if (is_control(skb, v6, cfg->tunnel_port, 1))

@@ -375,8 +375,7 @@ static __always_inline bool write_restored(struct __sk_buff *skb, const bool v6,
 
 	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
 		return false; /* not reached: parse() has read it */
-	__builtin_memcpy(eth->h_dest, slot->dmac, 6);
-	__builtin_memcpy(eth->h_source, slot->smac, 6);
+	macs_write(eth, macs_read(slot->dmac));
 	if (v6) {
 		struct ipv6hdr *ip = (void *)(eth + 1);
 

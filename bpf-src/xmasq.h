@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* Bumped whenever a key or value below changes its meaning without changing its size. */
-#define XMASQ_LAYOUT_VERSION 4
+#define XMASQ_LAYOUT_VERSION 5
 
 /* Version of the key exchange and of the marker format; peers with another one are not peers. */
 #define XMASQ_PROTOCOL_VERSION 3
@@ -22,6 +22,11 @@
 #define XMASQ_MAX_SLOTS 131072
 #define XMASQ_MAX_APPROVALS 65536
 #define XMASQ_MAX_REFUSALS 65536
+
+/* A pod's TCP connection is admitted when its socket has sent so many segments with data, or so many in all, the SYN included. */
+#define XMASQ_YOUNG_DATA 2
+#define XMASQ_YOUNG_SEGMENTS 6
+#define XMASQ_MAX_AWAITED 4096 /* a power of two */
 
 #define XMASQ_MS 1000000ULL
 #define XMASQ_SEC 1000000000ULL
@@ -264,8 +269,8 @@ struct xmasq_flow {
 	struct xmasq_addr node_saddr; /* addresses on the underlay: the nodes', but of direct flows the pods' */
 	struct xmasq_addr node_daddr;
 	struct xmasq_tuple out; /* what the packet is for the other pod: the key, or AntreaProxy's translation of it */
-	__u8 smac[6]; /* Ethernet addresses on the underlay; same-node Service flows: as the slow path delivers */
-	__u8 dmac[6];
+	__u8 dmac[6]; /* Ethernet addresses on the underlay, as in a frame; same-node Service flows: as the slow path delivers */
+	__u8 smac[6];
 	__u8 pod_mac[6]; /* the pod's own, for the spoof guard */
 	__u8 via_mac[6]; /* same-node flows: where the pod sends its frames; others go slow */
 	__u8 peer_key;
@@ -336,8 +341,8 @@ struct xmasq_slot {
 	__u32 peer; /* id */
 	__u32 peer_epoch;
 	__u32 csum_diff; /* node addresses -> pod addresses, for the transport checksum */
-	__u8 smac[6];    /* Ethernet addresses as the slow path delivers them */
-	__u8 dmac[6];
+	__u8 dmac[6];    /* Ethernet addresses as the slow path delivers them, in the order of a frame */
+	__u8 smac[6];
 	__u8 key;
 	__u8 state; /* enum xmasq_slot_state */
 	__u8 flags; /* enum xmasq_slot_flag */
@@ -432,6 +437,8 @@ enum xmasq_reason {
 	XMASQ_REASON_NO_NEIGHBOUR, /* no route or no resolved next hop to the peer */
 	XMASQ_REASON_CLOSED,       /* SYN, FIN or RST ended the flow */
 	XMASQ_REASON_STALE,        /* endpoint, peer or slot changed since the flow was learned */
+	/* before admission */
+	XMASQ_REASON_YOUNG,        /* TCP: the pod has sent so little that the connection may be over soon */
 	XMASQ_REASON_COUNT,        /* not a reason: the number of them */
 };
 

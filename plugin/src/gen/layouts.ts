@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'f881e1cf9d9b717a';
+export const LAYOUT_HASH = 'cfe81d11975a58a4';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -315,7 +315,8 @@ export const Reason = {
   NO_NEIGHBOUR: 57,
   CLOSED: 58,
   STALE: 59,
-  COUNT: 60,
+  YOUNG: 60,
+  COUNT: 61,
 } as const;
 /** A value of enum xmasq_reason. */
 export type Reason = (typeof Reason)[keyof typeof Reason];
@@ -381,6 +382,7 @@ export const reasonNames: Readonly<Record<number, string>> = {
   [57]: 'no_neighbour',
   [58]: 'closed',
   [59]: 'stale',
+  [60]: 'young',
 };
 
 /** enum xmasq_slot_flag. */
@@ -783,9 +785,9 @@ export interface Flow {
   /** struct xmasq_tuple, offset 224. */
   readonly out: Tuple;
   /** 6 bytes, offset 260. */
-  readonly smac: Uint8Array;
-  /** 6 bytes, offset 266. */
   readonly dmac: Uint8Array;
+  /** 6 bytes, offset 266. */
+  readonly smac: Uint8Array;
   /** 6 bytes, offset 272. */
   readonly podMac: Uint8Array;
   /** 6 bytes, offset 278. */
@@ -885,10 +887,10 @@ function writeFlow(to: Buffer, at: number, value: Flow): void {
   writeAddress(to, at + 192, 'xmasq_flow.node_saddr', value.nodeSaddr);
   writeAddress(to, at + 208, 'xmasq_flow.node_daddr', value.nodeDaddr);
   writeTuple(to, at + 224, value.out);
-  checkLength('xmasq_flow.smac', value.smac, 6);
-  to.set(value.smac, at + 260);
   checkLength('xmasq_flow.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 266);
+  to.set(value.dmac, at + 260);
+  checkLength('xmasq_flow.smac', value.smac, 6);
+  to.set(value.smac, at + 266);
   checkLength('xmasq_flow.pod_mac', value.podMac, 6);
   to.set(value.podMac, at + 272);
   checkLength('xmasq_flow.via_mac', value.viaMac, 6);
@@ -953,8 +955,8 @@ function readFlow(from: Buffer, at: number): Flow {
     nodeSaddr: readAddress(from, at + 192),
     nodeDaddr: readAddress(from, at + 208),
     out: readTuple(from, at + 224),
-    smac: Uint8Array.from(from.subarray(at + 260, at + 260 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 266, at + 266 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 260, at + 260 + 6)),
+    smac: Uint8Array.from(from.subarray(at + 266, at + 266 + 6)),
     podMac: Uint8Array.from(from.subarray(at + 272, at + 272 + 6)),
     viaMac: Uint8Array.from(from.subarray(at + 278, at + 278 + 6)),
     peerKey: from.readUInt8(at + 284),
@@ -1259,9 +1261,9 @@ export interface Slot {
   /** u32, offset 132. */
   readonly csumDiff: number;
   /** 6 bytes, offset 136. */
-  readonly smac: Uint8Array;
-  /** 6 bytes, offset 142. */
   readonly dmac: Uint8Array;
+  /** 6 bytes, offset 142. */
+  readonly smac: Uint8Array;
   /** u8, offset 148. */
   readonly key: number;
   /** u8, offset 149. */
@@ -1298,10 +1300,10 @@ function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 124);
   to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 128);
   to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 132);
-  checkLength('xmasq_slot.smac', value.smac, 6);
-  to.set(value.smac, at + 136);
   checkLength('xmasq_slot.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 142);
+  to.set(value.dmac, at + 136);
+  checkLength('xmasq_slot.smac', value.smac, 6);
+  to.set(value.smac, at + 142);
   to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 148);
   to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 149);
   to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 150);
@@ -1332,8 +1334,8 @@ function readSlot(from: Buffer, at: number): Slot {
     peer: from.readUInt32LE(at + 124),
     peerEpoch: from.readUInt32LE(at + 128),
     csumDiff: from.readUInt32LE(at + 132),
-    smac: Uint8Array.from(from.subarray(at + 136, at + 136 + 6)),
-    dmac: Uint8Array.from(from.subarray(at + 142, at + 142 + 6)),
+    dmac: Uint8Array.from(from.subarray(at + 136, at + 136 + 6)),
+    smac: Uint8Array.from(from.subarray(at + 142, at + 142 + 6)),
     key: from.readUInt8(at + 148),
     state: from.readUInt8(at + 149),
     flags: from.readUInt8(at + 150),
@@ -1420,6 +1422,13 @@ export const maps = {
     maxEntries: 65536,
     key: flowKeyCodec,
     value: approvalCodec,
+  },
+  awaited: {
+    name: 'awaited',
+    type: 2,
+    maxEntries: 4096,
+    key: u32Codec,
+    value: u32Codec,
   },
   config: {
     name: 'config',
@@ -1508,7 +1517,7 @@ export const maps = {
   reasons: {
     name: 'reasons',
     type: 6,
-    maxEntries: 60,
+    maxEntries: 61,
     key: u32Codec,
     value: u64Codec,
   },

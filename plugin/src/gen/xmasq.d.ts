@@ -3484,7 +3484,10 @@ export namespace xmasq {
             REASON_CLOSED = 58,
 
             /** REASON_STALE value */
-            REASON_STALE = 59
+            REASON_STALE = 59,
+
+            /** REASON_YOUNG value */
+            REASON_YOUNG = 60
         }
 
         /**

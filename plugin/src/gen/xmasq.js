@@ -2365,6 +2365,10 @@ export const xmasq = $root.xmasq = (() => {
                     case 59:
                         message.reason = 59;
                         break;
+                    case "REASON_YOUNG":
+                    case 60:
+                        message.reason = 60;
+                        break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
                             message.reason = object.reason;
@@ -3670,6 +3674,10 @@ export const xmasq = $root.xmasq = (() => {
                     case "REASON_STALE":
                     case 59:
                         message.reason = 59;
+                        break;
+                    case "REASON_YOUNG":
+                    case 60:
+                        message.reason = 60;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -5929,6 +5937,10 @@ export const xmasq = $root.xmasq = (() => {
                     case 59:
                         message.reason = 59;
                         break;
+                    case "REASON_YOUNG":
+                    case 60:
+                        message.reason = 60;
+                        break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
                             message.reason = object.reason;
@@ -7681,6 +7693,10 @@ export const xmasq = $root.xmasq = (() => {
                 case 59:
                     message.reason = 59;
                     break;
+                case "REASON_YOUNG":
+                case 60:
+                    message.reason = 60;
+                    break;
                 default:
                     if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
                         message.reason = object.reason;
@@ -9178,6 +9194,10 @@ export const xmasq = $root.xmasq = (() => {
                     case "REASON_STALE":
                     case 59:
                         message.reason = 59;
+                        break;
+                    case "REASON_YOUNG":
+                    case 60:
+                        message.reason = 60;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
@@ -11291,6 +11311,7 @@ export const xmasq = $root.xmasq = (() => {
          * @property {number} REASON_NO_NEIGHBOUR=57 REASON_NO_NEIGHBOUR value
          * @property {number} REASON_CLOSED=58 REASON_CLOSED value
          * @property {number} REASON_STALE=59 REASON_STALE value
+         * @property {number} REASON_YOUNG=60 REASON_YOUNG value
          */
         v1.Reason = (function() {
             const valuesById = $Object.create(null), values = $Object.create(valuesById);
@@ -11354,6 +11375,7 @@ export const xmasq = $root.xmasq = (() => {
             values[valuesById[57] = "REASON_NO_NEIGHBOUR"] = 57;
             values[valuesById[58] = "REASON_CLOSED"] = 58;
             values[valuesById[59] = "REASON_STALE"] = 59;
+            values[valuesById[60] = "REASON_YOUNG"] = 60;
             return values;
         })();
 

@@ -158,7 +158,19 @@ const admission: Mutation[] = [
     'no key reaches a pod from a Service',
     'pod_ingress.h',
     'Service: an announcement before the flow is admitted: erased',
-    ['|| !is_service(cfg, &key)', '|| 1'],
+    ['|| !is_service(skb, cfg, &key)', '|| 1'],
+  ),
+  mutation(
+    'no key reaches a pod from a Service before admission',
+    'pod_ingress.h',
+    'Service: an announcement to a pod whose packets nobody has judged yet: erased',
+    ['if (!has_lookup(cfg, key->proto))\n\t\t\treturn false;', 'return false;'],
+  ),
+  mutation(
+    'before admission the IDs of the outside are its own',
+    'pod_ingress.h',
+    'the outside: an ID that looks like an announcement, before anybody has judged the connection: left alone',
+    ['return !addr_equal(&out.daddr, &key->daddr) && is_pod(&out.daddr);', 'return true;'],
   ),
   mutation(
     'the IDs of pods of this node are their own',

@@ -348,6 +348,21 @@ const life: Rule[] = [
     const frame = talk.delivered({ id: announcement(9, false) });
     expectUntouched(bench.run('pod_ingress', frame), withId(frame, 0));
   }),
+  rule('Service: an announcement to a pod whose packets nobody has judged yet: erased', (bench) => {
+    const talk = new Conversation(toService());
+    bench.allow(talk);
+    const frame = talk.delivered({ id: announcement(9, false) });
+    expectUntouched(bench.run('pod_ingress', frame), withId(frame, 0));
+  }),
+  rule(
+    'the outside: an ID that looks like an announcement, before anybody has judged the connection: left alone',
+    (bench) => {
+      const talk = new Conversation({ kind: 'tcp', remote: OUTSIDE });
+      bench.allow(talk);
+      const frame = talk.delivered({ id: announcement(9, false) });
+      expectUntouched(bench.run('pod_ingress', frame), frame);
+    },
+  ),
   rule('the ID of a packet from a pod of this node is left alone, also after a refusal', (bench) => {
     const talk = new Conversation({ kind: 'udp', remote: NEIGHBOUR });
     bench.run('pod_egress', talk.sent({ dmac: POD2.mac }));
