@@ -52,10 +52,13 @@ test.each([
 const UP = ['--up', '2M', '--down', '0'];
 // The client says a little and stays: once it has closed its half, the connection is slow by design.
 const DOWN = ['--send-size', '16k', '--up', '17k', '--pause-after', '16k', '--pause-ms', '300', '--down', '2M'];
+// The client asks and then only acknowledges until all has come: it is the server's announcement that gets it admitted.
+const ASKED = ['--send-size', '100', '--up', '101', '--pause-after', '100', '--pause-ms', '300', '--down', '2M'];
 
 test.each([
   ['from client to server', UP, ALL_ON, SLOW_PACKETS],
   ['from server to client', DOWN, ALL_ON, SLOW_PACKETS],
+  ['from server to client, who has only asked', ASKED, ALL_ON, SLOW_PACKETS],
   ['both ways', ['--up', '2M', '--down', '2M'], ALL_ON, SLOW_PACKETS],
   // Without segmentation offload the ten segments of the initial window (RFC 6928) leave before anything can come back.
   ['from client to server, no offload', UP, ALL_OFF, SLOW_PACKETS + 10],
