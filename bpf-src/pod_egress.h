@@ -116,28 +116,36 @@ static __always_inline bool forges_control(struct __sk_buff *skb, const struct x
 }
 
 /*
- * Most connections end after a request and its answer, before they could gain what admission and the exchange of keys cost.
+ * Is a connection without an entry worth one? Most end after a request and its answer, before they could gain what admission
+ * and the exchange of keys cost. Returns enum xmasq_reason.
+ *
  * The packet still belongs to the socket that sent it (net/core/skbuff.c, skb_scrub_packet), which counts its segments; one
  * that no TCP socket of this kernel sent is not judged. Without the lookup nobody could tell a young connection to a
  * Service from one to the outside, see is_service.
  */
-static __noinline bool is_young(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
+static __noinline __u32 judge_age(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_flow_key *key)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tcp;
 
 	if (!sk || !cfg || !key || key->proto != IPPROTO_TCP || !(cfg->flags & XMASQ_CFG_CT_LOOKUP))
-		return false;
+		return XMASQ_REASON_NONE;
 	sk = bpf_sk_fullsock(sk);
-	/* What is left of a connection that has ended; in other kernels they answer for it with a socket of their own. */
+	/* What is left of a connection that is over. */
 	if (!sk)
-		return true;
+		return XMASQ_REASON_CT_STATE;
 	if (sk->protocol != IPPROTO_TCP)
-		return false;
+		return XMASQ_REASON_NONE;
+	/* By such a socket the kernel answers for those that are gone. */
 	if (sk->type != SOCK_STREAM)
-		return true;
+		return XMASQ_REASON_CT_STATE;
+	/* FIN_WAIT1 begins when the pod closes its socket, with all that it has written yet to be sent. */
+	if (sk->state != BPF_TCP_ESTABLISHED && sk->state != BPF_TCP_FIN_WAIT1)
+		return XMASQ_REASON_CT_STATE;
 	tcp = bpf_tcp_sock(sk);
-	return tcp && tcp->data_segs_out < XMASQ_YOUNG_DATA && tcp->segs_out < XMASQ_YOUNG_SEGMENTS && !is_awaited(key);
+	if (tcp && tcp->data_segs_out < XMASQ_YOUNG_DATA && tcp->segs_out < XMASQ_YOUNG_SEGMENTS && !is_awaited(key))
+		return XMASQ_REASON_YOUNG;
+	return XMASQ_REASON_NONE;
 }
 
 /* The ID that tells the peer our key. */
@@ -408,8 +416,9 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 				ct_forget(skb, cfg, &key, false);
 			return leave_slow(skb, &p, XMASQ_REASON_CLOSED);
 		}
-		if (is_young(skb, cfg, &key))
-			return leave_slow(skb, &p, XMASQ_REASON_YOUNG);
+		reason = judge_age(skb, cfg, &key);
+		if (reason)
+			return leave_slow(skb, &p, reason);
 		reason = admit(skb, cfg, &key, (__u32)p.ttl << 8 | p.tos);
 		if (reason)
 			return leave_slow(skb, &p, reason);
