@@ -55,6 +55,8 @@ export async function startSidecars(lab: Lab, options: SidecarOptions = {}): Pro
     return sidecars;
   } catch (error) {
     await sidecars.down();
+    // Without sidecars it is of no use, and where they were to be started before the specs, none will take it down.
+    await lab.down();
     throw error;
   }
 }
