@@ -532,8 +532,7 @@ static __always_inline __u32 uplink_ifindex(const struct xmasq_config *cfg, bool
 
 /* Fills in what a flow to a pod of this node needs. Returns enum xmasq_reason. */
 static __always_inline __u32 admit_local(const struct xmasq_config *cfg, struct xmasq_flow_key *key,
-					 struct xmasq_flow *f, __u32 id, const __u8 *dmac, bool translated,
-					 __u8 *excluded, __u64 now)
+					 struct xmasq_flow *f, __u32 id, bool translated, __u8 *excluded, __u64 now)
 {
 	struct xmasq_endpoint *ep = bpf_map_lookup_elem(&endpoints, &id);
 	__u32 reason;
@@ -545,7 +544,7 @@ static __always_inline __u32 admit_local(const struct xmasq_config *cfg, struct 
 		return refuse(key, reason, now);
 	}
 	/* Pods of one node reach each other within the bridge: a frame for another MAC is not for this pod. */
-	if (!translated && !mac_equal(ep->mac, dmac))
+	if (!translated && !mac_equal(ep->mac, f->via_mac))
 		return XMASQ_REASON_NOT_POD;
 	f->flags = XMASQ_FLOW_LOCAL | FLOW_READY;
 	f->peer = id;
@@ -635,10 +634,6 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	__u32 zero = 0, reason = XMASQ_REASON_NO_APPROVAL, *id;
 	bool translated = false;
 	__u8 excluded;
-	struct {
-		__u8 dmac[6];
-		__u8 smac[6];
-	} __attribute__((aligned(2))) eth;
 
 	if (!cfg || !key)
 		return XMASQ_REASON_STALE;
@@ -659,10 +654,9 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 		return XMASQ_REASON_UNKNOWN_ENDPOINT;
 	f->endpoint_epoch = ep->epoch;
 	excluded = ep->excluded;
-	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	if (bpf_skb_load_bytes(skb, 0, f->via_mac, sizeof(f->via_mac) + sizeof(f->pod_mac)))
 		return XMASQ_REASON_MALFORMED;
-	__builtin_memcpy(f->pod_mac, eth.smac, 6);
-	if (!owns_address(ep, &key->saddr) || !mac_equal(ep->mac, eth.smac))
+	if (!owns_address(ep, &key->saddr) || !mac_equal(ep->mac, f->pod_mac))
 		return XMASQ_REASON_SPOOF;
 	if (!(cfg->flags & XMASQ_CFG_ADMIT))
 		return XMASQ_REASON_DRAINING;
@@ -675,7 +669,6 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	f->ttl = ttl_tos >> 8;
 	f->tos = ttl_tos & ~TOS_ECN;
 	f->admitted_at = now;
-	__builtin_memcpy(f->via_mac, eth.dmac, 6);
 	f->out = *tuple_of(key);
 	if (!is_pod(&key->daddr)) {
 		/* Never fast, and too many to ask conntrack about each: see below. */
@@ -689,7 +682,7 @@ static __noinline __u32 admit(struct __sk_buff *skb, const struct xmasq_config *
 	}
 	id = bpf_map_lookup_elem(&endpoint_by_addr, &f->out.daddr);
 	if (id) {
-		__u32 why = admit_local(cfg, key, f, *id, eth.dmac, translated, &excluded, now);
+		__u32 why = admit_local(cfg, key, f, *id, translated, &excluded, now);
 
 		if (why)
 			return why;

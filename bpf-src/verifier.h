@@ -9,5 +9,10 @@
  */
 #define GLOBAL __attribute__((noinline))
 
+/*
+ * The stack: 512 bytes for all frames of a chain of calls together. Kernel 6.1 rounds each up to 32 bytes, and then
+ * pod_egress, pod_egress6, admit and ct_admits fill it, as do the first two with send_learned and address_diff.
+ */
+
 /* The compiler keeps no value over this line. */
 #define barrier() asm volatile("" ::: "memory")

@@ -271,8 +271,8 @@ struct xmasq_flow {
 	struct xmasq_tuple out; /* what the packet is for the other pod: the key, or AntreaProxy's translation of it */
 	__u8 dmac[6]; /* Ethernet addresses on the underlay, as in a frame; same-node Service flows: as the slow path delivers */
 	__u8 smac[6];
-	__u8 pod_mac[6]; /* the pod's own, for the spoof guard */
 	__u8 via_mac[6]; /* same-node flows: where the pod sends its frames; others go slow */
+	__u8 pod_mac[6]; /* the pod's own, for the spoof guard; the two as in a frame */
 	__u8 peer_key;
 	__u8 own_key;
 	__u8 ttl;     /* as the pod sends it; other packets go slow */
@@ -438,8 +438,8 @@ enum xmasq_reason {
 	XMASQ_REASON_CLOSED,       /* SYN, FIN or RST ended the flow */
 	XMASQ_REASON_STALE,        /* endpoint, peer or slot changed since the flow was learned */
 	/* before admission */
-	XMASQ_REASON_YOUNG,        /* TCP: the pod has sent so little that the connection may be over soon */
-	XMASQ_REASON_COUNT,        /* not a reason: the number of them */
+	XMASQ_REASON_YOUNG, /* TCP: the pod has sent so little that the connection may be over soon */
+	XMASQ_REASON_COUNT, /* not a reason: the number of them */
 };
 
 /* Decisions of the programs: index into `counters`. */

@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'cfe81d11975a58a4';
+export const LAYOUT_HASH = '5513b3b6cfe8141c';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -789,9 +789,9 @@ export interface Flow {
   /** 6 bytes, offset 266. */
   readonly smac: Uint8Array;
   /** 6 bytes, offset 272. */
-  readonly podMac: Uint8Array;
-  /** 6 bytes, offset 278. */
   readonly viaMac: Uint8Array;
+  /** 6 bytes, offset 278. */
+  readonly podMac: Uint8Array;
   /** u8, offset 284. */
   readonly peerKey: number;
   /** u8, offset 285. */
@@ -891,10 +891,10 @@ function writeFlow(to: Buffer, at: number, value: Flow): void {
   to.set(value.dmac, at + 260);
   checkLength('xmasq_flow.smac', value.smac, 6);
   to.set(value.smac, at + 266);
-  checkLength('xmasq_flow.pod_mac', value.podMac, 6);
-  to.set(value.podMac, at + 272);
   checkLength('xmasq_flow.via_mac', value.viaMac, 6);
-  to.set(value.viaMac, at + 278);
+  to.set(value.viaMac, at + 272);
+  checkLength('xmasq_flow.pod_mac', value.podMac, 6);
+  to.set(value.podMac, at + 278);
   to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 284);
   to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 285);
   to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 286);
@@ -957,8 +957,8 @@ function readFlow(from: Buffer, at: number): Flow {
     out: readTuple(from, at + 224),
     dmac: Uint8Array.from(from.subarray(at + 260, at + 260 + 6)),
     smac: Uint8Array.from(from.subarray(at + 266, at + 266 + 6)),
-    podMac: Uint8Array.from(from.subarray(at + 272, at + 272 + 6)),
-    viaMac: Uint8Array.from(from.subarray(at + 278, at + 278 + 6)),
+    viaMac: Uint8Array.from(from.subarray(at + 272, at + 272 + 6)),
+    podMac: Uint8Array.from(from.subarray(at + 278, at + 278 + 6)),
     peerKey: from.readUInt8(at + 284),
     ownKey: from.readUInt8(at + 285),
     ttl: from.readUInt8(at + 286),

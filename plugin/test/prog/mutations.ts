@@ -240,12 +240,12 @@ const admission: Mutation[] = [
     'approved_until(key)',
   ]),
   mutation('the sender’s MAC at admission', 'flow.h', 'a source MAC that is not the pod’s: refused', [
-    ' || !mac_equal(ep->mac, eth.smac)',
+    ' || !mac_equal(ep->mac, f->pod_mac)',
     '',
   ]),
   mutation('the sender’s address at admission', 'flow.h', 'a source address that is not the pod’s: refused', [
-    'if (!owns_address(ep, &key->saddr) || !mac_equal(ep->mac, eth.smac))',
-    'if (!mac_equal(ep->mac, eth.smac))',
+    'if (!owns_address(ep, &key->saddr) || !mac_equal(ep->mac, f->pod_mac))',
+    'if (!mac_equal(ep->mac, f->pod_mac))',
   ]),
   mutation('excluded pods', 'flow.h', 'an excluded pod: refused', ['excluded = ep->excluded;', 'excluded = 0;']),
   mutation('excluded nodes', 'flow.h', 'traffic with other nodes is excluded: refused', [
@@ -278,7 +278,7 @@ const admission: Mutation[] = [
     'a frame on the node is for the pod with this MAC',
     'flow.h',
     'same node: a frame for another MAC is not for that pod (new flow)',
-    ['!translated && !mac_equal(ep->mac, dmac)', '0'],
+    ['!translated && !mac_equal(ep->mac, f->via_mac)', '0'],
   ),
   mutation(
     'a slot has one owner',
