@@ -32,6 +32,7 @@ check_generated() {
   node scripts/gen-layouts.ts build/bpf/xmasq.bpf.o --out plugin/src/gen/layouts.ts \
     --reasons-proto proto/xmasq/v1/reason.proto --check || return 1
   scripts/gen-proto.sh --check || return 1
+  node scripts/gen-cli.ts --check || return 1
   # The build has just regenerated them: only a comparison with the commit can show that one was forgotten.
   if [ "${CI:-}" = true ] && git rev-parse --git-dir >/dev/null 2>&1; then
     git diff --exit-code --stat HEAD -- plugin/src/gen proto/xmasq/v1/reason.proto || {

@@ -1,24 +1,18 @@
 /** xmasq-agent: the sidecar's command line. */
 import { once } from 'node:events';
 import { resolve } from 'node:path';
-import { Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
 import { pino } from 'pino';
-import { DEFAULT_CONFIG_FILE, loadConfig } from '../config/load.ts';
+import { loadConfig } from '../config/load.ts';
 import { IssuedCertificates } from '../flowexport/index.ts';
 import { errorMessage } from '../util/errors.ts';
 import { findBpfFiles } from './bpf-files.ts';
 import { cleanup } from './cleanup.ts';
+import { EXIT, createAgentProgram, type CleanupOptions, type RunOptions } from './command-line.ts';
 import { startAgent } from './run.ts';
 import { versionInfo } from './version.ts';
 
-/** Exit codes, as the command line xmasq has them. */
-const EXIT = { ok: 0, error: 1, usage: 2 } as const;
-
-interface CommonOptions {
-  readonly config: string;
-}
-
-async function run({ config: file, bpfDir }: CommonOptions & { readonly bpfDir?: string }): Promise<number> {
+async function run({ config: file, bpfDir }: RunOptions): Promise<number> {
   const config = await loadConfig(file);
   const log = pino({ level: config.log.level, base: { node: config.nodeName } });
   // Whatever is broken in here must not stop packets: they do not need this process. A restart finds everything.
@@ -34,7 +28,7 @@ async function run({ config: file, bpfDir }: CommonOptions & { readonly bpfDir?:
   return EXIT.ok;
 }
 
-async function clean(options: CommonOptions & { readonly force?: boolean; readonly wait?: boolean }): Promise<number> {
+async function clean(options: CleanupOptions): Promise<number> {
   const config = await loadConfig(options.config);
   const { attachments, pins } = await cleanup(config, {
     force: options.force === true,
@@ -75,41 +69,20 @@ function version(): number {
 /** Runs the command line. @returns the exit code */
 async function main(argv: readonly string[]): Promise<number> {
   let result: Promise<number> = Promise.resolve(EXIT.ok);
-  const program = new Command('xmasq-agent')
-    .description('XMasq for Antrea: loads and steers the data plane of one node')
-    .exitOverride()
-    .showHelpAfterError();
-  program
-    .command('run')
-    .description('load or take over the data plane and serve; SIGTERM ends this process, not the data plane')
-    .option('--config <file>', 'configuration', DEFAULT_CONFIG_FILE)
-    .option('--bpf-dir <directory>', 'where xmasq.bpf.o and probe.bpf.o are')
-    .action((options: CommonOptions & { bpfDir?: string }) => {
+  const program = createAgentProgram({
+    run: (options) => {
       result = run(options);
-    });
-  program
-    .command('cleanup')
-    .description('remove the data plane from this node: programs, maps, pins, qdiscs')
-    .option('--config <file>', 'configuration', DEFAULT_CONFIG_FILE)
-    .option('--wait', 'drain the node first if it is not drained, and wait for that')
-    .option('--force', 'do not wait for peers: what they send on the fast path is lost until they notice')
-    .action((options: CommonOptions & { force?: boolean; wait?: boolean }) => {
+    },
+    cleanup: (options) => {
       result = clean(options);
-    });
-  program
-    .command('certificates <directory>')
-    .description(
-      'issue certificates for flow export that all nodes share, or renew those of the directory that are due',
-    )
-    .action((directory: string) => {
+    },
+    certificates: (directory) => {
       result = certificates(directory);
-    });
-  program
-    .command('version')
-    .description('show the version')
-    .action(() => {
+    },
+    version: () => {
       result = Promise.resolve(version());
-    });
+    },
+  });
   try {
     program.parse(argv);
     return await result;

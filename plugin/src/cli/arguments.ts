@@ -1,44 +1,71 @@
 /** From words of the command line to values; every failure is a usage error that says what is allowed. */
 import { InvalidArgumentError } from 'commander';
 import { REASONS, reasonCode } from '../grpc/reasons.ts';
-import { protocolNumber } from './text.ts';
+import { PROTOCOL_NAMES, protocolNumber } from './text.ts';
 
-/** Seconds, fractions allowed. */
-export function secondsArgument(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^[0-9]+(\.[0-9]+)?$/.test(text) || value < min || value > max) {
-      throw new InvalidArgumentError(`Expected seconds, from ${min} to ${max}.`);
-    }
+/** What a word may be: one source for errors, docs/cli.md and completion. */
+export interface Allowed {
+  /** For people, e.g. `seconds, from 0.1 to 3600`. */
+  readonly text: string;
+  /** The words to choose from, or those worth offering; undefined: there is no list. */
+  readonly words?: readonly string[];
+}
+
+/** Turns a word into a value. @throws InvalidArgumentError with what is allowed */
+export interface ArgumentParser<T> {
+  (text: string): T;
+  readonly allowed: Allowed;
+}
+
+/** @param parse undefined: not allowed; @param expected for the error, where `allowed.text` does not say it all */
+function parser<T>(
+  allowed: Allowed,
+  parse: (text: string) => T | undefined,
+  expected = allowed.text,
+): ArgumentParser<T> {
+  const parseOrThrow = (text: string): T => {
+    const value = parse(text);
+    if (value === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
     return value;
   };
+  return Object.assign(parseOrThrow, { allowed });
+}
+
+/** What the parser of an option or argument says that it takes; undefined: it has none of ours. */
+export function allowedBy(parse: unknown): Allowed | undefined {
+  return typeof parse === 'function' && 'allowed' in parse ? (parse as ArgumentParser<unknown>).allowed : undefined;
+}
+
+/** Seconds, fractions allowed. */
+export function secondsArgument(min: number, max: number): ArgumentParser<number> {
+  return parser({ text: `seconds, from ${min} to ${max}` }, (text) => {
+    const value = Number(text);
+    return /^[0-9]+(\.[0-9]+)?$/.test(text) && value >= min && value <= max ? value : undefined;
+  });
 }
 
 /** An integer. */
-export function integerArgument(min: number, max: number): (text: string) => number {
-  return (text) => {
+export function integerArgument(min: number, max: number): ArgumentParser<number> {
+  return parser({ text: `a whole number from ${min} to ${max}` }, (text) => {
     const value = Number(text);
-    if (!/^[0-9]{1,10}$/.test(text) || value < min || value > max) {
-      throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
-    }
-    return value;
-  };
+    return /^[0-9]{1,10}$/.test(text) && value >= min && value <= max ? value : undefined;
+  });
 }
 
-export function protocolArgument(text: string): number {
-  const protocol = protocolNumber(text);
-  if (protocol === undefined)
-    throw new InvalidArgumentError('Expected tcp, udp, icmp, sctp, ... or a number from 0 to 255.');
-  return protocol;
-}
+/** A protocol by its name or number. */
+export const protocolArgument: ArgumentParser<number> = parser(
+  { text: `${PROTOCOL_NAMES.join(', ')}, or a number from 0 to 255`, words: PROTOCOL_NAMES },
+  protocolNumber,
+);
 
-export function reasonArgument(text: string): number {
-  const code = reasonCode(text);
-  if (code === undefined) {
-    throw new InvalidArgumentError(`Expected one of ${REASONS.map(({ name }) => name).join(', ')}.`);
-  }
-  return code;
-}
+const REASON_NAMES = REASONS.map(({ name }) => name);
+
+/** A reason by its name. */
+export const reasonArgument: ArgumentParser<number> = parser(
+  { text: 'the name of a reason', words: REASON_NAMES },
+  reasonCode,
+  `one of ${REASON_NAMES.join(', ')}`,
+);
 
 /** A pod as the command line names it. */
 export interface PodArgument {
@@ -47,10 +74,20 @@ export interface PodArgument {
   readonly name: string;
 }
 
-/** `name` or `namespace/name`. */
-export function podArgument(text: string): PodArgument {
+function toPod(text: string): PodArgument | undefined {
   const match = /^(?:([^/\s]+)\/)?([^/\s]+)$/.exec(text);
   const name = match?.[2];
-  if (name === undefined) throw new InvalidArgumentError('Expected a pod as name or namespace/name.');
-  return { namespace: match?.[1], name };
+  return name === undefined ? undefined : { namespace: match?.[1], name };
 }
+
+/** `name` or `namespace/name`. */
+export const podArgument: ArgumentParser<PodArgument> = parser({ text: 'a pod as name or namespace/name' }, toPod);
+
+/** `namespace/name`. */
+export const onePodArgument: ArgumentParser<PodArgument & { readonly namespace: string }> = parser(
+  { text: 'a pod as namespace/name' },
+  (text) => {
+    const { namespace, name } = toPod(text) ?? {};
+    return namespace === undefined || name === undefined ? undefined : { namespace, name };
+  },
+);

@@ -30,8 +30,8 @@ export interface CommandSpec<Options> {
   declare(command: Command): Command;
   /** Name, as on the command line. */
   readonly name: string;
-  /** @throws CliError */
-  run(context: Context, options: Options): Promise<ExitCode>;
+  /** @param args words of the command line that are no options @throws CliError */
+  run(context: Context, options: Options, args: readonly string[]): Promise<ExitCode>;
 }
 
 /** A context for the global options as parsed. */

@@ -9,6 +9,15 @@ export const ExitCode = {
 
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
+/** What each means, for help and docs/cli.md. */
+export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
+  [ExitCode.OK]: 'ok',
+  [ExitCode.ERROR]: 'error, e.g. no such pod',
+  [ExitCode.USAGE]: 'wrong usage, also a request that the sidecar finds invalid',
+  [ExitCode.UNREACHABLE]: 'the sidecar cannot be reached, or does not answer; the message says which',
+  [ExitCode.DEGRADED]: 'status: it was answered, and something is degraded; doctor: a check has failed',
+};
+
 /** Ends the command with a message on standard error. */
 export class CliError extends Error {
   override readonly name: string = 'CliError';

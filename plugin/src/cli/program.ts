@@ -1,36 +1,9 @@
-import { Command, CommanderError, Option } from 'commander';
+import { CommanderError, type Command } from 'commander';
 import { errorMessage } from '../util/errors.ts';
-import { secondsArgument } from './arguments.ts';
-import { doctorCommand } from './commands/doctor.ts';
-import { drainCommand } from './commands/drain.ts';
-import { endpointsCommand } from './commands/endpoints.ts';
-import { flowsCommand } from './commands/flows.ts';
-import { flushCommand } from './commands/flush.ts';
-import { peersCommand } from './commands/peers.ts';
-import { statusCommand } from './commands/status.ts';
-import { supportBundleCommand } from './commands/support-bundle.ts';
-import { versionCommand } from './commands/version.ts';
-import { DEFAULT_SOCKET, createContext, type CommandSpec, type GlobalOptions } from './context.ts';
+import { createProgram, type Messages } from './command-tree.ts';
+import { createContext, type CommandSpec, type GlobalOptions } from './context.ts';
 import { CliError, ExitCode } from './exit.ts';
 import type { Io } from './io.ts';
-import { OUTPUT_FORMATS } from './output.ts';
-import { VERSION } from './version.ts';
-
-const EXIT_CODES = `
-Exit codes:
-  0  ok
-  1  error
-  2  wrong usage
-  3  the sidecar cannot be reached, or does not answer
-  4  status: something is degraded; doctor: a check has failed
-`;
-
-/** Output for people that is no result. */
-export interface Messages {
-  /** Help that was asked for. */
-  out(text: string): void;
-  error(text: string): void;
-}
 
 /**
  * Runs one command line.
@@ -39,34 +12,10 @@ export interface Messages {
  */
 export async function runProgram(args: readonly string[], io: Io, messages: Messages): Promise<ExitCode> {
   let exitCode: ExitCode = ExitCode.OK;
-  const program = new Command('xmasq')
-    .description("XMasq's view of this node: asks the sidecar over its Unix socket.")
-    .version(VERSION, '-V, --version', 'version of this command')
-    .addOption(new Option('-o, --output <format>', 'how to print (default: table)').choices(OUTPUT_FORMATS))
-    .option('--socket <path>', `socket of the sidecar (default: ${DEFAULT_SOCKET}, or environment XMASQ_SOCKET)`)
-    .option('--timeout <seconds>', 'for an answer (default: 10)', secondsArgument(0.1, 3600))
-    .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ writeOut: (text) => messages.out(text), writeErr: (text) => messages.error(text) })
-    .addHelpText('after', EXIT_CODES)
-    .showHelpAfterError('(see --help)')
-    .exitOverride();
-
-  function add<Options>(spec: CommandSpec<Options>): void {
-    spec.declare(program.command(spec.name)).action(async (_options: unknown, command: Command) => {
-      const context = createContext(io, program.opts<Partial<GlobalOptions>>());
-      exitCode = await spec.run(context, command.opts() as Options);
-    });
-  }
-  add(statusCommand);
-  add(peersCommand);
-  add(endpointsCommand);
-  add(flowsCommand);
-  add(flushCommand);
-  add(drainCommand);
-  add(versionCommand);
-  add(doctorCommand);
-  add(supportBundleCommand);
-
+  const program = createProgram(messages, async <Options>(spec: CommandSpec<Options>, command: Command) => {
+    const context = createContext(io, program.opts<Partial<GlobalOptions>>());
+    exitCode = await spec.run(context, command.opts() as Options, command.args);
+  });
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;

@@ -46,6 +46,8 @@ const PROTOCOLS: readonly (readonly [number, string])[] = [
   [58, 'icmpv6'],
   [132, 'sctp'],
 ];
+/** Protocols that have a name here. */
+export const PROTOCOL_NAMES: readonly string[] = PROTOCOLS.map(([, name]) => name);
 const protocolNames = new Map(PROTOCOLS);
 const protocolNumbers = new Map(PROTOCOLS.map(([number, name]) => [name, number]));
 

@@ -44,7 +44,7 @@ export const flowsCommand: CommandSpec<FlowsOptions> = {
       .option('-n, --namespace <name>', 'namespace of a pod on either end')
       .option('--ip <address>', 'address of either end')
       .option('--peer <node>', 'name of the other node')
-      .option('--protocol <name|number>', 'tcp, udp, icmp, sctp, ...', protocolArgument)
+      .option('--protocol <name|number>', 'tcp, udp, icmp, icmpv6, sctp, ...', protocolArgument)
       .option('--port <number>', 'port of either end', integerArgument(1, 65535))
       .addOption(new Option('--path <path>', 'the path the flow is on').choices(['fast', 'slow']))
       .addOption(new Option('--mode <mode>', 'how its packets go').choices(Object.keys(TRANSMIT_MODES)))

@@ -1,5 +1,5 @@
 import { xmasq } from '../../gen/xmasq.js';
-import { podArgument, type PodArgument } from '../arguments.ts';
+import { onePodArgument, type PodArgument } from '../arguments.ts';
 import { withClient, type CommandSpec } from '../context.ts';
 import { ExitCode, usageError } from '../exit.ts';
 import { print } from '../output.ts';
@@ -8,7 +8,7 @@ const v1 = xmasq.v1;
 
 interface FlushOptions {
   readonly all?: boolean;
-  readonly pod?: PodArgument;
+  readonly pod?: PodArgument & { readonly namespace: string };
   readonly peer?: string;
 }
 
@@ -18,7 +18,7 @@ export const flushCommand: CommandSpec<FlushOptions> = {
     command
       .description('Forget flows: they go on the slow path, and become fast again by themselves. Breaks no connection.')
       .option('--all', 'every flow of this node')
-      .option('--pod <namespace/name>', 'flows of one pod of this node', podArgument)
+      .option('--pod <namespace/name>', 'flows of one pod of this node', onePodArgument)
       .option('--peer <node>', 'flows with one other node'),
   run: (context, options) => {
     const request = toRequest(options);
@@ -38,9 +38,6 @@ export const flushCommand: CommandSpec<FlushOptions> = {
 function toRequest({ all, pod, peer }: FlushOptions): xmasq.v1.FlushRequest {
   const given = [all === true, pod !== undefined, peer !== undefined].filter(Boolean).length;
   if (given !== 1) throw usageError('flush takes exactly one of --all, --pod <namespace/name>, --peer <node>');
-  if (pod !== undefined) {
-    if (pod.namespace === undefined) throw usageError(`--pod ${pod.name}: expected namespace/name`);
-    return new v1.FlushRequest({ pod: { namespace: pod.namespace, name: pod.name } });
-  }
+  if (pod !== undefined) return new v1.FlushRequest({ pod });
   return peer !== undefined ? new v1.FlushRequest({ peer }) : new v1.FlushRequest({ all: true });
 }

@@ -11,7 +11,7 @@ import type { Config } from '../../../src/config/config.ts';
 import { FEATURE_GATES, STAGE_TOGGLES, type Gate } from '../../../src/config/feature-gates.ts';
 import { parseConfig } from '../../../src/config/load.ts';
 import { counterNames } from '../../../src/dataplane/layout.ts';
-import { fences } from '../docs/markdown.ts';
+import { fences } from '../../../../scripts/docs/markdown.ts';
 import {
   CHART,
   configurationOf,

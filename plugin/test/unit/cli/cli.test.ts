@@ -256,7 +256,7 @@ describe('xmasq: exit codes', () => {
     ['status -o xml', 'Allowed choices are table, json, yaml'],
     ['status --timeout 0', 'Expected seconds, from 0.1 to 3600'],
     ['flows --port 65536', 'Expected a whole number from 1 to 65535'],
-    ['flows --protocol xyz', 'Expected tcp, udp, icmp, sctp'],
+    ['flows --protocol xyz', 'Expected icmp, tcp, udp, gre, icmpv6, sctp, or a number from 0 to 255'],
     ['flows --reason nonsense', 'Expected one of none, vlan, malformed'],
     ['flows --path middle', 'Allowed choices are fast, slow'],
     ['flows --ip 10.1', 'field ip is "10.1"; expected an IPv4 or IPv6 address'],
@@ -265,7 +265,7 @@ describe('xmasq: exit codes', () => {
     ['flows --interval 2', '--interval is of use only with --watch'],
     ['flush', 'flush takes exactly one of --all'],
     ['flush --all --peer b', 'flush takes exactly one of --all'],
-    ['flush --pod web-0', '--pod web-0: expected namespace/name'],
+    ['flush --pod web-0', 'Expected a pod as namespace/name'],
     ['drain --undo --wait', '--undo needs no --wait'],
   ])('2: xmasq %s', async (line, message) => {
     const { code, stdout, stderr } = await xmasq(...line.split(' ').filter((word) => word !== ''));

@@ -4,7 +4,7 @@ import { expect, test } from '@jest/globals';
 import { cellsOf, setups, someSetups } from '../../../../e2e/matrix/cells.ts';
 import { FIRST_HEADING, expectedRows, tableOf } from '../../../../e2e/matrix/table.ts';
 import { REASONS } from '../../../src/grpc/reasons.ts';
-import { table } from './markdown.ts';
+import { table } from '../../../../scripts/docs/markdown.ts';
 
 const document = readFileSync(new URL('../../../../docs/compatibility.md', import.meta.url), 'utf8');
 

@@ -19,7 +19,7 @@ import { counterNames, MAX_ENDPOINTS, MAX_PEERS, PROTOCOL_VERSION } from '../../
 import { REASONS } from '../../../src/grpc/reasons.ts';
 import { parseCluster } from '../../../src/state/cluster-parse.ts';
 import { clusterFileSchema } from '../../../src/state/cluster-schema.ts';
-import { anchors, code, fencedLines, fences, inlineCode, links, section, table } from './markdown.ts';
+import { anchors, code, fencedLines, fences, inlineCode, links, section, table } from '../../../../scripts/docs/markdown.ts';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 const DOCUMENTS = globSync(['*.md', '{docs,charts,e2e,plugin,bpf-src,proto,scripts}/**/*.md'], { cwd: ROOT }).sort();

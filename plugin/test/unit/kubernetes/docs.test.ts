@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from '@jest/globals';
 import { exclusionsOf, parseAntreaConf } from '../../../src/kubernetes/antrea-modes.ts';
 import { REASONS } from '../../../src/grpc/reasons.ts';
-import { code, section, table } from '../docs/markdown.ts';
+import { code, section, table } from '../../../../scripts/docs/markdown.ts';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 const read = (path: string): string => readFileSync(`${ROOT}${path}`, 'utf8');
