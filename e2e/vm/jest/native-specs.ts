@@ -21,6 +21,7 @@ export const NATIVE_SPECS: Readonly<Record<string, readonly KernelLine[] | strin
   'specs/container': "the chart's container; what carries packets plays no part",
   'specs/direct': 'the native lab alone has noEncap',
   'specs/doctor': 'broken nodes; what carries packets plays no part',
+  'specs/documents': 'commands as the documents have them; what carries packets plays no part',
   'specs/encap': 'specs-ovs/encap-* compare with the tunnels of Open vSwitch, with what emulation carries at once',
   'specs/exchange': BOTH,
   'specs/exclusions': 'what the API tells the sidecar; what carries packets plays no part',

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { createProgram } from '../../../src/cli/command-tree.ts';
 import { completionScript } from '../../../src/cli/completion.ts';
@@ -57,14 +58,26 @@ describe('bash completes', () => {
   );
 
   test.each<[readonly string[], readonly string[]]>([
-    [['status', '-o', ''], ['table', 'json', 'yaml']],
+    [
+      ['status', '-o', ''],
+      ['table', 'json', 'yaml'],
+    ],
     [['-o', 'j'], ['json']],
     [['status', '--output', '=', 'y'], ['yaml']],
-    [['status', '--output', '='], ['table', 'json', 'yaml']],
-    [['flows', '--path', ''], ['fast', 'slow']],
+    [
+      ['status', '--output', '='],
+      ['table', 'json', 'yaml'],
+    ],
+    [
+      ['flows', '--path', ''],
+      ['fast', 'slow'],
+    ],
     [['flows', '-w', '--protocol', 'sc'], ['sctp']],
     [['flows', '--reason', ''], REASONS.map(({ name }) => name)],
-    [['completion', ''], ['bash', 'zsh']],
+    [
+      ['completion', ''],
+      ['bash', 'zsh'],
+    ],
     [['completion', 'bash', '--so'], ['--socket']],
     // A value that is called as a command is none; an option of another command is not this one's.
     [['--socket', 'flows', 'flu'], ['flush']],
@@ -81,6 +94,18 @@ describe('bash completes', () => {
     expect(offers('doctor', '--bpf-dir', '')).toEqual(['objects']);
   });
 });
+
+test('as docs/cli.md has it, in a shell where xmasq is this program', () => {
+  const main = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+  const line = 'source <(xmasq completion bash)';
+  const ask = `xmasq() { "$NODE" ${main} "$@"; }; ${line}; complete -p xmasq`;
+  const { stdout, stderr } = spawnSync('bash', ['--norc', '-c', ask], {
+    env: { PATH: process.env.PATH, NODE: process.execPath },
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  expect([stdout, stderr]).toEqual(['complete -F _xmasq xmasq\n', '']);
+}, 60_000);
 
 test('the script is what shellcheck finds nothing in', () => {
   const { status, stdout } = spawnSync('shellcheck', ['--shell=bash', '-'], { input: SCRIPT, encoding: 'utf8' });

@@ -1,25 +1,27 @@
 /** The documents say what the code does: names, tables and links. */
-import { spawn } from 'node:child_process';
-import { existsSync, globSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
+import { format, resolveConfig } from 'prettier';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';
 import type { AgentParts } from '../../../src/agent/backend.ts';
 import { metricsRegistry } from '../../../src/agent/metrics.ts';
-import { ExitCode } from '../../../src/cli/exit.ts';
-import { runProgram } from '../../../src/cli/program.ts';
 import { FEATURE_GATES, type Gate } from '../../../src/config/feature-gates.ts';
 import { parseConfig } from '../../../src/config/load.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import { ANTREA_RELEASES } from '../../../src/doctor/cluster.ts';
 import { DRAINED_NS } from '../../../src/dataplane/drain.ts';
 import { counterNames, MAX_ENDPOINTS, MAX_PEERS, PROTOCOL_VERSION } from '../../../src/dataplane/layout.ts';
+import { SIZED_MAPS } from '../../../src/dataplane/tables.ts';
 import { REASONS } from '../../../src/grpc/reasons.ts';
 import { parseCluster } from '../../../src/state/cluster-parse.ts';
 import { clusterFileSchema } from '../../../src/state/cluster-schema.ts';
-import { anchors, code, fencedLines, fences, inlineCode, links, section, table } from '../../../../scripts/docs/markdown.ts';
+import { cliMarkdown } from '../../../../scripts/docs/cli-markdown.ts';
+import { code, fences, inlineCode, section, table } from '../../../../scripts/docs/markdown.ts';
+import { PROGRAMS } from '../../../../scripts/docs/programs.ts';
+import { readRepository } from '../../../../scripts/docs/repository.ts';
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
 const DOCUMENTS = globSync(['*.md', '{docs,charts,e2e,plugin,bpf-src,proto,scripts}/**/*.md'], { cwd: ROOT }).sort();
@@ -64,11 +66,6 @@ describe('docs/admin.md has every', () => {
     expect(documented).toEqual(
       gates.map(([name, gate]) => [name, `${gate.default}`, gate.stage, gate.since, gate.what]),
     );
-  });
-
-  test('exit code', () => {
-    const documented = table(admin, 'Exit code').map(([value]) => Number(value));
-    expect(documented).toEqual(Object.values(ExitCode));
   });
 
   test('check of doctor, in docs/troubleshooting.md', () => {
@@ -164,104 +161,58 @@ describe('docs/configuration.md', () => {
   });
 });
 
+describe('docs/operations.md', () => {
+  const operations = read('docs/operations.md');
+
+  test('has every alert of the chart', () => {
+    const { groups } = z
+      .object({ groups: z.array(z.object({ rules: z.array(z.object({ alert: z.string() })) })) })
+      .parse(parse(read('charts/xmasq/alerts/xmasq.yaml')));
+    const alerts = groups.flatMap(({ rules }) => rules.map(({ alert }) => alert));
+    expect(table(operations, 'Alert').map(([name]) => code(name))).toEqual(alerts);
+  });
+
+  test('names no metric that does not exist', () => {
+    const known = table(section(admin, '## Metrics'), 'Metric').map(([name]) => code(name));
+    const named = [...operations.matchAll(/\bxmasq_[a-z_]+/g)].map(([name]) => name);
+    expect(named.length).toBeGreaterThan(5);
+    expect(named.filter((name) => !known.includes(name))).toEqual([]);
+  });
+
+  test('has a line for each map whose size can be chosen', () => {
+    expect(table(operations, 'Map').map(([name]) => code(name))).toEqual(SIZED_MAPS);
+  });
+});
+
+test('docs/security.md has the capabilities of the chart', () => {
+  const added = /^ {2}add: \[(.*)\]$/m.exec(read('charts/xmasq/templates/_helpers.tpl'))?.[1]?.split(', ') ?? [];
+  const documented = table(read('docs/security.md'), 'Capability').map(([name]) => name);
+  expect(documented.toSorted()).toEqual(added.map((name) => `CAP_${name}`).toSorted());
+});
+
 describe('commands', () => {
-  /** Options of each command; `''`: the options of all. */
-  const options = new Map<string, string[]>();
-  const agentOptions = new Map<string, string[]>();
-  const targets = [...read('Makefile').matchAll(/^([a-z-]+):.*## /gm)].map((match) => match[1] ?? '');
-
-  function optionsIn(help: string): string[] {
-    return [...help.matchAll(/^ {2}(?:(-\w), )?(--[a-z-]+)/gm)].flatMap(([, short, long]) => [short ?? '', long ?? '']);
-  }
-
-  async function help(...args: string[]): Promise<string> {
-    let text = '';
-    const io = { out: () => Promise.resolve(), terminal: false, env: {}, stopped: new AbortController().signal };
-    await runProgram([...args, '--help'], io, { out: (part) => (text += part), error: (part) => (text += part) });
-    return text;
-  }
-
-  async function agentHelp(...args: string[]): Promise<string> {
-    const main = join(ROOT, 'plugin/src/agent/main.ts');
-    const child = spawn(process.execPath, ['--no-warnings', main, ...args, '--help'], {
-      env: { PATH: process.env.PATH ?? '' },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let text = '';
-    for await (const part of child.stdout) text += String(part);
-    return text;
-  }
-
-  function commandsIn(text: string): string[] {
-    const list = /^Commands:\n((?: {2}.*\n)+)/m.exec(text)?.[1] ?? '';
-    return [...list.matchAll(/^ {2}(\w[\w-]*)/gm)].map((match) => match[1] ?? '').filter((name) => name !== 'help');
-  }
-
-  beforeAll(async () => {
-    const all = await help();
-    options.set('', optionsIn(all));
-    for (const name of commandsIn(all)) {
-      options.set(name, optionsIn((await help(name)).split('Global Options:')[0] ?? ''));
+  test('docs/cli.md is what the code gives', async () => {
+    const file = join(ROOT, 'docs/cli.md');
+    const text = await format(cliMarkdown(PROGRAMS), { ...(await resolveConfig(file)), filepath: file });
+    expect(read('docs/cli.md')).toBe(text);
+    for (const { program } of PROGRAMS) {
+      for (const command of program.commands) {
+        const part = section(text, `### ${program.name()} ${command.name()}`);
+        for (const { long } of command.options) expect(part).toContain(long);
+      }
     }
-    const agent = commandsIn(await agentHelp());
-    await Promise.all(agent.map(async (name) => agentOptions.set(name, optionsIn(await agentHelp(name)))));
-  }, 60_000);
-
-  /** What stands in shell fences and inline code of the documents, with the document for messages. */
-  function snippets(): { path: string; text: string }[] {
-    return DOCUMENTS.flatMap((path) => {
-      const markdown = read(path);
-      return [...fencedLines(markdown, 'sh'), ...inlineCode(markdown)].map((text) => ({ path, text }));
-    });
-  }
-
-  test('the options of xmasq are in docs/admin.md, and no others', () => {
-    const documented = table(section(admin, '## The xmasq command'), 'Option').map(([option, of]) => {
-      const names = [...code(option).matchAll(/--?[a-zA-Z-]+/g)].map(([name]) => name);
-      return `${code(of).replace('xmasq ', '')} ${names.join(' ')}`;
-    });
-    const expected = [...options].flatMap(([command, names]) =>
-      pairs(names)
-        .filter(([, long]) => command === '' || long !== '--help')
-        .map((names) => `${command === '' ? 'all' : command} ${names.filter((name) => name !== '').join(' ')}`),
-    );
-    expect(documented.toSorted()).toEqual(expected.toSorted());
   });
 
   test('every command of xmasq has its part in docs/admin.md', () => {
-    const headings = [...admin.matchAll(/^### xmasq ([\w-]+)$/gm)].map((match) => match[1]);
-    expect(headings).toEqual([...options.keys()].filter((name) => name !== ''));
+    const headings = [...admin.matchAll(/^### xmasq ([\w-]+)$/gm)].map((match) => match[1] ?? '');
+    const [{ program }] = PROGRAMS;
+    expect(headings.toSorted()).toEqual(program.commands.map((command) => command.name()).toSorted());
   });
 
-  test('what is called xmasq ... or xmasq-agent ... anywhere exists', () => {
-    const wrong = snippets().flatMap(({ path, text }) => {
-      const [, program, command, rest] = /^(xmasq|xmasq-agent) ([a-z][a-z-]*)\b(.*)$/.exec(text.trim()) ?? [];
-      if (program === undefined || command === undefined) return [];
-      const known = program === 'xmasq' ? options : agentOptions;
-      const allowed = [...(known.get(command) ?? []), ...(program === 'xmasq' ? (options.get('') ?? []) : [])];
-      const used = [...(rest ?? '').replace(/#.*/, '').matchAll(/(?<=^|\s)--?[a-zA-Z][a-z-]*/g)].map(([name]) => name);
-      const good = known.has(command) && used.every((name) => allowed.includes(name));
-      return good ? [] : [`${path}: ${text}`];
-    });
-    expect(wrong).toEqual([]);
+  test('README has every make target', () => {
+    const documented = table(section(read('README.md'), '## Make targets'), 'Target').map(([name]) => code(name));
+    expect(documented.toSorted()).toEqual([...readRepository().targets].toSorted());
   });
-
-  test('make targets: README has all of them, and documents name no others', () => {
-    expect(
-      table(section(read('README.md'), '## Make targets'), 'Target')
-        .map(([name]) => code(name))
-        .toSorted(),
-    ).toEqual(targets.toSorted());
-    const wrong = snippets().flatMap(({ path, text }) => {
-      const target = /^make ([a-z][a-z-]*)/.exec(text.trim())?.[1];
-      return target === undefined || targets.includes(target) ? [] : [`${path}: ${text}`];
-    });
-    expect(wrong).toEqual([]);
-  });
-
-  function pairs(names: readonly string[]): string[][] {
-    return names.flatMap((name, i) => (i % 2 === 0 ? [[name, names[i + 1] ?? '']] : []));
-  }
 });
 
 describe('docs/design.md and docs/packet-walk.md', () => {
@@ -290,13 +241,6 @@ describe('docs/design.md and docs/packet-walk.md', () => {
     const known = headers.toLowerCase().replaceAll(/xmasq_(reason|counter|event)_/g, '');
     const unknown = [...new Set(names)].filter((name) => !new RegExp(`\\b${name}\\b`).test(known));
     expect(unknown).toEqual([]);
-  });
-
-  test('their files exist', () => {
-    const files = DOCUMENTS.flatMap((path) => inlineCode(read(path)))
-      .filter((text) => /^(bpf-src|docs|e2e|plugin|proto|scripts|charts)\/[\w./-]*$/.test(text))
-      .filter((text) => !text.includes('NAME'));
-    expect([...new Set(files)].filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
   });
 });
 
@@ -362,18 +306,5 @@ describe('examples in YAML', () => {
       roleRef: { kind: 'Role', name: (role?.['metadata'] as { name: string }).name },
       subjects: [{ kind: 'ServiceAccount', name: 'antrea-agent', namespace: 'kube-system' }],
     });
-  });
-});
-
-describe('links', () => {
-  test.each(DOCUMENTS)('of %s lead somewhere', (path) => {
-    const broken = links(read(path)).filter((target) => {
-      if (/^[a-z]+:/.test(target)) return false;
-      const [file = '', anchor] = target.split('#');
-      const document = file === '' ? path : join(dirname(path), file);
-      if (!existsSync(join(ROOT, document))) return true;
-      return anchor !== undefined && !anchors(read(document)).includes(anchor);
-    });
-    expect(broken).toEqual([]);
   });
 });
