@@ -896,7 +896,7 @@ const instrumented: Mutation[] = [
     'neighbours in use',
     'flow.h',
     'pod_egress: a flow that has just looked at its next hop uses the kernel’s entry of it',
-    ['f->verify_at == bpf_ktime_get_coarse_ns() + XMASQ_VERIFY_NS', '0'],
+    ['f->verify_at == now + XMASQ_VERIFY_NS', '0'],
   ),
   mutation('the target of a restore', 'receive.h', 'uplink_ingress redirects into pod2', [
     'bpf_redirect_peer(ifindex, 0)',
