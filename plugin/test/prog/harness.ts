@@ -578,7 +578,7 @@ function openTables(object: BpfObject) {
 type Tables = ReturnType<typeof openTables>;
 
 /** Maps that need not be as large as they are in earnest. */
-const SIZED_MAPS = ['flows', 'slots', 'approvals', 'refusals', 'translated'];
+const SIZED_MAPS = ['flows', 'slots', 'approvals', 'refusals', 'translated'] as const;
 
 /** Path classes, of either family, of so many peers are in use. */
 const USED_PATHS = 6 * (LOCAL_PEER.id + 1);
@@ -609,12 +609,19 @@ export class Bench {
   readonly tables: Tables;
   readonly object: BpfObject;
 
-  /** @param path object with the four programs and their maps; nothing is pinned or attached */
-  constructor(node: Node, path: string = OBJECT) {
+  /**
+   * @param path object with the four programs and their maps; nothing is pinned or attached
+   * @param entries of SIZED_MAPS, where SMALL_MAP is too few
+   */
+  constructor(
+    node: Node,
+    path: string = OBJECT,
+    entries: Readonly<Partial<Record<(typeof SIZED_MAPS)[number], number>>> = {},
+  ) {
     this.node = node;
     this.object = BpfObject.open(path);
     try {
-      for (const map of SIZED_MAPS) this.object.setMaxEntries(map, SMALL_MAP);
+      for (const map of SIZED_MAPS) this.object.setMaxEntries(map, entries[map] ?? SMALL_MAP);
       this.object.load();
       this.tables = openTables(this.object);
     } catch (error) {
