@@ -68,7 +68,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-micro bench-apps bench-flow soak chart-check chart-golden
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-micro bench-apps bench-scale bench-flow bench soak chart-check chart-golden
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -111,8 +111,14 @@ bench-apps: build ## Memcached, PostgreSQL and Nginx by host network, overlay an
 	@scripts/setup.sh scripts/packages-bench.txt scripts/packages-plot.txt
 	@node e2e/bench/apps/main.ts $(if $(QUICK),--quick)
 
+bench-scale: build ## Packets with up to a million flows and 5,000 peers, the sidecar on a full node (10 minutes, QUICK=1 for a try).
+	@node e2e/bench/scale/main.ts $(if $(QUICK),--quick)
+
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
 	@node e2e/flowgen/main.ts
+
+bench: build ## All benchmarks one after another, with a summary (an hour; QUICK=1: tries of those that have one).
+	@node e2e/bench/all.ts $(if $(QUICK),--quick)
 
 soak: build ## Flow export: 10 million records (some 15 minutes); fails when memory grows.
 	@node e2e/flowgen/main.ts --records 10000000

@@ -1,6 +1,6 @@
 /**
- * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps` and `make bench-micro` in build/, and
- * from the record of `make bench-icount`. What has no result stays as it is; the result of a try is refused.
+ * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps`, `make bench-micro` and
+ * `make bench-scale` in build/, and from the record of `make bench-icount`. What has no result stays as it is; the result of a try is refused.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,8 @@ import { plotOf } from '../e2e/bench/plot.ts';
 import type { Plot } from '../e2e/bench/plot.ts';
 import { runLine, tableOf } from '../e2e/bench/result.ts';
 import type { FigureFacts, Row, Run } from '../e2e/bench/result.ts';
+import { scaleLine, tableOf as scaleTableOf } from '../e2e/bench/scale/figures.ts';
+import type { ScaleRow, ScaleRun } from '../e2e/bench/scale/figures.ts';
 
 const DOCUMENT = fileURLToPath(new URL('../docs/performance.md', import.meta.url));
 const IMAGES = fileURLToPath(new URL('../docs/images', import.meta.url));
@@ -35,6 +37,17 @@ function resultOf(file: string): unknown {
   return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as unknown) : undefined;
 }
 
+/** Rows and run of a benchmark in build/; undefined, which is told, if there are none or they are only a try's. */
+function measured<R, U extends { readonly quick: boolean }>(name: string): { rows: R[]; run: U } | undefined {
+  const rows = resultOf(`${name}.json`) as R[] | undefined;
+  const run = resultOf(`${name}-run.json`) as U | undefined;
+  if (rows !== undefined && run !== undefined && !run.quick) return { rows, run };
+  const why = run?.quick === true ? 'is only a try' : 'is not there';
+  process.stderr.write(`gen-performance.ts: build/${name}.json ${why}: run make ${name}\n`);
+  process.exitCode = 1;
+  return undefined;
+}
+
 function textOf({ facts, plots, notes }: Part, rows: readonly Row[], run: Run): string {
   const pictures = plots.map(({ name, title }) => `![${title}](images/${name}.svg)`);
   return [runLine(run), ...pictures, tableOf(rows, facts), ...(notes === undefined ? [] : [notes(rows)])].join('\n\n');
@@ -42,17 +55,16 @@ function textOf({ facts, plots, notes }: Part, rows: readonly Row[], run: Run): 
 
 let document = readFileSync(DOCUMENT, 'utf8');
 for (const part of PARTS) {
-  const rows = resultOf(`${part.name}.json`) as Row[] | undefined;
-  const run = resultOf(`${part.name}-run.json`) as Run | undefined;
-  if (rows === undefined || run === undefined || run.quick) {
-    const why = run?.quick === true ? 'is only a try' : 'is not there';
-    process.stderr.write(`gen-performance.ts: build/${part.name}.json ${why}: run make ${part.name}\n`);
-    process.exitCode = 1;
-    continue;
-  }
+  const result = measured<Row, Run>(part.name);
+  if (result === undefined) continue;
+  const { rows, run } = result;
   mkdirSync(IMAGES, { recursive: true });
   for (const plot of part.plots) writeFileSync(`${IMAGES}/${plot.name}.svg`, plotOf(plot, rows, part.facts));
   document = filled(document, part.name, textOf(part, rows, run));
+}
+const scale = measured<ScaleRow, ScaleRun>('bench-scale');
+if (scale !== undefined) {
+  document = filled(document, 'bench-scale', `${scaleLine(scale.run)}\n\n${scaleTableOf(scale.rows)}`);
 }
 const record = readFileSync(new URL('../e2e/bench/icount/record.json', import.meta.url), 'utf8');
 document = filled(document, 'bench-icount', recordText(JSON.parse(record) as Kept));

@@ -97,11 +97,17 @@ export function gapText({ gapClosedPct, xmasqLike }: Pick<Row, 'gapClosedPct' | 
 const OTHER_LOAD = 0.5;
 
 /** A run in a sentence or two. */
-export function runLine({ command, machine, rounds, secondsEach, loadBefore, loadAfter, quick }: Run): string {
+export function runLine(run: Run): string {
+  const { command, rounds, secondsEach } = run;
+  return `\`${command}\`: medians of ${rounds} interleaved rounds of ${secondsEach} s for each measurement, ± their spread; ${circumstances(run)}.`;
+}
+
+/** Machine and load of a run, and whether it was a try: the end of a sentence, without its full stop. */
+export function circumstances(run: Pick<Run, 'machine' | 'loadBefore' | 'loadAfter' | 'quick'>): string {
+  const { machine, loadBefore, loadAfter, quick } = run;
   const busy = loadBefore >= OTHER_LOAD ? '; the machine did other work meanwhile, which times by the clock show' : '';
   return (
-    `\`${command}\`: medians of ${rounds} interleaved rounds of ${secondsEach} s for each measurement, ± their spread; ` +
     `${machine}; load average ${loadBefore} before the run, ${loadAfter} at its end${busy}` +
-    `${quick ? '; only a try: too few rounds to say anything' : ''}.`
+    (quick ? '; only a try: too few rounds to say anything' : '')
   );
 }

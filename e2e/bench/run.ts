@@ -98,7 +98,8 @@ export function runBenchmark<F extends string>(benchmark: Benchmark<F>): Promise
   }
 }
 
-function machine(): string {
+/** Processors, memory and kernel of this machine, for people. */
+export function machine(): string {
   const all = cpus();
   const model = all[0]?.model.trim() ?? 'unknown processor';
   return `${all.length} processors (${model}), ${Math.round(totalmem() / GIB)} GiB, Linux ${/^[\d.]+/.exec(release())?.[0] ?? release()}`;

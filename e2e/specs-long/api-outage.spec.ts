@@ -2,12 +2,13 @@
  * The Kubernetes API away for three minutes, under traffic: the data plane goes on, pods come and go by Open vSwitch's database,
  * the API is asked ever less often, and its return changes nothing but what has changed meanwhile.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { AntreaDatabase } from '../lab/antrea-database.ts';
 import { at, eventually, sleep, type Node, type Pod } from '../lab/lab.ts';
+import { residentMemory } from '../lab/memory.ts';
 import { up, type NativeLab } from '../lab/native/native.ts';
 import { startSidecars, type LabSidecars } from '../lab/sidecar.ts';
 import { LabCluster, NODES } from '../specs/support/cluster-double.ts';
@@ -69,7 +70,7 @@ async function actions(): Promise<Readonly<Record<string, number>>> {
 }
 
 function residentKb(): number {
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${sidecars.node(0).proc.pid}/status`, 'utf8'))?.[1]);
+  return residentMemory(sidecars.node(0).proc.pid).rssBytes / 1024;
 }
 
 async function endpointOf(pod: Pod): Promise<{ readonly attached: boolean } | undefined> {

@@ -1,9 +1,9 @@
 /** A sidecar at work in a cluster of 5,000 nodes, by a double of the Kubernetes API. */
-import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { numberedNode, podObject } from '../double/objects.ts';
 import { eventually } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
+import { residentMemory } from '../lab/memory.ts';
 import { up, type NativeLab } from '../lab/native/native.ts';
 import { LabSidecars } from '../lab/sidecar.ts';
 import { LabCluster, NODES, PODS } from '../specs/support/cluster-double.ts';
@@ -12,7 +12,7 @@ import { withTransfer } from '../specs/support/streams.ts';
 const NODE_COUNT = 5000;
 const NODE_BYTES = 8192;
 const POD_COUNT = 200;
-const MB = 1024;
+const MB = 2 ** 20;
 
 let lab: NativeLab;
 let cluster: LabCluster;
@@ -23,7 +23,7 @@ let readyMs: number | undefined;
 beforeAll(async () => {
   lab = await up();
   cluster = await LabCluster.start(lab);
-  for (let n = 1; n <= NODE_COUNT; n++) cluster.double.store.put(NODES, numberedNode(n, { bytes: NODE_BYTES }));
+  cluster.addNodes(NODE_COUNT, NODE_BYTES);
   const nodeName = lab.node(0).name;
   for (let n = 1; n <= POD_COUNT; n++) cluster.double.store.put(PODS, podObject({ name: `other-${n}`, nodeName }));
   sidecars = new LabSidecars(lab, { kubeconfig: (node) => cluster.kubeconfig(node) });
@@ -41,11 +41,6 @@ afterAll(async () => {
   await lab.down();
 });
 
-/** Most memory that the process ever had, KiB. */
-function peakRss(pid: number): number {
-  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-}
-
 test('it is ready soon, takes less than 300 MB, and a flow is fast', async () => {
   const status = await sidecars.node(0).status();
   expect(status).toMatchObject({ state: 'ready', peers: NODE_COUNT + 1 });
@@ -62,7 +57,7 @@ test('it is ready soon, takes less than 300 MB, and a flow is fast', async () =>
     },
     freshPort(),
   );
-  const rss = sidecars.nodes.map(({ proc }) => Math.round(peakRss(proc.pid) / MB));
+  const rss = sidecars.nodes.map(({ proc }) => Math.round(residentMemory(proc.pid).peakBytes / MB));
   process.stdout.write(`ready after ${Math.round(readyMs ?? NaN)} ms, peak RSS ${rss.join(' and ')} MB\n`);
   expect(Math.max(...rss)).toBeLessThan(300);
 }, 60_000);

@@ -27,9 +27,9 @@ struct drive {
 	__u32 peer_step;  /* and how far the next one's is from it */
 	__u32 first_sport;
 	__u32 first_dport;
-	__u32 sports;	/* local ports of the flows with one peer, before the remote port changes */
+	__u32 sports;   /* local ports of the flows with one peer, before the remote port changes */
 	__u32 incoming; /* 1: the packet comes from the peer */
-	__u32 target;	/* enum target */
+	__u32 target;   /* enum target */
 	__u8 headers[HEADERS];
 };
 
@@ -94,4 +94,5 @@ int drive(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
+char LICENSE[] SEC("license")
+= "Dual BSD/GPL";

@@ -37,7 +37,10 @@ export function counting(of: 'nodes' | 'pods'): { readonly first: number; readon
 }
 
 /** Who talks by the i-th (from 0) of flows that are dealt out to so many peers. */
-export function flowOf(i: number, peers: number): { readonly peer: Peer; readonly local: number; readonly remote: number } {
+export function flowOf(
+  i: number,
+  peers: number,
+): { readonly peer: Peer; readonly local: number; readonly remote: number } {
   const ofPeer = Math.floor(i / peers);
   return {
     peer: peerOf(i % peers),

@@ -14,7 +14,7 @@ import { BpfObject } from '../../../plugin/src/bpf/object.ts';
 import { testRun } from '../../../plugin/src/bpf/testrun.ts';
 import { counterNames, DestKind, maps, PeerFlag } from '../../../plugin/src/gen/layouts.ts';
 import { compileBpf } from '../../../plugin/test/prog/compile.ts';
-import { Bench, NODE, OBJECT, POD, ROOT, SEC, Verdict, now, prefix } from '../../../plugin/test/prog/harness.ts';
+import { Bench, NODE, OBJECT, ROOT, SEC, Verdict, now, prefix } from '../../../plugin/test/prog/harness.ts';
 import type { Established, Node } from '../../../plugin/test/prog/harness.ts';
 import { buildFrame, parseFrame } from '../../../plugin/test/prog/packets.ts';
 import { LabError } from '../../lab/errors.ts';
@@ -39,6 +39,13 @@ export interface Filling {
   readonly bytes: number;
 }
 
+/** One measurement. */
+export interface Sample {
+  readonly ns: number;
+  /** The flows took too long to have their turn: they counted as idle, and each packet had its flow looked at anew. */
+  readonly late: boolean;
+}
+
 /** At most so many flows take turns, evenly chosen: the round must be over while a flow counts as busy (XMASQ_VERIFY_NS, 100 ms). */
 const MOST_IN_TURN = 100_000;
 const LONGEST_TURN_MS = 80;
@@ -52,8 +59,9 @@ const LATER = 3600n * SEC;
 const SLOTS_PER_FLOW = 2;
 /** Flows whose packets are looked at byte by byte before anything is measured. */
 const LOOKED_AT = 100;
-/** The ID of the peer's key and of ours are those of the pattern. */
+/** Of every packet. */
 const PAYLOAD = Buffer.alloc(64, 0xa5);
+/** Ethernet, IPv4 and TCP without options, bytes. */
 const HEADERS = 54;
 
 interface Drive {
@@ -134,11 +142,11 @@ export class Crowd {
   }
 
   /**
-   * Nanoseconds that the program takes for a packet, without what it costs to make the packet.
+   * What the program takes for a packet, without what it costs to make the packet.
    * @param packets runs of the program
    * @throws LabError where a packet was not fast
    */
-  sample(program: Program, packets: number): number {
+  sample(program: Program, packets: number): Sample {
     const { flows } = this.population;
     const rotated = Math.min(flows, MOST_IN_TURN);
     for (let attempt = 1; ; attempt++) {
@@ -153,7 +161,8 @@ export class Crowd {
       const fast = this.#count(counter) - before;
       if (fast !== packets) throw new LabError(`${program}: ${fast} of ${packets} packets were fast`);
       const driving = this.#drive(program, 0, packets);
-      if (turnMs < LONGEST_TURN_MS || attempt === ATTEMPTS) return taken - driving;
+      const late = turnMs > LONGEST_TURN_MS;
+      if (!late || attempt === ATTEMPTS) return { ns: taken - driving, late };
     }
   }
 
@@ -293,6 +302,3 @@ function memlock(fd: number): number {
   if (Number.isNaN(bytes)) throw new LabError(`the kernel does not tell the memory of map descriptor ${fd}`);
   return bytes;
 }
-
-/** For tests. */
-export const POD_ADDRESS = POD.addr;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { ApiDouble } from '../../double/api-double.ts';
-import { clusterObject, nodeObject, podObject } from '../../double/objects.ts';
+import { clusterObject, nodeObject, numberedNode, podObject } from '../../double/objects.ts';
 import type { StoredObject } from '../../double/store.ts';
 import type { Lab, Node, Pod, Proc } from '../../lab/lab.ts';
 
@@ -90,6 +90,11 @@ export class LabCluster {
     };
     writeFileSync(path, stringify(config), { mode: 0o600 });
     return path;
+  }
+
+  /** Makes the cluster one of so many nodes more, of which there is nothing but their objects of `bytes` each. */
+  addNodes(count: number, bytes: number): void {
+    for (let n = 1; n <= count; n++) this.double.store.put(NODES, numberedNode(n, { bytes }));
   }
 
   /** Writes the Pod as the API has it. */

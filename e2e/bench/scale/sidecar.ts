@@ -1,0 +1,89 @@
+/** What a sidecar costs on a full node of a large cluster: real process, real pods, a double of the Kubernetes API. */
+import { performance } from 'node:perf_hooks';
+import { LabError, eventually, sleep } from '../../lab/lab.ts';
+import { residentMemory } from '../../lab/memory.ts';
+import { processorSeconds } from '../../lab/processor-time.ts';
+import { LabSidecars } from '../../lab/sidecar.ts';
+import type { Sidecar } from '../../lab/sidecar.ts';
+import { LabCluster } from '../../specs/support/cluster-double.ts';
+import type { Removal } from '../labs.ts';
+import { PEERS, PODS } from './figures.ts';
+
+/** As large as real Nodes are in JSON. */
+const NODE_BYTES = 8192;
+const MB = 1e6;
+/** From being ready to being at rest. */
+const SETTLE_MS = 5000;
+/** How often it is asked whether all pods are attached; the sidecar answers in a millisecond or two. */
+const ASK_MS = 5;
+const ATTACH_LIMIT_MS = 60_000;
+const READY_LIMIT_MS = 120_000;
+
+/** How much is measured. */
+export interface SidecarEffort {
+  readonly rounds: number;
+  /** How long its processor time is looked at. */
+  readonly restMs: number;
+}
+
+/** Figures of each round: `ready`, `attach`, `rss`, `cpu`. */
+export async function measureSidecar(
+  removal: Removal,
+  { rounds, restMs }: SidecarEffort,
+  progress: (what: string) => void,
+  add: (metric: string, value: number) => void,
+): Promise<void> {
+  progress(`bringing up a lab of ${PODS} pods on each node`);
+  const lab = await removal.lab({ podsPerNode: PODS });
+  const cluster = await removal.add(
+    () => LabCluster.start(lab),
+    (started) => started.stop(),
+  );
+  cluster.addNodes(PEERS, NODE_BYTES);
+  const sidecars = await removal.add(
+    () => Promise.resolve(new LabSidecars(lab, { kubeconfig: (node) => cluster.kubeconfig(node) })),
+    (created) => created.down(),
+  );
+  const sidecar = sidecars.node(0);
+  const pods = sidecar.node.pods.map(({ endpoint }) => endpoint);
+  for (let round = 1; round <= rounds; round++) {
+    progress(`sidecar, start ${round} of ${rounds}`);
+    const begin = performance.now();
+    await sidecar.start(pods);
+    const { peers } = await sidecar.waitReady(READY_LIMIT_MS);
+    add('ready', performance.now() - begin);
+    if (peers < PEERS) throw new LabError(`the sidecar knows ${peers} peers, not ${PEERS}`);
+
+    progress(`sidecar, at rest ${round} of ${rounds}`);
+    await sleep(SETTLE_MS);
+    const { pid } = sidecar.proc;
+    const [cpu, start] = [processorSeconds(pid), performance.now()];
+    await sleep(restMs);
+    add('cpu', ((processorSeconds(pid) - cpu) / ((performance.now() - start) / 1000)) * 100);
+    add('rss', residentMemory(pid).rssBytes / MB);
+
+    progress(`sidecar, attaching pods ${round} of ${rounds}`);
+    sidecar.pods.snapshot([]);
+    await attachedPods(sidecar, 0);
+    const told = performance.now();
+    sidecar.pods.snapshot(pods);
+    await attachedPods(sidecar, pods.length);
+    add('attach', performance.now() - told);
+
+    // The next one begins without programs and maps, as on a node that has just booted.
+    await sidecar.stop();
+    await sidecar.cleanup('--force');
+  }
+}
+
+async function attachedPods(sidecar: Sidecar, count: number): Promise<void> {
+  await eventually(
+    `${count} pods of ${sidecar.node.name} are attached, and no others`,
+    async () => {
+      const endpoints = await sidecar.admin.endpoints();
+      return endpoints.length === count && endpoints.every(({ attached }) => attached);
+    },
+    ATTACH_LIMIT_MS,
+    ASK_MS,
+  );
+}
