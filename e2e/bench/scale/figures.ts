@@ -147,7 +147,7 @@ function judged(
 /** The rows as a table in Markdown: medians with their spread, what they are told in, and goals. */
 export function tableOf(rows: readonly ScaleRow[]): string {
   const head = ['measurement', 'unit', 'XMasq', 'compared', 'goal'];
-  const lines = rows.map(({ metric, unit, xmasq, spread: apart, ratio, goal, met }) => {
+  const lines = rows.map(({ metric, unit, xmasq, spread: { xmasq: apart }, ratio, goal, met }) => {
     const { title, digits, base } = FACTS[metric] ?? { title: metric, digits: 3 };
     const text = (value: number): string =>
       value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
