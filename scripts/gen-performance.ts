@@ -38,9 +38,9 @@ function resultOf(file: string): unknown {
 }
 
 /** Rows and run of a benchmark in build/; undefined, which is told, if there are none or they are only a try's. */
-function measured<R, U extends { readonly quick: boolean }>(name: string): { rows: R[]; run: U } | undefined {
-  const rows = resultOf(`${name}.json`) as R[] | undefined;
-  const run = resultOf(`${name}-run.json`) as U | undefined;
+function measured(name: string): { readonly rows: unknown; readonly run: unknown } | undefined {
+  const rows = resultOf(`${name}.json`);
+  const run = resultOf(`${name}-run.json`) as { readonly quick: boolean } | undefined;
   if (rows !== undefined && run !== undefined && !run.quick) return { rows, run };
   const why = run?.quick === true ? 'is only a try' : 'is not there';
   process.stderr.write(`gen-performance.ts: build/${name}.json ${why}: run make ${name}\n`);
@@ -55,16 +55,17 @@ function textOf({ facts, plots, notes }: Part, rows: readonly Row[], run: Run): 
 
 let document = readFileSync(DOCUMENT, 'utf8');
 for (const part of PARTS) {
-  const result = measured<Row, Run>(part.name);
+  const result = measured(part.name);
   if (result === undefined) continue;
-  const { rows, run } = result;
+  const rows = result.rows as Row[];
   mkdirSync(IMAGES, { recursive: true });
   for (const plot of part.plots) writeFileSync(`${IMAGES}/${plot.name}.svg`, plotOf(plot, rows, part.facts));
-  document = filled(document, part.name, textOf(part, rows, run));
+  document = filled(document, part.name, textOf(part, rows, result.run as Run));
 }
-const scale = measured<ScaleRow, ScaleRun>('bench-scale');
+const scale = measured('bench-scale');
 if (scale !== undefined) {
-  document = filled(document, 'bench-scale', `${scaleLine(scale.run)}\n\n${scaleTableOf(scale.rows)}`);
+  const text = `${scaleLine(scale.run as ScaleRun)}\n\n${scaleTableOf(scale.rows as ScaleRow[])}`;
+  document = filled(document, 'bench-scale', text);
 }
 const record = readFileSync(new URL('../e2e/bench/icount/record.json', import.meta.url), 'utf8');
 document = filled(document, 'bench-icount', recordText(JSON.parse(record) as Kept));

@@ -36,12 +36,12 @@ function rowsSince(name: string, begin: number): readonly SummedRow[] | undefine
 
 const ended: Ended[] = [];
 // What comes from the keyboard reaches make as well, which ends; this program sees it between two benchmarks.
-let interrupted = false;
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => (interrupted = true));
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupted.abort());
 for (const member of MEMBERS) {
   ended.push(run(member));
   await new Promise((resolve) => setImmediate(resolve));
-  if (interrupted || ended.at(-1)?.code === INTERRUPTED) break;
+  if (interrupted.signal.aborted || ended.at(-1)?.code === INTERRUPTED) break;
 }
 process.stdout.write(`\n${summaryOf(ended)}\n`);
-process.exitCode = interrupted ? INTERRUPTED : exitCodeOf(ended);
+process.exitCode = interrupted.signal.aborted ? INTERRUPTED : exitCodeOf(ended);

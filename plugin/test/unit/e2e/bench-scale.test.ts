@@ -15,9 +15,9 @@ function rowOf(metric: string, samples: Readonly<Record<string, readonly number[
 
 describe('flows', () => {
   test.each(POPULATIONS)('$title: no two have the same peer and ports', ({ flows, peers }) => {
-    // All of the smaller ones, and a part of the largest in which ports come round.
+    // All of the smaller ones, and a part of the others in which ports come round.
     const seen = new Set<string>();
-    const first = Math.max(0, flows - 100_000);
+    const first = Math.max(0, flows - 45_000);
     for (let i = first; i < flows; i++) {
       const { peer, local, remote } = flowOf(i, peers);
       seen.add(`${peer.id} ${local} ${remote}`);
@@ -59,7 +59,7 @@ describe('flows', () => {
       ['10.10.0.2', '10.83.135.5'],
       ['192.0.2.1', '172.16.19.136'],
     ];
-    expect((sum(from ?? []) + addressDiff(from ?? [], to ?? [])) % 0xffff).toBe(sum(to ?? []));
+    expect((sum(from) + addressDiff(from, to)) % 0xffff).toBe(sum(to));
     expect(addressDiff(['1.2.3.4'], ['1.2.3.4']) % 0xffff).toBe(0);
   });
 });
