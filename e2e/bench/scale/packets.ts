@@ -50,7 +50,7 @@ export interface Sample {
  * At most so many flows take turns at uplink_ingress, evenly chosen: they must be through while each counts as busy
  * (XMASQ_VERIFY_NS, 100 ms, since its last packet). For pod_egress the entries say themselves when they are looked at.
  */
-const MOST_IN_TURN = 100_000;
+const MOST_IN_TURN = 50_000;
 const LONGEST_TURN_MS = 80;
 /** Samples in which it took longer, as the machine did something else, are taken anew so often. */
 const ATTEMPTS = 3;
