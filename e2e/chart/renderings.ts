@@ -16,7 +16,12 @@ export const SETS: readonly string[] = globSync('*.yaml', { cwd: GOLDEN })
 /** As much of an object as the tests look at. */
 export interface KubeObject {
   readonly kind: string;
-  readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels: Record<string, string> };
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels: Record<string, string>;
+    readonly annotations?: Record<string, string>;
+  };
   readonly spec?: unknown;
   readonly data?: Readonly<Record<string, string>>;
   readonly roleRef?: { readonly kind: string; readonly name: string };

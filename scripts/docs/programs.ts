@@ -13,7 +13,13 @@ export function xmasqProgram(): Command {
 
 /** `xmasq-agent`. */
 export function agentProgram(): Command {
-  const program = agent.createAgentProgram({ run: nothing, cleanup: nothing, certificates: nothing, version: nothing });
+  const program = agent.createAgentProgram({
+    run: nothing,
+    cleanup: nothing,
+    certificates: nothing,
+    uninstall: nothing,
+    version: nothing,
+  });
   const silent = { writeOut: nothing, writeErr: nothing };
   for (const command of [program, ...program.commands]) command.configureOutput(silent);
   return program;

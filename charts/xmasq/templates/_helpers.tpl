@@ -58,6 +58,13 @@ runtimes give to containers lets nobody write. */}}
 {{- end }}
 {{- end }}
 
+{{/* Annotations of what lives only while `helm uninstall` waits. Takes the weight: what has less is made before. */}}
+{{- define "xmasq.uninstallHook" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
 {{/* What the container may do: load, pin and attach programs, read and steer conntrack. UID 0 owns the pins and Antrea's socket. */}}
 {{- define "xmasq.securityContext" -}}
 runAsUser: 0

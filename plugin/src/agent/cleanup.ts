@@ -25,6 +25,8 @@ export interface CleanupOptions {
   readonly wait: boolean;
   /** Tells a person what goes on. */
   readonly say: (line: string) => void;
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal;
 }
 
 /** Peers may still send fast, or take this node's packets for masqueraded ones. */
@@ -76,7 +78,8 @@ async function requireDrained(pins: PinLayout, notes: Notes, options: CleanupOpt
   if (options.wait) {
     drain.start();
     if (drain.remainingMs > 0) options.say(`draining: ${Math.ceil(drain.remainingMs / 1000)} s left`);
-    while (drain.state === 'draining') await sleep(drain.remainingMs);
+    const { signal } = options;
+    while (drain.state === 'draining') await sleep(drain.remainingMs, undefined, signal && { signal });
     return;
   }
   if (!drain.active) {
@@ -106,7 +109,7 @@ function detachAll(attachers: readonly Attacher[]): number {
 
 /**
  * Detaches every program and removes every pin, map and qdisc of ours.
- * @throws RequirementError while a sidecar is running, NotDrainedError
+ * @throws RequirementError while a sidecar is running, NotDrainedError; the reason of `signal` where that ended the waiting
  */
 export async function cleanup(config: Config, options: CleanupOptions): Promise<CleanupResult> {
   // An error code, unless somebody answered.

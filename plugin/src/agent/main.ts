@@ -5,11 +5,19 @@ import { CommanderError } from 'commander';
 import { pino } from 'pino';
 import { loadConfig } from '../config/load.ts';
 import { IssuedCertificates } from '../flowexport/index.ts';
+import { apiClient } from '../kubernetes/index.ts';
 import { errorMessage } from '../util/errors.ts';
 import { findBpfFiles } from './bpf-files.ts';
 import { cleanup } from './cleanup.ts';
-import { EXIT, createAgentProgram, type CleanupOptions, type RunOptions } from './command-line.ts';
-import { startAgent } from './run.ts';
+import {
+  EXIT,
+  createAgentProgram,
+  type CleanupOptions,
+  type RunOptions,
+  type UninstallOptions,
+} from './command-line.ts';
+import { superviseAgent } from './supervise.ts';
+import { uninstall } from './uninstall.ts';
 import { versionInfo } from './version.ts';
 
 async function run({ config: file, bpfDir }: RunOptions): Promise<number> {
@@ -20,11 +28,9 @@ async function run({ config: file, bpfDir }: RunOptions): Promise<number> {
     log.fatal({ err: error }, 'unexpected error: the sidecar ends, the data plane goes on');
     process.exit(EXIT.error);
   });
-  const signal = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
-  const agent = await startAgent(config, findBpfFiles(bpfDir), log);
-  await signal;
-  log.info('stopping; the data plane goes on');
-  await agent.stop();
+  const end = new AbortController();
+  void Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]).then(() => end.abort());
+  await superviseAgent(config, findBpfFiles(bpfDir), log, end.signal);
   return EXIT.ok;
 }
 
@@ -40,6 +46,23 @@ async function clean(options: CleanupOptions): Promise<number> {
       ? `nothing to remove at ${config.bpffs}\n`
       : `removed ${attachments} attachments and ${pins} pins at ${config.bpffs}\n`,
   );
+  return EXIT.ok;
+}
+
+async function leave({ namespace, kubeconfig, timeout }: UninstallOptions): Promise<number> {
+  const api = apiClient(kubeconfig === undefined ? {} : { kubeconfig });
+  try {
+    const nodes = await uninstall({
+      api,
+      namespace,
+      timeoutMs: timeout * 1000,
+      log: pino({ level: 'warn', base: {} }, pino.destination(2)),
+      say: (line) => process.stdout.write(`${line}\n`),
+    });
+    process.stdout.write(`XMasq is removed from ${nodes} nodes\n`);
+  } finally {
+    api.close();
+  }
   return EXIT.ok;
 }
 
@@ -75,6 +98,9 @@ async function main(argv: readonly string[]): Promise<number> {
     },
     cleanup: (options) => {
       result = clean(options);
+    },
+    uninstall: (options) => {
+      result = leave(options);
     },
     certificates: (directory) => {
       result = certificates(directory);

@@ -58,6 +58,10 @@ const VERIFY_MS = 5000;
 export interface RunningAgent {
   /** Ends the sidecar; the data plane goes on. */
   stop(): Promise<void>;
+  /** Takes the node out of the fast path. Resolves when it is drained; rejects where `signal` ends the waiting, not the drain. */
+  drain(signal: AbortSignal): Promise<void>;
+  /** Takes that back, whoever began it. */
+  undrain(): Promise<void>;
 }
 
 /** @throws RequirementError where another sidecar serves the socket: two would undo each other's work */
@@ -105,12 +109,24 @@ export async function startAgent(config: Config, files: BpfFiles, log: Log): Pro
       },
       'data plane loaded',
     );
-    await assemble({ config, load, dataPlane, probe, log, closers });
+    return runningAgent(await assemble({ config, load, dataPlane, probe, log, closers }), () => closers.closeAll(log));
   } catch (error) {
     await closers.closeAll(log);
     throw error;
   }
-  return { stop: () => closers.closeAll(log) };
+}
+
+function runningAgent(backend: Backend, stop: () => Promise<void>): RunningAgent {
+  return {
+    stop,
+    async drain(signal) {
+      // Again where a person takes it back.
+      while ((await backend.drain({ wait: true, signal })).state !== 'drained');
+    },
+    async undrain() {
+      await backend.undrain();
+    },
+  };
 }
 
 interface Assembly {
@@ -122,7 +138,7 @@ interface Assembly {
   readonly closers: Closers;
 }
 
-async function assemble({ config, load, dataPlane, probe, log, closers }: Assembly): Promise<void> {
+async function assemble({ config, load, dataPlane, probe, log, closers }: Assembly): Promise<Backend> {
   const { pins, tables, programs } = dataPlane;
   const notes = new Notes(pins.notes);
   const degradations = new Degradations(log);
@@ -285,4 +301,5 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   });
   closers.add(() => grpc.stop());
   log.info({ socket: config.socket, attach: attacher.mode, endpoints: endpoints.count, peers: peers.count }, 'serving');
+  return backend;
 }

@@ -14,6 +14,8 @@ export interface KubernetesConfig {
   readonly kubeconfig: string | undefined;
   /** Where Antrea runs. */
   readonly antreaNamespace: string;
+  /** Where XMasq is installed: of its ConfigMap `xmasq-uninstall`. */
+  readonly namespace: string;
 }
 
 /** PEM files. */

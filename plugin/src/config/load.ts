@@ -47,6 +47,7 @@ export function parseConfig(file: string, text: string, environment: ConfigEnvir
       kubernetes: raw.clusterState.kubernetes && {
         kubeconfig: raw.clusterState.kubernetes.kubeconfig,
         antreaNamespace: raw.clusterState.kubernetes.antreaNamespace,
+        namespace: raw.clusterState.kubernetes.namespace,
       },
     },
     uplink: { devices: [raw.uplink.device ?? []].flat(), xdp: raw.uplink.xdp },

@@ -47,6 +47,7 @@ export const configSchema = mapping({
     kubernetes: mapping({
       kubeconfig: absolutePath(4095).optional(),
       antreaNamespace: kubernetesNamespace().default('kube-system'),
+      namespace: kubernetesNamespace().default('kube-system'),
     }).optional(),
   }),
   ovsdb: mapping({

@@ -7,11 +7,27 @@ export type { AgentInfo } from './agent-info.ts';
 export { AntreaConfig, type AntreaConfigOptions } from './antrea-config.ts';
 export { encapMode, exclusionsOf, parseAntreaConf, type AntreaModes } from './antrea-modes.ts';
 export { ApiClient } from './api-client.ts';
+export { statusOf } from './api-error.ts';
+export { Backoff, pause } from './backoff.ts';
 export type { ConfigMapPlace } from './config-map.ts';
 export { EventRecorder, type EventRecorderOptions, type NodeEvent } from './event-recorder.ts';
+export { listPages } from './list.ts';
+export { CAPABILITY_ANNOTATION } from './node-view.ts';
+export type { KubeObject } from './objects.ts';
 export { KubernetesCluster, type KubernetesClusterOptions } from './kubernetes-cluster.ts';
 export { PodExclusions, type PodExclusionsOptions } from './pod-exclusions.ts';
-export type { FollowedKind, FollowTimes, ReflectorCounts } from './reflector.ts';
+export { Reflector, type FollowedKind, type FollowTimes, type ReflectorCounts } from './reflector.ts';
+export {
+  parseAnswer,
+  persistently,
+  putAnswer,
+  putRequest,
+  UNINSTALL_ANNOTATION,
+  UNINSTALL_CONFIG_MAP,
+  UninstallFlag,
+  type FlagState,
+  type UninstallAnswer,
+} from './uninstall.ts';
 
 export interface ApiAccessOptions {
   /** File; default: the pod's service account. */

@@ -23,6 +23,7 @@ import {
   SETS,
   type Container,
   type KubeObject,
+  type PodSpec,
 } from '../../../../e2e/chart/renderings.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
@@ -170,6 +171,8 @@ describe('configuration', () => {
       'socket',
       'clusterState.file',
       'clusterState.kubernetes.kubeconfig',
+      // The release's.
+      'clusterState.kubernetes.namespace',
       'ovsdb.socket',
       // Certificates are those of a Secret, the same on all nodes.
       'flowExport.certificates',
@@ -271,6 +274,7 @@ describe('rights', () => {
       expect(objects.map(key)).toContain(role);
       const [subject] = subjects ?? [];
       if (metadata.name === 'xmasq-flow-export') expect(subject?.name).toBe('antrea-agent');
+      else if (metadata.name === 'xmasq-uninstall') expect(subject?.name).toBe('xmasq-uninstall');
       else expect(subject).toMatchObject({ name: 'xmasq', namespace: account?.metadata.namespace });
     }
   });
@@ -285,6 +289,72 @@ describe('rights', () => {
     expect(all?.metadata.namespace).toBe('antrea-system');
     expect(all?.rules).toEqual([rights]);
   });
+});
+
+describe('the hook of the uninstallation', () => {
+  const HOOK = 'helm.sh/hook';
+  const hooksOf = (set: string): KubeObject[] =>
+    objectsOf(set).filter(({ metadata }) => metadata.annotations?.[HOOK] !== undefined);
+  const jobOf = (set: string): JobSpec => find(set, 'Job', 'xmasq-uninstall')?.spec as JobSpec;
+  interface JobSpec {
+    readonly backoffLimit: number;
+    readonly activeDeadlineSeconds: number;
+    readonly template: {
+      readonly metadata: { readonly labels: Record<string, string> };
+      readonly spec: PodSpec & { readonly restartPolicy: string };
+    };
+  }
+
+  test('is there where there are sidecars to ask, and wanted', () => {
+    expect(SETS.filter((set) => hooksOf(set).length > 0)).toEqual(['accelerate', 'default', 'full']);
+    for (const set of SETS) expect(find(set, 'ConfigMap', 'xmasq-uninstall')?.data).toBeUndefined();
+  });
+
+  test.each(['default', 'full'])('of %s has its rights only while it runs, and before the Job', (set) => {
+    const hooks = hooksOf(set);
+    expect(hooks.map(({ kind }) => kind)).toEqual([
+      'ServiceAccount',
+      'ClusterRole',
+      'ClusterRoleBinding',
+      'Role',
+      'RoleBinding',
+      'Job',
+    ]);
+    for (const { kind, metadata } of hooks) {
+      const { annotations = {} } = metadata;
+      expect(annotations).toMatchObject({
+        [HOOK]: 'pre-delete',
+        'helm.sh/hook-delete-policy': 'before-hook-creation,hook-succeeded',
+      });
+      const weight = Number(annotations['helm.sh/hook-weight']);
+      if (kind === 'Job') expect(weight).toBe(0);
+      else expect(weight).toBeLessThan(0);
+    }
+  });
+
+  test.each(['default', 'full'])(
+    'of %s runs the command once, with no privilege, as no pod of the DaemonSet',
+    (set) => {
+      const { backoffLimit, activeDeadlineSeconds, template } = jobOf(set);
+      const [container] = template.spec.containers;
+      expect(container?.command.slice(0, 4)).toEqual(['xmasq-agent', 'uninstall', '--namespace', 'kube-system']);
+      expect(container?.command[4]).toBe('--timeout');
+      expect(activeDeadlineSeconds).toBeGreaterThan(Number(container?.command[5]));
+      expect(backoffLimit).toBe(0);
+      expect(template.metadata.labels).toEqual({ app: 'xmasq-uninstall' });
+      expect(template.spec).toMatchObject({
+        serviceAccountName: 'xmasq-uninstall',
+        restartPolicy: 'Never',
+        securityContext: { runAsNonRoot: true },
+      });
+      expect(template.spec.hostNetwork).toBeUndefined();
+      expect(container?.securityContext).toEqual({
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      });
+    },
+  );
 });
 
 test('flow export: the objects are those of docs/antrea.md', () => {
