@@ -74,9 +74,11 @@ class Supervisor {
     // What waits for an API that is away keeps no process alive.
     const alive = setInterval(() => undefined, ALIVE_MS);
     try {
-      while (!signal.aborted) {
+      // A call, since the compiler takes the property for what it was before a wait.
+      const ended = (): boolean => signal.aborted;
+      while (!ended()) {
         if (await this.#mayRun(signal)) await this.#runUntilAsked(signal);
-        if (!signal.aborted) await this.#stayAway(signal);
+        if (!ended()) await this.#stayAway(signal);
       }
     } finally {
       clearInterval(alive);
