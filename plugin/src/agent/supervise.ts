@@ -212,7 +212,6 @@ class Supervisor {
 }
 
 /** By a call, since it changes meanwhile. */
-const isOver = (signal: AbortSignal): boolean => signal.aborted;
 const isKnown = ({ kind }: FlagState): boolean => kind !== 'unknown';
 const isAsked = ({ kind }: FlagState): boolean => kind === 'asked';
 const isClear = ({ kind }: FlagState): boolean => kind === 'clear';
