@@ -75,13 +75,17 @@ interface Grant {
   presentAt: bigint;
 }
 
-export interface ApprovalsOptions {
-  readonly tables: Pick<Tables, 'flows' | 'slots' | 'translated' | 'approvals' | 'refusals'>;
+/** Conntrack, and what of Antrea has to be known to judge by it. */
+export interface AntreaConntrack {
   readonly conntrack: Conntrack;
   /** Antrea's zones, by family. */
   readonly zones: Readonly<Record<4 | 6, number>>;
   /** Whether the pod with this address is on a node that Antrea routes to, without a tunnel. */
   readonly isRouted: (address: string) => boolean;
+}
+
+export interface ApprovalsOptions extends AntreaConntrack {
+  readonly tables: Pick<Tables, 'flows' | 'slots' | 'translated' | 'approvals' | 'refusals'>;
   /** Reads a timeout of conntrack in seconds; may throw where the kernel lacks it. */
   readonly timeout: (name: keyof ConntrackTimeouts) => number;
   /** How long an approval holds. */
@@ -232,7 +236,7 @@ export class Approvals {
   #admission(key: FlowKey, entry: CtEntry | undefined): number {
     // The local pod answers where the connection began with the other one.
     const routed = entry?.origin.dst === key.saddr && this.#o.isRouted(key.daddr);
-    return admission(entry, routed);
+    return admission(entry, { routed });
   }
 
   /** @returns why conntrack does not allow the flow, or Reason.NONE */

@@ -25,6 +25,7 @@ export class Events {
   readonly #now: Clock;
   readonly #lines = new Map<number, { second: bigint; count: number }>();
   readonly #counts = new Map<number, number>();
+  readonly #listeners = new Set<(event: Event) => void>();
 
   constructor(sink: EventSink, log: Log, now: Clock) {
     this.#sink = sink;
@@ -46,12 +47,19 @@ export class Events {
     });
   }
 
+  /** Tells of every event as well, until the returned function is called. @param listener must not throw, nor take long */
+  listen(listener: (event: Event) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   /** Handles one event. */
   handle(event: Event): void {
     this.#counts.set(event.type, (this.#counts.get(event.type) ?? 0) + 1);
     if (event.type === EventType.WANT_APPROVAL) this.#sink.wantApproval(event);
     else if (event.type === EventType.RESET) this.#sink.reset(event);
     this.#report(event);
+    for (const listener of this.#listeners) listener(event);
   }
 
   #report(event: Event): void {

@@ -12,7 +12,7 @@ export interface FlowNames {
   readonly podsByIfindex: ReadonlyMap<number, Pod>;
   /** Address -> device, for pods of this node. */
   readonly addresses: ReadonlyMap<string, number>;
-  readonly peers: ReadonlyMap<number, { readonly name: string }>;
+  readonly peers: Pick<ReadonlyMap<number, { readonly name: string }>, 'get'>;
   /** What flow records say of a flow; absent: there are none. */
   readonly words?: (key: FlowKey) => FlowWords | undefined;
 }

@@ -1,6 +1,7 @@
 /** How packets go to a peer, for each family and class: what the programs have found out, and what follows from it. */
 import { NO_ADDRESS } from '../bpf/address.ts';
 import type { PathClassName, PathInfo, TransmitMode } from '../grpc/backend.ts';
+import { IpProtocol } from '../netlink/ctnetlink-codec.ts';
 import { familyOf } from '../netlink/ip.ts';
 import type { ClusterNode } from '../state/cluster.ts';
 import {
@@ -24,6 +25,11 @@ export const UNHEARD: PeerState = { lastLife: 0n, lastConfirmed: 0n, rejectWindo
 
 /** In the order of enum xmasq_path_class. */
 export const PATH_CLASSES: readonly PathClassName[] = ['tcp', 'udp', 'other'];
+
+/** What packets of this IP protocol are for a firewall. */
+export function pathClassOf(protocol: number): PathClassName {
+  return protocol === IpProtocol.tcp ? 'tcp' : protocol === IpProtocol.udp ? 'udp' : 'other';
+}
 
 /** Index in `paths`. @param pathClass value of enum xmasq_path_class */
 export function pathIndex(peer: number, family: Family, pathClass: number): number {

@@ -256,27 +256,40 @@ export class Peers {
     flows: ReadonlyMap<number, number>,
     pathsOf: (id: number, node: ClusterNode) => readonly PathInfo[] = () => [],
   ): PeerInfo[] {
-    const now = this.#o.now();
-    const { peers, peerState } = this.#o.tables;
     return [...this.#known.values()]
       .sort((a, b) => (a.node.name < b.node.name ? -1 : 1))
-      .map(({ id, node }) => {
-        const { lastLife } = peerState.get(id);
-        const capability: Capability | undefined = node.capability;
-        return {
-          nodeName: node.name,
-          addresses: node.addresses,
-          podCIDRs: node.podCIDRs,
-          capable: isCapable(node),
-          ...(capability === undefined ? {} : { capability }),
-          alive: this.#isAlive(id, now),
-          ...(lastLife === 0n ? {} : { lastLifeMs: Math.max(0, Number((now - lastLife) / 1_000_000n)) }),
-          flows: flows.get(id) ?? 0,
-          paths: pathsOf(id, node),
-          id,
-          epoch: peers.get(id).epoch,
-        };
-      });
+      .map((peer) => this.#describe(peer, flows.get(peer.id) ?? 0, pathsOf(peer.id, peer.node)));
+  }
+
+  /**
+   * One peer as `list` tells of it, without its number of flows.
+   * @param pathsOf how packets go to it
+   * @returns undefined: none has that number
+   */
+  describe(id: number, pathsOf: (node: ClusterNode) => readonly PathInfo[]): PeerInfo | undefined {
+    const name = this.#byId.get(id);
+    const peer = name === undefined ? undefined : this.#known.get(name);
+    return peer && this.#describe(peer, 0, pathsOf(peer.node));
+  }
+
+  #describe({ id, node }: Known, flows: number, paths: readonly PathInfo[]): PeerInfo {
+    const now = this.#o.now();
+    const { peers, peerState } = this.#o.tables;
+    const { lastLife } = peerState.get(id);
+    const capability: Capability | undefined = node.capability;
+    return {
+      nodeName: node.name,
+      addresses: node.addresses,
+      podCIDRs: node.podCIDRs,
+      capable: isCapable(node),
+      ...(capability === undefined ? {} : { capability }),
+      alive: this.#isAlive(id, now),
+      ...(lastLife === 0n ? {} : { lastLifeMs: Math.max(0, Number((now - lastLife) / 1_000_000n)) }),
+      flows,
+      paths,
+      id,
+      epoch: peers.get(id).epoch,
+    };
   }
 
   #keep(peer: Known): void {

@@ -1,7 +1,7 @@
 /**
  * Admission: does Antrea's pipeline pass the packets of this flow? Answered by Antrea's own conntrack entry, with the same
  * rules as `ct_verdict` in bpf-src/conntrack.h, in the same order. Here for what the kernel's lookup cannot answer:
- * protocols other than TCP and UDP, and kernels whose lookup takes no zone.
+ * protocols other than TCP and UDP, and kernels whose lookup takes no zone; and to say why.
  */
 import { Reason } from './layout.ts';
 import { CtSctpState, CtStatus, CtTcpState, IpProtocol, type CtEntry } from '../netlink/ctnetlink.ts';
@@ -47,13 +47,34 @@ function established(entry: ConntrackFacts): boolean {
   }
 }
 
+/** What else decides. */
+export interface AdmissionSetting {
+  /** The local pod answers a pod of a node that Antrea routes to: such packets come by the gateway. Default false. */
+  readonly routed?: boolean;
+  /**
+   * AntreaProxy's translation for a pod of this node is no obstacle, as where the programs ask themselves. Default false:
+   * an approval cannot tell of a translation.
+   */
+  readonly services?: boolean;
+}
+
+/** @returns whether the connection is translated in a way that keeps it from being accelerated */
+function obstructed({ mark, status }: ConntrackFacts, services: boolean): boolean {
+  const marked = (mark & CtMark.service) !== 0;
+  const translated = (status & CtStatus.dstNat) !== 0;
+  if (!services) return marked || translated;
+  return marked !== translated || (marked && (mark & CtMark.sourceMask) !== CtMark.sourcePod);
+}
+
 /**
  * May the flow of this entry be accelerated?
  * @param entry undefined: the zone has none
- * @param routed the local pod answers a pod of a node that Antrea routes to: such packets come by the gateway
  * @returns Reason.NONE if so, else why not
  */
-export function admission(entry: ConntrackFacts | undefined, routed = false): number {
+export function admission(
+  entry: ConntrackFacts | undefined,
+  { routed = false, services = false }: AdmissionSetting = {},
+): number {
   if (entry === undefined) return Reason.CT_MISSING;
   const { status, mark } = entry;
   const source = mark & CtMark.sourceMask;
@@ -64,7 +85,7 @@ export function admission(entry: ConntrackFacts | undefined, routed = false): nu
   if ((mark & CtMark.snat) !== 0) return Reason.CT_SNAT;
   if ((mark & CtMark.hairpin) !== 0) return Reason.CT_HAIRPIN;
   if ((mark & CtMark.l7) !== 0) return Reason.CT_L7;
-  if ((mark & CtMark.service) !== 0 || (status & CtStatus.dstNat) !== 0) return Reason.CT_SERVICE;
+  if (obstructed(entry, services)) return Reason.CT_SERVICE;
   const expected = source === CtMark.sourceTunnel || source === CtMark.sourcePod;
   if (!expected && !(source === CtMark.sourceGateway && routed)) return Reason.CT_SOURCE;
   if (!established(entry)) return Reason.CT_STATE;

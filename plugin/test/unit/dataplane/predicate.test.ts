@@ -56,8 +56,18 @@ describe('admission by conntrack', () => {
 
   test('by the gateway come packets of pods that Antrea routes to, for the local pod to answer', () => {
     const passing = Array.from({ length: 256 }, (_, mark) => mark).filter(
-      (mark) => admission({ ...good, mark }, true) === 0,
+      (mark) => admission({ ...good, mark }, { routed: true }) === 0,
     );
     expect(passing).toEqual([1, 2, 3]);
+  });
+
+  test('where the programs ask themselves, a Service is translated by AntreaProxy for a pod of this node, or not at all', () => {
+    const services = { services: true };
+    const translated = { ...good, status: good.status | CtStatus.dstNat };
+    expect(admission(good, services)).toBe(Reason.NONE);
+    expect(admission({ ...translated, mark: 0x13 }, services)).toBe(Reason.NONE);
+    for (const entry of [translated, { ...good, mark: 0x13 }, { ...translated, mark: 0x11 }]) {
+      expect(admission(entry, services)).toBe(Reason.CT_SERVICE);
+    }
   });
 });
