@@ -137,7 +137,7 @@ const DEADLINE_MS = 5000 * TIME_FACTOR;
 /** A drain ends by itself after 32 s. */
 const DRAIN_DEADLINE_MS = 60_000 * TIME_FACTOR;
 
-type UnaryName = Exclude<keyof typeof AdminDefinition, 'flows'>;
+type UnaryName = Exclude<keyof typeof AdminDefinition, 'flows' | 'trace'>;
 type RequestOf<K extends UnaryName> = Parameters<(typeof AdminDefinition)[K]['requestSerialize']>[0];
 type ResponseOf<K extends UnaryName> = ReturnType<(typeof AdminDefinition)[K]['responseDeserialize']>;
 

@@ -1,7 +1,7 @@
 import { release } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
-import type { Approvals } from '../dataplane/approvals.ts';
+import type { AntreaConntrack, Approvals } from '../dataplane/approvals.ts';
 import type { Attacher } from '../dataplane/attach.ts';
 import type { ConfigMap } from '../dataplane/config-map.ts';
 import { readCounters, readReasons } from '../dataplane/counters.ts';
@@ -13,11 +13,12 @@ import { countFlows, listFlows, type FlowNames } from '../dataplane/flows.ts';
 import { EVERYTHING, flowsOfEndpoint, flowsWithPeer, flush, type FlushSelection } from '../dataplane/flush.ts';
 import type { Janitor } from '../dataplane/janitor.ts';
 import { ConfigFlag, PROTOCOL_VERSION } from '../dataplane/layout.ts';
-import { pathsOf } from '../dataplane/paths.ts';
+import { pathClassOf, pathsOf } from '../dataplane/paths.ts';
 import { peerOfPod, type Peers } from '../dataplane/peers.ts';
 import type { Clock } from '../dataplane/ports.ts';
 import type { Routing } from '../dataplane/routing.ts';
 import type { KernelTables } from '../dataplane/tables.ts';
+import { flowKeyOf, Trace } from '../dataplane/trace.ts';
 import { ACTIVE_FLAGS, type Uplink } from '../dataplane/uplink.ts';
 import type { UplinkXdp } from '../dataplane/uplink-xdp.ts';
 import {
@@ -25,17 +26,21 @@ import {
   type AdminBackend,
   type DrainResult,
   type EndpointInfo,
+  type ExclusionInfo,
   type FlowInfo,
   type FlushResult,
   type FlushTarget,
+  type FlowTrace,
   type NodeState,
   type PeerInfo,
   type SourceInfo,
   type StatusInfo,
+  type TracedFlow,
   type VersionInfo,
 } from '../grpc/backend.ts';
 import type { FollowedKind } from '../kubernetes/index.ts';
-import type { Exclusions } from '../exclusion/exclusions.ts';
+import { podText, type Exclusions } from '../exclusion/exclusions.ts';
+import { familyOf } from '../netlink/ip.ts';
 import { healthOf, type Health } from './health.ts';
 import { versionInfo } from './version.ts';
 
@@ -56,6 +61,7 @@ export interface AgentParts {
   readonly drain: Drain;
   readonly janitor: Janitor;
   readonly approvals: Approvals;
+  readonly antreaConntrack: AntreaConntrack;
   readonly events: Events;
   readonly exclusions: Exclusions;
   /** What is followed; more are added while the sidecar starts. */
@@ -158,15 +164,33 @@ export class Backend implements AdminBackend {
   }
 
   flows(): AsyncIterable<FlowInfo> {
-    const { tables, config, endpoints, peers, flowWords, now } = this.#parts;
-    const names: FlowNames = {
-      nodeName: config.nodeName,
-      podsByIfindex: endpoints.podsByIfindex(),
-      addresses: endpoints.addresses,
-      peers: peers.byId(),
-      ...(flowWords.find === undefined ? {} : { words: flowWords.find }),
+    const { tables, peers, now } = this.#parts;
+    return listFlows(tables, this.#names(peers.byId()), now);
+  }
+
+  trace(flow: TracedFlow): FlowTrace {
+    const { tables, antreaConntrack, configMap, endpoints, events, peers, now } = this.#parts;
+    const ifindex = endpoints.addresses.get(flow.sourceIp);
+    if (ifindex === undefined) throw new NotFoundError(`no attached pod of this node has the address ${flow.sourceIp}`);
+    const nameOf = (id: number): { readonly name: string } | undefined => {
+      const name = peers.nameOf(id);
+      return name === undefined ? undefined : { name };
     };
-    return listFlows(tables, names, now);
+    return new Trace(
+      {
+        tables,
+        ...antreaConntrack,
+        lookup: () => configMap.has(ConfigFlag.CT_LOOKUP),
+        events,
+        // One peer's name is looked for, not a list of all made.
+        names: () => this.#names({ get: nameOf }),
+        nodeState: () => this.state(),
+        peerOf: (address, protocol) => this.#peerOf(address, protocol),
+        exclusionsOf: (source, destination) => this.#exclusionsOf(source, destination),
+        now,
+      },
+      flowKeyOf(flow, ifindex),
+    );
   }
 
   async flush(target: FlushTarget): Promise<FlushResult> {
@@ -192,6 +216,45 @@ export class Backend implements AdminBackend {
       uplink.resume();
     }
     return Promise.resolve(this.#drainResult());
+  }
+
+  #names(peers: FlowNames['peers']): FlowNames {
+    const { config, endpoints, flowWords } = this.#parts;
+    return {
+      nodeName: config.nodeName,
+      podsByIfindex: endpoints.podsByIfindex(),
+      addresses: endpoints.addresses,
+      peers,
+      ...(flowWords.find === undefined ? {} : { words: flowWords.find }),
+    };
+  }
+
+  /** The node of a pod, with the one path there that packets of this protocol take. */
+  #peerOf(address: string, protocol: number): PeerInfo | undefined {
+    const { tables, configMap, peers, now } = this.#parts;
+    const id = peerOfPod(tables, address);
+    if (id === undefined) return undefined;
+    const [family, pathClass] = [familyOf(address), pathClassOf(protocol)];
+    return peers.describe(id, (node) =>
+      pathsOf(tables, configMap.get(), id, node, now()).filter(
+        (path) => path.family === family && path.pathClass === pathClass,
+      ),
+    );
+  }
+
+  /** What excludes traffic from this device's pod to that address: of the pods, then of the node. */
+  #exclusionsOf(ifindex: number, destination: string): ExclusionInfo[] {
+    const { endpoints, exclusions } = this.#parts;
+    const { pods, all } = exclusions.state;
+    const other = endpoints.addresses.get(destination);
+    const byIfindex = endpoints.podsByIfindex();
+    const ofPods = [ifindex, ...(other === undefined ? [] : [other])].flatMap((device) => {
+      const pod = byIfindex.get(device);
+      const exclusion = pod && pods.get(podText(pod));
+      return exclusion === undefined ? [] : [{ reason: exclusion.reason, detail: exclusion.detail }];
+    });
+    const notOurs = other === undefined ? 'same-node' : 'inter-node';
+    return [...ofPods, ...all.filter(({ scope }) => scope !== notOurs)];
   }
 
   #drainResult(): DrainResult {

@@ -1,7 +1,7 @@
 /** The sidecar's life: puts the parts together, feeds them with what happens, and leaves the data plane running at the end. */
 import type { Config } from '../config/config.ts';
 import type { RingBuffer } from '../bpf/ringbuf.ts';
-import { Approvals } from '../dataplane/approvals.ts';
+import { Approvals, type AntreaConntrack } from '../dataplane/approvals.ts';
 import { chooseAttacher } from '../dataplane/attach.ts';
 import { ConfigMap } from '../dataplane/config-map.ts';
 import { Degradations } from '../dataplane/degradations.ts';
@@ -192,14 +192,17 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   });
   const conntrack = new Ctnetlink();
   closers.add(() => conntrack.close());
-  const approvals = new Approvals({
-    tables,
+  const antreaConntrack: AntreaConntrack = {
     conntrack,
     zones: { 4: config.conntrack.zone, 6: config.conntrack.zone6 },
     isRouted: (address) => {
       const peer = peerOfPod(tables, address);
       return peer !== undefined && (tables.peers.get(peer).flags & directFlag(familyOf(address) ?? 4)) !== 0;
     },
+  };
+  const approvals = new Approvals({
+    tables,
+    ...antreaConntrack,
     timeout: conntrackTimeout,
     leaseNs: BigInt(Math.round(config.approvals.lease * 1000)) * (SECOND / 1000n),
     deviceOf: (address) => endpoints.addresses.get(address),
@@ -240,6 +243,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     drain,
     janitor,
     approvals,
+    antreaConntrack,
     events,
     exclusions,
     sources: [],

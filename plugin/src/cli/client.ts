@@ -16,7 +16,7 @@ export interface AdminClientOptions {
   readonly stopped: AbortSignal;
 }
 
-type UnaryName = Exclude<keyof typeof AdminDefinition, 'flows'>;
+type UnaryName = Exclude<keyof typeof AdminDefinition, 'flows' | 'trace'>;
 type RequestOf<M> = M extends { requestDeserialize: (bytes: never) => infer Request } ? Request : never;
 type ResponseOf<M> = M extends { responseDeserialize: (bytes: never) => infer Response } ? Response : never;
 
@@ -77,15 +77,32 @@ export class AdminClient {
    * Messages of a Flows call, until the server or the user ends it.
    * @throws CliError
    */
-  async *flows(request: xmasq.v1.FlowsRequest): AsyncGenerator<xmasq.v1.FlowsResponse, void> {
-    const { path, requestSerialize, responseDeserialize } = AdminDefinition.flows;
+  flows(request: xmasq.v1.FlowsRequest): AsyncGenerator<xmasq.v1.FlowsResponse, void> {
+    return this.#stream(AdminDefinition.flows, request, request.watch ? Infinity : 0);
+  }
+
+  /**
+   * Messages of a Trace call, likewise.
+   * @throws CliError
+   */
+  trace(request: xmasq.v1.TraceRequest): AsyncGenerator<xmasq.v1.TraceResponse, void> {
+    return this.#stream(AdminDefinition.trace, request, request.durationMs);
+  }
+
+  /** @param lastsMs milliseconds that the answer takes by itself; Infinity: until somebody ends it */
+  async *#stream<Request, Response>(
+    { path, requestSerialize, responseDeserialize }: MethodDefinition<Request, Response>,
+    request: Request,
+    lastsMs: number,
+  ): AsyncGenerator<Response, void> {
     const { stopped, timeoutMs } = this.#options;
-    const options = request.watch ? {} : { deadline: Date.now() + timeoutMs };
+    stopped.throwIfAborted();
+    const options = lastsMs === Infinity ? {} : { deadline: Date.now() + lastsMs + timeoutMs };
     const call = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, options);
     const cancel = (): void => call.cancel();
     stopped.addEventListener('abort', cancel);
     try {
-      const messages: AsyncIterable<xmasq.v1.FlowsResponse> = call;
+      const messages: AsyncIterable<Response> = call;
       for await (const message of messages) yield message;
     } catch (error) {
       if (!stopped.aborted) throw this.#toCliError(error as ServiceError);

@@ -2660,6 +2660,448 @@ export namespace xmasq {
         }
 
         /**
+         * Properties of a TraceRequest.
+         * @deprecated Use xmasq.v1.TraceRequest.$Properties instead.
+         */
+        interface ITraceRequest extends xmasq.v1.TraceRequest.$Properties {
+        }
+
+        /** Represents a TraceRequest. */
+        class TraceRequest {
+
+            /**
+             * Constructs a new TraceRequest.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: xmasq.v1.TraceRequest.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** TraceRequest sourceIp. */
+            sourceIp: string;
+
+            /** TraceRequest destinationIp. */
+            destinationIp: string;
+
+            /** TraceRequest sourcePort. */
+            sourcePort: number;
+
+            /** TraceRequest destinationPort. */
+            destinationPort: number;
+
+            /** TraceRequest protocol. */
+            protocol: number;
+
+            /** TraceRequest icmpId. */
+            icmpId?: (number|null);
+
+            /** TraceRequest icmpType. */
+            icmpType?: (number|null);
+
+            /** TraceRequest durationMs. */
+            durationMs: number;
+
+            /**
+             * Encodes the specified TraceRequest message. Does not implicitly {@link xmasq.v1.TraceRequest.verify|verify} messages.
+             * @param message TraceRequest message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: xmasq.v1.TraceRequest.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a TraceRequest message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {xmasq.v1.TraceRequest & xmasq.v1.TraceRequest.$Shape} TraceRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): xmasq.v1.TraceRequest & xmasq.v1.TraceRequest.$Shape;
+
+            /**
+             * Creates a TraceRequest message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns TraceRequest
+             */
+            static fromObject(object: { [k: string]: any }): xmasq.v1.TraceRequest;
+
+            /**
+             * Creates a plain object from a TraceRequest message. Also converts values to other types if specified.
+             * @param message TraceRequest
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: xmasq.v1.TraceRequest, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this TraceRequest to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+
+            /**
+             * Gets the type url for TraceRequest
+             * @param [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns The type url
+             */
+            static getTypeUrl(prefix?: string): string;
+        }
+
+        namespace TraceRequest {
+
+            /** Properties of a TraceRequest. */
+            interface $Properties {
+
+                /** TraceRequest sourceIp */
+                sourceIp?: (string|null);
+
+                /** TraceRequest destinationIp */
+                destinationIp?: (string|null);
+
+                /** TraceRequest sourcePort */
+                sourcePort?: (number|null);
+
+                /** TraceRequest destinationPort */
+                destinationPort?: (number|null);
+
+                /** TraceRequest protocol */
+                protocol?: (number|null);
+
+                /** TraceRequest icmpId */
+                icmpId?: (number|null);
+
+                /** TraceRequest icmpType */
+                icmpType?: (number|null);
+
+                /** TraceRequest durationMs */
+                durationMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a TraceRequest. */
+            type $Shape = xmasq.v1.TraceRequest.$Properties;
+        }
+
+        /**
+         * Properties of a TraceResponse.
+         * @deprecated Use xmasq.v1.TraceResponse.$Properties instead.
+         */
+        interface ITraceResponse extends xmasq.v1.TraceResponse.$Properties {
+        }
+
+        /** Represents a TraceResponse. */
+        class TraceResponse {
+
+            /**
+             * Constructs a new TraceResponse.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: xmasq.v1.TraceResponse.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** TraceResponse timeMs. */
+            timeMs: number;
+
+            /** TraceResponse nodeState. */
+            nodeState: xmasq.v1.NodeState;
+
+            /** TraceResponse flow. */
+            flow?: (xmasq.v1.Flow.$Properties|null);
+
+            /** TraceResponse conntrack. */
+            conntrack?: (xmasq.v1.ConntrackVerdict.$Properties|null);
+
+            /** TraceResponse peer. */
+            peer?: (xmasq.v1.Peer.$Properties|null);
+
+            /** TraceResponse exclusions. */
+            exclusions: xmasq.v1.Exclusion.$Properties[];
+
+            /** TraceResponse events. */
+            events: xmasq.v1.FlowEvent.$Properties[];
+
+            /** TraceResponse eventsLost. */
+            eventsLost: number;
+
+            /**
+             * Encodes the specified TraceResponse message. Does not implicitly {@link xmasq.v1.TraceResponse.verify|verify} messages.
+             * @param message TraceResponse message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: xmasq.v1.TraceResponse.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a TraceResponse message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {xmasq.v1.TraceResponse & xmasq.v1.TraceResponse.$Shape} TraceResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): xmasq.v1.TraceResponse & xmasq.v1.TraceResponse.$Shape;
+
+            /**
+             * Creates a TraceResponse message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns TraceResponse
+             */
+            static fromObject(object: { [k: string]: any }): xmasq.v1.TraceResponse;
+
+            /**
+             * Creates a plain object from a TraceResponse message. Also converts values to other types if specified.
+             * @param message TraceResponse
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: xmasq.v1.TraceResponse, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this TraceResponse to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+
+            /**
+             * Gets the type url for TraceResponse
+             * @param [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns The type url
+             */
+            static getTypeUrl(prefix?: string): string;
+        }
+
+        namespace TraceResponse {
+
+            /** Properties of a TraceResponse. */
+            interface $Properties {
+
+                /** TraceResponse timeMs */
+                timeMs?: (number|null);
+
+                /** TraceResponse nodeState */
+                nodeState?: (xmasq.v1.NodeState|null);
+
+                /** TraceResponse flow */
+                flow?: (xmasq.v1.Flow.$Properties|null);
+
+                /** TraceResponse conntrack */
+                conntrack?: (xmasq.v1.ConntrackVerdict.$Properties|null);
+
+                /** TraceResponse peer */
+                peer?: (xmasq.v1.Peer.$Properties|null);
+
+                /** TraceResponse exclusions */
+                exclusions?: (xmasq.v1.Exclusion.$Properties[]|null);
+
+                /** TraceResponse events */
+                events?: (xmasq.v1.FlowEvent.$Properties[]|null);
+
+                /** TraceResponse eventsLost */
+                eventsLost?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a TraceResponse. */
+            type $Shape = xmasq.v1.TraceResponse.$Properties;
+        }
+
+        /**
+         * Properties of a ConntrackVerdict.
+         * @deprecated Use xmasq.v1.ConntrackVerdict.$Properties instead.
+         */
+        interface IConntrackVerdict extends xmasq.v1.ConntrackVerdict.$Properties {
+        }
+
+        /** Represents a ConntrackVerdict. */
+        class ConntrackVerdict {
+
+            /**
+             * Constructs a new ConntrackVerdict.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: xmasq.v1.ConntrackVerdict.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ConntrackVerdict reason. */
+            reason: xmasq.v1.Reason;
+
+            /** ConntrackVerdict detail. */
+            detail: string;
+
+            /**
+             * Encodes the specified ConntrackVerdict message. Does not implicitly {@link xmasq.v1.ConntrackVerdict.verify|verify} messages.
+             * @param message ConntrackVerdict message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: xmasq.v1.ConntrackVerdict.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ConntrackVerdict message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {xmasq.v1.ConntrackVerdict & xmasq.v1.ConntrackVerdict.$Shape} ConntrackVerdict
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): xmasq.v1.ConntrackVerdict & xmasq.v1.ConntrackVerdict.$Shape;
+
+            /**
+             * Creates a ConntrackVerdict message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns ConntrackVerdict
+             */
+            static fromObject(object: { [k: string]: any }): xmasq.v1.ConntrackVerdict;
+
+            /**
+             * Creates a plain object from a ConntrackVerdict message. Also converts values to other types if specified.
+             * @param message ConntrackVerdict
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: xmasq.v1.ConntrackVerdict, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this ConntrackVerdict to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+
+            /**
+             * Gets the type url for ConntrackVerdict
+             * @param [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns The type url
+             */
+            static getTypeUrl(prefix?: string): string;
+        }
+
+        namespace ConntrackVerdict {
+
+            /** Properties of a ConntrackVerdict. */
+            interface $Properties {
+
+                /** ConntrackVerdict reason */
+                reason?: (xmasq.v1.Reason|null);
+
+                /** ConntrackVerdict detail */
+                detail?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ConntrackVerdict. */
+            type $Shape = xmasq.v1.ConntrackVerdict.$Properties;
+        }
+
+        /**
+         * Properties of a FlowEvent.
+         * @deprecated Use xmasq.v1.FlowEvent.$Properties instead.
+         */
+        interface IFlowEvent extends xmasq.v1.FlowEvent.$Properties {
+        }
+
+        /** Represents a FlowEvent. */
+        class FlowEvent {
+
+            /**
+             * Constructs a new FlowEvent.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: xmasq.v1.FlowEvent.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FlowEvent name. */
+            name: string;
+
+            /** FlowEvent reason. */
+            reason: xmasq.v1.Reason;
+
+            /** FlowEvent timeMs. */
+            timeMs: number;
+
+            /**
+             * Encodes the specified FlowEvent message. Does not implicitly {@link xmasq.v1.FlowEvent.verify|verify} messages.
+             * @param message FlowEvent message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: xmasq.v1.FlowEvent.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FlowEvent message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {xmasq.v1.FlowEvent & xmasq.v1.FlowEvent.$Shape} FlowEvent
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): xmasq.v1.FlowEvent & xmasq.v1.FlowEvent.$Shape;
+
+            /**
+             * Creates a FlowEvent message from a plain object. Also converts values to their respective internal types.
+             * @param object Plain object
+             * @returns FlowEvent
+             */
+            static fromObject(object: { [k: string]: any }): xmasq.v1.FlowEvent;
+
+            /**
+             * Creates a plain object from a FlowEvent message. Also converts values to other types if specified.
+             * @param message FlowEvent
+             * @param [options] Conversion options
+             * @returns Plain object
+             */
+            static toObject(message: xmasq.v1.FlowEvent, options?: $protobuf.IConversionOptions): { [k: string]: any };
+
+            /**
+             * Converts this FlowEvent to JSON.
+             * @returns JSON object
+             */
+            toJSON(): { [k: string]: any };
+
+            /**
+             * Gets the type url for FlowEvent
+             * @param [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns The type url
+             */
+            static getTypeUrl(prefix?: string): string;
+        }
+
+        namespace FlowEvent {
+
+            /** Properties of a FlowEvent. */
+            interface $Properties {
+
+                /** FlowEvent name */
+                name?: (string|null);
+
+                /** FlowEvent reason */
+                reason?: (xmasq.v1.Reason|null);
+
+                /** FlowEvent timeMs */
+                timeMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FlowEvent. */
+            type $Shape = xmasq.v1.FlowEvent.$Properties;
+        }
+
+        /**
          * Properties of a PodName.
          * @deprecated Use xmasq.v1.PodName.$Properties instead.
          */

@@ -9540,6 +9540,1861 @@ export const xmasq = $root.xmasq = (() => {
             return Flow;
         })();
 
+        v1.TraceRequest = (function() {
+
+            /**
+             * Properties of a TraceRequest.
+             * @typedef {Object} xmasq.v1.TraceRequest.$Properties
+             * @property {string|null} [sourceIp] TraceRequest sourceIp
+             * @property {string|null} [destinationIp] TraceRequest destinationIp
+             * @property {number|null} [sourcePort] TraceRequest sourcePort
+             * @property {number|null} [destinationPort] TraceRequest destinationPort
+             * @property {number|null} [protocol] TraceRequest protocol
+             * @property {number|null} [icmpId] TraceRequest icmpId
+             * @property {number|null} [icmpType] TraceRequest icmpType
+             * @property {number|null} [durationMs] TraceRequest durationMs
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+
+            /**
+             * Properties of a TraceRequest.
+             * @memberof xmasq.v1
+             * @interface ITraceRequest
+             * @augments xmasq.v1.TraceRequest.$Properties
+             * @deprecated Use xmasq.v1.TraceRequest.$Properties instead.
+             */
+
+            /**
+             * Shape of a TraceRequest.
+             * @typedef {xmasq.v1.TraceRequest.$Properties} xmasq.v1.TraceRequest.$Shape
+             */
+
+            /**
+             * Constructs a new TraceRequest.
+             * @memberof xmasq.v1
+             * @classdesc Represents a TraceRequest.
+             * @constructor
+             * @param {xmasq.v1.TraceRequest.$Properties=} [properties] Properties to set
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+            const TraceRequest = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            /**
+             * TraceRequest sourceIp.
+             * @member {string} sourceIp
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.sourceIp = "";
+
+            /**
+             * TraceRequest destinationIp.
+             * @member {string} destinationIp
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.destinationIp = "";
+
+            /**
+             * TraceRequest sourcePort.
+             * @member {number} sourcePort
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.sourcePort = 0;
+
+            /**
+             * TraceRequest destinationPort.
+             * @member {number} destinationPort
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.destinationPort = 0;
+
+            /**
+             * TraceRequest protocol.
+             * @member {number} protocol
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.protocol = 0;
+
+            /**
+             * TraceRequest icmpId.
+             * @member {number|null|undefined} icmpId
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.icmpId = null;
+
+            /**
+             * TraceRequest icmpType.
+             * @member {number|null|undefined} icmpType
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.icmpType = null;
+
+            /**
+             * TraceRequest durationMs.
+             * @member {number} durationMs
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             */
+            TraceRequest.prototype.durationMs = 0;
+
+            // OneOf field names bound to virtual getters and setters
+            let $oneOfFields;
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(TraceRequest.prototype, "_icmpId", {
+                get: $util.oneOfGetter($oneOfFields = ["icmpId"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(TraceRequest.prototype, "_icmpType", {
+                get: $util.oneOfGetter($oneOfFields = ["icmpType"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
+            /**
+             * Encodes the specified TraceRequest message. Does not implicitly {@link xmasq.v1.TraceRequest.verify|verify} messages.
+             * @function encode
+             * @memberof xmasq.v1.TraceRequest
+             * @static
+             * @param {xmasq.v1.TraceRequest.$Properties} message TraceRequest message or plain object to encode
+             * @param {$protobuf.Writer} [writer] Writer to encode to
+             * @returns {$protobuf.Writer} Writer
+             */
+            TraceRequest.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.sourceIp != null && $Object.hasOwnProperty.call(message, "sourceIp") && message.sourceIp !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.sourceIp);
+                if (message.destinationIp != null && $Object.hasOwnProperty.call(message, "destinationIp") && message.destinationIp !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.destinationIp);
+                if (message.sourcePort != null && $Object.hasOwnProperty.call(message, "sourcePort") && message.sourcePort !== 0)
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint32(message.sourcePort);
+                if (message.destinationPort != null && $Object.hasOwnProperty.call(message, "destinationPort") && message.destinationPort !== 0)
+                    writer.uint32(/* id 4, wireType 0 =*/32).uint32(message.destinationPort);
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol") && message.protocol !== 0)
+                    writer.uint32(/* id 5, wireType 0 =*/40).uint32(message.protocol);
+                if (message.icmpId != null && $Object.hasOwnProperty.call(message, "icmpId"))
+                    writer.uint32(/* id 6, wireType 0 =*/48).uint32(message.icmpId);
+                if (message.icmpType != null && $Object.hasOwnProperty.call(message, "icmpType"))
+                    writer.uint32(/* id 7, wireType 0 =*/56).uint32(message.icmpType);
+                if (message.durationMs != null && $Object.hasOwnProperty.call(message, "durationMs") && message.durationMs !== 0)
+                    writer.uint32(/* id 8, wireType 0 =*/64).uint32(message.durationMs);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            /**
+             * Decodes a TraceRequest message from the specified reader or buffer.
+             * @function decode
+             * @memberof xmasq.v1.TraceRequest
+             * @static
+             * @param {$protobuf.Reader|Uint8Array} reader Reader or buffer to decode from
+             * @param {number} [length] Message length if known beforehand
+             * @returns {xmasq.v1.TraceRequest & xmasq.v1.TraceRequest.$Shape} TraceRequest
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            TraceRequest.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.xmasq.v1.TraceRequest();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.sourceIp = value;
+                            else
+                                delete message.sourceIp;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.destinationIp = value;
+                            else
+                                delete message.destinationIp;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.sourcePort = value;
+                            else
+                                delete message.sourcePort;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.destinationPort = value;
+                            else
+                                delete message.destinationPort;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.protocol = value;
+                            else
+                                delete message.protocol;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            message.icmpId = reader.uint32();
+                            message._icmpId = "icmpId";
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            message.icmpType = reader.uint32();
+                            message._icmpType = "icmpType";
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.durationMs = value;
+                            else
+                                delete message.durationMs;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            /**
+             * Creates a TraceRequest message from a plain object. Also converts values to their respective internal types.
+             * @function fromObject
+             * @memberof xmasq.v1.TraceRequest
+             * @static
+             * @param {Object.<string,*>} object Plain object
+             * @returns {xmasq.v1.TraceRequest} TraceRequest
+             */
+            TraceRequest.fromObject = function (object, _depth) {
+                if (object instanceof $root.xmasq.v1.TraceRequest)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".xmasq.v1.TraceRequest: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.xmasq.v1.TraceRequest();
+                if (object.sourceIp != null)
+                    if (typeof object.sourceIp !== "string" || object.sourceIp.length)
+                        message.sourceIp = $String(object.sourceIp);
+                if (object.destinationIp != null)
+                    if (typeof object.destinationIp !== "string" || object.destinationIp.length)
+                        message.destinationIp = $String(object.destinationIp);
+                if (object.sourcePort != null)
+                    if ($Number(object.sourcePort) !== 0)
+                        message.sourcePort = object.sourcePort >>> 0;
+                if (object.destinationPort != null)
+                    if ($Number(object.destinationPort) !== 0)
+                        message.destinationPort = object.destinationPort >>> 0;
+                if (object.protocol != null)
+                    if ($Number(object.protocol) !== 0)
+                        message.protocol = object.protocol >>> 0;
+                if (object.icmpId != null)
+                    message.icmpId = object.icmpId >>> 0;
+                if (object.icmpType != null)
+                    message.icmpType = object.icmpType >>> 0;
+                if (object.durationMs != null)
+                    if ($Number(object.durationMs) !== 0)
+                        message.durationMs = object.durationMs >>> 0;
+                return message;
+            };
+
+            /**
+             * Creates a plain object from a TraceRequest message. Also converts values to other types if specified.
+             * @function toObject
+             * @memberof xmasq.v1.TraceRequest
+             * @static
+             * @param {xmasq.v1.TraceRequest} message TraceRequest
+             * @param {$protobuf.IConversionOptions} [options] Conversion options
+             * @returns {Object.<string,*>} Plain object
+             */
+            TraceRequest.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.sourceIp = "";
+                    object.destinationIp = "";
+                    object.sourcePort = 0;
+                    object.destinationPort = 0;
+                    object.protocol = 0;
+                    object.durationMs = 0;
+                }
+                if (message.sourceIp != null && $Object.hasOwnProperty.call(message, "sourceIp"))
+                    object.sourceIp = message.sourceIp;
+                if (message.destinationIp != null && $Object.hasOwnProperty.call(message, "destinationIp"))
+                    object.destinationIp = message.destinationIp;
+                if (message.sourcePort != null && $Object.hasOwnProperty.call(message, "sourcePort"))
+                    object.sourcePort = message.sourcePort;
+                if (message.destinationPort != null && $Object.hasOwnProperty.call(message, "destinationPort"))
+                    object.destinationPort = message.destinationPort;
+                if (message.protocol != null && $Object.hasOwnProperty.call(message, "protocol"))
+                    object.protocol = message.protocol;
+                if (message.icmpId != null && $Object.hasOwnProperty.call(message, "icmpId"))
+                    object.icmpId = message.icmpId;
+                if (message.icmpType != null && $Object.hasOwnProperty.call(message, "icmpType"))
+                    object.icmpType = message.icmpType;
+                if (message.durationMs != null && $Object.hasOwnProperty.call(message, "durationMs"))
+                    object.durationMs = message.durationMs;
+                return object;
+            };
+
+            /**
+             * Converts this TraceRequest to JSON.
+             * @function toJSON
+             * @memberof xmasq.v1.TraceRequest
+             * @instance
+             * @returns {Object.<string,*>} JSON object
+             */
+            TraceRequest.prototype.toJSON = function() {
+                return TraceRequest.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            /**
+             * Gets the type url for TraceRequest
+             * @function getTypeUrl
+             * @memberof xmasq.v1.TraceRequest
+             * @static
+             * @param {string} [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns {string} The type url
+             */
+            TraceRequest.getTypeUrl = function(prefix) {
+                if (prefix === $undefined)
+                    prefix = "type.googleapis.com";
+                return prefix + "/xmasq.v1.TraceRequest";
+            };
+
+            return TraceRequest;
+        })();
+
+        v1.TraceResponse = (function() {
+
+            /**
+             * Properties of a TraceResponse.
+             * @typedef {Object} xmasq.v1.TraceResponse.$Properties
+             * @property {number|null} [timeMs] TraceResponse timeMs
+             * @property {xmasq.v1.NodeState|null} [nodeState] TraceResponse nodeState
+             * @property {xmasq.v1.Flow.$Properties|null} [flow] TraceResponse flow
+             * @property {xmasq.v1.ConntrackVerdict.$Properties|null} [conntrack] TraceResponse conntrack
+             * @property {xmasq.v1.Peer.$Properties|null} [peer] TraceResponse peer
+             * @property {Array.<xmasq.v1.Exclusion.$Properties>|null} [exclusions] TraceResponse exclusions
+             * @property {Array.<xmasq.v1.FlowEvent.$Properties>|null} [events] TraceResponse events
+             * @property {number|null} [eventsLost] TraceResponse eventsLost
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+
+            /**
+             * Properties of a TraceResponse.
+             * @memberof xmasq.v1
+             * @interface ITraceResponse
+             * @augments xmasq.v1.TraceResponse.$Properties
+             * @deprecated Use xmasq.v1.TraceResponse.$Properties instead.
+             */
+
+            /**
+             * Shape of a TraceResponse.
+             * @typedef {xmasq.v1.TraceResponse.$Properties} xmasq.v1.TraceResponse.$Shape
+             */
+
+            /**
+             * Constructs a new TraceResponse.
+             * @memberof xmasq.v1
+             * @classdesc Represents a TraceResponse.
+             * @constructor
+             * @param {xmasq.v1.TraceResponse.$Properties=} [properties] Properties to set
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+            const TraceResponse = function (properties) {
+                this.exclusions = [];
+                this.events = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            /**
+             * TraceResponse timeMs.
+             * @member {number} timeMs
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.timeMs = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+
+            /**
+             * TraceResponse nodeState.
+             * @member {xmasq.v1.NodeState} nodeState
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.nodeState = 0;
+
+            /**
+             * TraceResponse flow.
+             * @member {xmasq.v1.Flow.$Properties|null|undefined} flow
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.flow = null;
+
+            /**
+             * TraceResponse conntrack.
+             * @member {xmasq.v1.ConntrackVerdict.$Properties|null|undefined} conntrack
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.conntrack = null;
+
+            /**
+             * TraceResponse peer.
+             * @member {xmasq.v1.Peer.$Properties|null|undefined} peer
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.peer = null;
+
+            /**
+             * TraceResponse exclusions.
+             * @member {Array.<xmasq.v1.Exclusion.$Properties>} exclusions
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.exclusions = $util.emptyArray;
+
+            /**
+             * TraceResponse events.
+             * @member {Array.<xmasq.v1.FlowEvent.$Properties>} events
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.events = $util.emptyArray;
+
+            /**
+             * TraceResponse eventsLost.
+             * @member {number} eventsLost
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             */
+            TraceResponse.prototype.eventsLost = 0;
+
+            /**
+             * Encodes the specified TraceResponse message. Does not implicitly {@link xmasq.v1.TraceResponse.verify|verify} messages.
+             * @function encode
+             * @memberof xmasq.v1.TraceResponse
+             * @static
+             * @param {xmasq.v1.TraceResponse.$Properties} message TraceResponse message or plain object to encode
+             * @param {$protobuf.Writer} [writer] Writer to encode to
+             * @returns {$protobuf.Writer} Writer
+             */
+            TraceResponse.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.timeMs != null && $Object.hasOwnProperty.call(message, "timeMs") && (typeof message.timeMs === "object" ? message.timeMs.low || message.timeMs.high : message.timeMs !== 0))
+                    writer.uint32(/* id 1, wireType 0 =*/8).uint64(message.timeMs);
+                if (message.nodeState != null && $Object.hasOwnProperty.call(message, "nodeState") && message.nodeState !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).int32(message.nodeState);
+                if (message.flow != null && $Object.hasOwnProperty.call(message, "flow"))
+                    $root.xmasq.v1.Flow.encode(message.flow, writer.uint32(/* id 3, wireType 2 =*/26).fork(), _depth + 1).ldelim();
+                if (message.conntrack != null && $Object.hasOwnProperty.call(message, "conntrack"))
+                    $root.xmasq.v1.ConntrackVerdict.encode(message.conntrack, writer.uint32(/* id 4, wireType 2 =*/34).fork(), _depth + 1).ldelim();
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer"))
+                    $root.xmasq.v1.Peer.encode(message.peer, writer.uint32(/* id 5, wireType 2 =*/42).fork(), _depth + 1).ldelim();
+                if (message.exclusions != null && message.exclusions.length)
+                    for (let i = 0; i < message.exclusions.length; ++i)
+                        $root.xmasq.v1.Exclusion.encode(message.exclusions[i], writer.uint32(/* id 6, wireType 2 =*/50).fork(), _depth + 1).ldelim();
+                if (message.events != null && message.events.length)
+                    for (let i = 0; i < message.events.length; ++i)
+                        $root.xmasq.v1.FlowEvent.encode(message.events[i], writer.uint32(/* id 7, wireType 2 =*/58).fork(), _depth + 1).ldelim();
+                if (message.eventsLost != null && $Object.hasOwnProperty.call(message, "eventsLost") && message.eventsLost !== 0)
+                    writer.uint32(/* id 8, wireType 0 =*/64).uint32(message.eventsLost);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            /**
+             * Decodes a TraceResponse message from the specified reader or buffer.
+             * @function decode
+             * @memberof xmasq.v1.TraceResponse
+             * @static
+             * @param {$protobuf.Reader|Uint8Array} reader Reader or buffer to decode from
+             * @param {number} [length] Message length if known beforehand
+             * @returns {xmasq.v1.TraceResponse & xmasq.v1.TraceResponse.$Shape} TraceResponse
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            TraceResponse.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.xmasq.v1.TraceResponse();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                                message.timeMs = value;
+                            else
+                                delete message.timeMs;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.nodeState = value;
+                            else
+                                delete message.nodeState;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            message.flow = $root.xmasq.v1.Flow.decode(reader, reader.size(), $undefined, _depth + 1, message.flow);
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            message.conntrack = $root.xmasq.v1.ConntrackVerdict.decode(reader, reader.size(), $undefined, _depth + 1, message.conntrack);
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            message.peer = $root.xmasq.v1.Peer.decode(reader, reader.size(), $undefined, _depth + 1, message.peer);
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.exclusions && message.exclusions.length))
+                                message.exclusions = [];
+                            message.exclusions.push($root.xmasq.v1.Exclusion.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.events && message.events.length))
+                                message.events = [];
+                            message.events.push($root.xmasq.v1.FlowEvent.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.eventsLost = value;
+                            else
+                                delete message.eventsLost;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            /**
+             * Creates a TraceResponse message from a plain object. Also converts values to their respective internal types.
+             * @function fromObject
+             * @memberof xmasq.v1.TraceResponse
+             * @static
+             * @param {Object.<string,*>} object Plain object
+             * @returns {xmasq.v1.TraceResponse} TraceResponse
+             */
+            TraceResponse.fromObject = function (object, _depth) {
+                if (object instanceof $root.xmasq.v1.TraceResponse)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".xmasq.v1.TraceResponse: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.xmasq.v1.TraceResponse();
+                if (object.timeMs != null)
+                    if (typeof object.timeMs === "object" ? object.timeMs.low || object.timeMs.high : $Number(object.timeMs) !== 0)
+                        if ($util.Long)
+                            message.timeMs = $util.Long.fromValue(object.timeMs, true);
+                        else if (typeof object.timeMs === "string")
+                            message.timeMs = $parseInt(object.timeMs, 10);
+                        else if (typeof object.timeMs === "number")
+                            message.timeMs = object.timeMs;
+                        else if (typeof object.timeMs === "object")
+                            message.timeMs = new $util.LongBits(object.timeMs.low >>> 0, object.timeMs.high >>> 0).toNumber(true);
+                if (object.nodeState !== 0 && (typeof object.nodeState !== "string" || $root.xmasq.v1.NodeState[object.nodeState] !== 0))
+                    switch (object.nodeState) {
+                    case "NODE_STATE_UNSPECIFIED":
+                    case 0:
+                        message.nodeState = 0;
+                        break;
+                    case "NODE_STATE_STARTING":
+                    case 1:
+                        message.nodeState = 1;
+                        break;
+                    case "NODE_STATE_READY":
+                    case 2:
+                        message.nodeState = 2;
+                        break;
+                    case "NODE_STATE_DEGRADED":
+                    case 3:
+                        message.nodeState = 3;
+                        break;
+                    case "NODE_STATE_DRAINING":
+                    case 4:
+                        message.nodeState = 4;
+                        break;
+                    case "NODE_STATE_DRAINED":
+                    case 5:
+                        message.nodeState = 5;
+                        break;
+                    default:
+                        if (typeof object.nodeState === "number" && (object.nodeState | 0) === object.nodeState)
+                            message.nodeState = object.nodeState;
+                    }
+                if (object.flow != null) {
+                    if (!$util.isObject(object.flow))
+                        throw $TypeError(".xmasq.v1.TraceResponse.flow: object expected");
+                    message.flow = $root.xmasq.v1.Flow.fromObject(object.flow, _depth + 1);
+                }
+                if (object.conntrack != null) {
+                    if (!$util.isObject(object.conntrack))
+                        throw $TypeError(".xmasq.v1.TraceResponse.conntrack: object expected");
+                    message.conntrack = $root.xmasq.v1.ConntrackVerdict.fromObject(object.conntrack, _depth + 1);
+                }
+                if (object.peer != null) {
+                    if (!$util.isObject(object.peer))
+                        throw $TypeError(".xmasq.v1.TraceResponse.peer: object expected");
+                    message.peer = $root.xmasq.v1.Peer.fromObject(object.peer, _depth + 1);
+                }
+                if (object.exclusions) {
+                    if (!$Array.isArray(object.exclusions))
+                        throw $TypeError(".xmasq.v1.TraceResponse.exclusions: array expected");
+                    message.exclusions = $Array(object.exclusions.length);
+                    for (let i = 0; i < object.exclusions.length; ++i) {
+                        if (!$util.isObject(object.exclusions[i]))
+                            throw $TypeError(".xmasq.v1.TraceResponse.exclusions: object expected");
+                        message.exclusions[i] = $root.xmasq.v1.Exclusion.fromObject(object.exclusions[i], _depth + 1);
+                    }
+                }
+                if (object.events) {
+                    if (!$Array.isArray(object.events))
+                        throw $TypeError(".xmasq.v1.TraceResponse.events: array expected");
+                    message.events = $Array(object.events.length);
+                    for (let i = 0; i < object.events.length; ++i) {
+                        if (!$util.isObject(object.events[i]))
+                            throw $TypeError(".xmasq.v1.TraceResponse.events: object expected");
+                        message.events[i] = $root.xmasq.v1.FlowEvent.fromObject(object.events[i], _depth + 1);
+                    }
+                }
+                if (object.eventsLost != null)
+                    if ($Number(object.eventsLost) !== 0)
+                        message.eventsLost = object.eventsLost >>> 0;
+                return message;
+            };
+
+            /**
+             * Creates a plain object from a TraceResponse message. Also converts values to other types if specified.
+             * @function toObject
+             * @memberof xmasq.v1.TraceResponse
+             * @static
+             * @param {xmasq.v1.TraceResponse} message TraceResponse
+             * @param {$protobuf.IConversionOptions} [options] Conversion options
+             * @returns {Object.<string,*>} Plain object
+             */
+            TraceResponse.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.arrays || options.defaults) {
+                    object.exclusions = [];
+                    object.events = [];
+                }
+                if (options.defaults) {
+                    if ($util.Long) {
+                        let long = new $util.Long(0, 0, true);
+                        object.timeMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.timeMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                    object.nodeState = options.enums === $String ? "NODE_STATE_UNSPECIFIED" : 0;
+                    object.flow = null;
+                    object.conntrack = null;
+                    object.peer = null;
+                    object.eventsLost = 0;
+                }
+                if (message.timeMs != null && $Object.hasOwnProperty.call(message, "timeMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.timeMs = typeof message.timeMs === "number" ? $BigInt(message.timeMs) : $util.Long.fromBits(message.timeMs.low >>> 0, message.timeMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.timeMs === "number")
+                        object.timeMs = options.longs === $String ? $String(message.timeMs) : message.timeMs;
+                    else
+                        object.timeMs = options.longs === $String ? $util.Long.prototype.toString.call(message.timeMs) : options.longs === $Number ? new $util.LongBits(message.timeMs.low >>> 0, message.timeMs.high >>> 0).toNumber(true) : message.timeMs;
+                if (message.nodeState != null && $Object.hasOwnProperty.call(message, "nodeState"))
+                    object.nodeState = options.enums === $String ? $root.xmasq.v1.NodeState[message.nodeState] === $undefined ? message.nodeState : $root.xmasq.v1.NodeState[message.nodeState] : message.nodeState;
+                if (message.flow != null && $Object.hasOwnProperty.call(message, "flow"))
+                    object.flow = $root.xmasq.v1.Flow.toObject(message.flow, options, _depth + 1);
+                if (message.conntrack != null && $Object.hasOwnProperty.call(message, "conntrack"))
+                    object.conntrack = $root.xmasq.v1.ConntrackVerdict.toObject(message.conntrack, options, _depth + 1);
+                if (message.peer != null && $Object.hasOwnProperty.call(message, "peer"))
+                    object.peer = $root.xmasq.v1.Peer.toObject(message.peer, options, _depth + 1);
+                if (message.exclusions && message.exclusions.length) {
+                    object.exclusions = $Array(message.exclusions.length);
+                    for (let j = 0; j < message.exclusions.length; ++j)
+                        object.exclusions[j] = $root.xmasq.v1.Exclusion.toObject(message.exclusions[j], options, _depth + 1);
+                }
+                if (message.events && message.events.length) {
+                    object.events = $Array(message.events.length);
+                    for (let j = 0; j < message.events.length; ++j)
+                        object.events[j] = $root.xmasq.v1.FlowEvent.toObject(message.events[j], options, _depth + 1);
+                }
+                if (message.eventsLost != null && $Object.hasOwnProperty.call(message, "eventsLost"))
+                    object.eventsLost = message.eventsLost;
+                return object;
+            };
+
+            /**
+             * Converts this TraceResponse to JSON.
+             * @function toJSON
+             * @memberof xmasq.v1.TraceResponse
+             * @instance
+             * @returns {Object.<string,*>} JSON object
+             */
+            TraceResponse.prototype.toJSON = function() {
+                return TraceResponse.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            /**
+             * Gets the type url for TraceResponse
+             * @function getTypeUrl
+             * @memberof xmasq.v1.TraceResponse
+             * @static
+             * @param {string} [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns {string} The type url
+             */
+            TraceResponse.getTypeUrl = function(prefix) {
+                if (prefix === $undefined)
+                    prefix = "type.googleapis.com";
+                return prefix + "/xmasq.v1.TraceResponse";
+            };
+
+            return TraceResponse;
+        })();
+
+        v1.ConntrackVerdict = (function() {
+
+            /**
+             * Properties of a ConntrackVerdict.
+             * @typedef {Object} xmasq.v1.ConntrackVerdict.$Properties
+             * @property {xmasq.v1.Reason|null} [reason] ConntrackVerdict reason
+             * @property {string|null} [detail] ConntrackVerdict detail
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+
+            /**
+             * Properties of a ConntrackVerdict.
+             * @memberof xmasq.v1
+             * @interface IConntrackVerdict
+             * @augments xmasq.v1.ConntrackVerdict.$Properties
+             * @deprecated Use xmasq.v1.ConntrackVerdict.$Properties instead.
+             */
+
+            /**
+             * Shape of a ConntrackVerdict.
+             * @typedef {xmasq.v1.ConntrackVerdict.$Properties} xmasq.v1.ConntrackVerdict.$Shape
+             */
+
+            /**
+             * Constructs a new ConntrackVerdict.
+             * @memberof xmasq.v1
+             * @classdesc Represents a ConntrackVerdict.
+             * @constructor
+             * @param {xmasq.v1.ConntrackVerdict.$Properties=} [properties] Properties to set
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+            const ConntrackVerdict = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            /**
+             * ConntrackVerdict reason.
+             * @member {xmasq.v1.Reason} reason
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @instance
+             */
+            ConntrackVerdict.prototype.reason = 0;
+
+            /**
+             * ConntrackVerdict detail.
+             * @member {string} detail
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @instance
+             */
+            ConntrackVerdict.prototype.detail = "";
+
+            /**
+             * Encodes the specified ConntrackVerdict message. Does not implicitly {@link xmasq.v1.ConntrackVerdict.verify|verify} messages.
+             * @function encode
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @static
+             * @param {xmasq.v1.ConntrackVerdict.$Properties} message ConntrackVerdict message or plain object to encode
+             * @param {$protobuf.Writer} [writer] Writer to encode to
+             * @returns {$protobuf.Writer} Writer
+             */
+            ConntrackVerdict.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== 0)
+                    writer.uint32(/* id 1, wireType 0 =*/8).int32(message.reason);
+                if (message.detail != null && $Object.hasOwnProperty.call(message, "detail") && message.detail !== "")
+                    writer.uint32(/* id 2, wireType 2 =*/18).string(message.detail);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            /**
+             * Decodes a ConntrackVerdict message from the specified reader or buffer.
+             * @function decode
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @static
+             * @param {$protobuf.Reader|Uint8Array} reader Reader or buffer to decode from
+             * @param {number} [length] Message length if known beforehand
+             * @returns {xmasq.v1.ConntrackVerdict & xmasq.v1.ConntrackVerdict.$Shape} ConntrackVerdict
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            ConntrackVerdict.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.xmasq.v1.ConntrackVerdict();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.detail = value;
+                            else
+                                delete message.detail;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            /**
+             * Creates a ConntrackVerdict message from a plain object. Also converts values to their respective internal types.
+             * @function fromObject
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @static
+             * @param {Object.<string,*>} object Plain object
+             * @returns {xmasq.v1.ConntrackVerdict} ConntrackVerdict
+             */
+            ConntrackVerdict.fromObject = function (object, _depth) {
+                if (object instanceof $root.xmasq.v1.ConntrackVerdict)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".xmasq.v1.ConntrackVerdict: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.xmasq.v1.ConntrackVerdict();
+                if (object.reason !== 0 && (typeof object.reason !== "string" || $root.xmasq.v1.Reason[object.reason] !== 0))
+                    switch (object.reason) {
+                    case "REASON_NONE":
+                    case 0:
+                        message.reason = 0;
+                        break;
+                    case "REASON_VLAN":
+                    case 1:
+                        message.reason = 1;
+                        break;
+                    case "REASON_MALFORMED":
+                    case 2:
+                        message.reason = 2;
+                        break;
+                    case "REASON_IP_OPTIONS":
+                    case 3:
+                        message.reason = 3;
+                        break;
+                    case "REASON_FRAGMENT":
+                    case 4:
+                        message.reason = 4;
+                        break;
+                    case "REASON_TTL":
+                    case 5:
+                        message.reason = 5;
+                        break;
+                    case "REASON_TRACEFLOW":
+                    case 6:
+                        message.reason = 6;
+                        break;
+                    case "REASON_PROTOCOL":
+                    case 7:
+                        message.reason = 7;
+                        break;
+                    case "REASON_ICMP_TYPE":
+                    case 8:
+                        message.reason = 8;
+                        break;
+                    case "REASON_SCTP_CONTROL":
+                    case 9:
+                        message.reason = 9;
+                        break;
+                    case "REASON_TCP_SYN":
+                    case 10:
+                        message.reason = 10;
+                        break;
+                    case "REASON_TCP_FIN":
+                    case 11:
+                        message.reason = 11;
+                        break;
+                    case "REASON_DNS_REPLY":
+                    case 12:
+                        message.reason = 12;
+                        break;
+                    case "REASON_RESERVED_PORT":
+                    case 13:
+                        message.reason = 13;
+                        break;
+                    case "REASON_TOO_BIG":
+                    case 14:
+                        message.reason = 14;
+                        break;
+                    case "REASON_GSO_SEGMENTS":
+                    case 15:
+                        message.reason = 15;
+                        break;
+                    case "REASON_HEADER_CHANGED":
+                    case 16:
+                        message.reason = 16;
+                        break;
+                    case "REASON_TUNNEL_CHECKSUM":
+                    case 17:
+                        message.reason = 17;
+                        break;
+                    case "REASON_UNKNOWN_ENDPOINT":
+                    case 18:
+                        message.reason = 18;
+                        break;
+                    case "REASON_SPOOF":
+                    case 19:
+                        message.reason = 19;
+                        break;
+                    case "REASON_NOT_POD":
+                    case 20:
+                        message.reason = 20;
+                        break;
+                    case "REASON_PEER_NOT_CAPABLE":
+                    case 21:
+                        message.reason = 21;
+                        break;
+                    case "REASON_DRAINING":
+                    case 22:
+                        message.reason = 22;
+                        break;
+                    case "REASON_TRAFFIC_CONTROL":
+                    case 23:
+                        message.reason = 23;
+                        break;
+                    case "REASON_BANDWIDTH":
+                    case 24:
+                        message.reason = 24;
+                        break;
+                    case "REASON_PACKET_CAPTURE":
+                    case 25:
+                        message.reason = 25;
+                        break;
+                    case "REASON_ANTREA_IPAM":
+                    case 26:
+                        message.reason = 26;
+                        break;
+                    case "REASON_POD_VLAN":
+                    case 27:
+                        message.reason = 27;
+                        break;
+                    case "REASON_FEATURE_GATE":
+                    case 28:
+                        message.reason = 28;
+                        break;
+                    case "REASON_ENCAP_MODE":
+                    case 29:
+                        message.reason = 29;
+                        break;
+                    case "REASON_ENCRYPTION":
+                    case 30:
+                        message.reason = 30;
+                        break;
+                    case "REASON_TUNNEL_TYPE":
+                    case 31:
+                        message.reason = 31;
+                        break;
+                    case "REASON_BRIDGING":
+                    case 32:
+                        message.reason = 32;
+                        break;
+                    case "REASON_MULTICLUSTER":
+                    case 33:
+                        message.reason = 33;
+                        break;
+                    case "REASON_HW_OFFLOAD":
+                    case 34:
+                        message.reason = 34;
+                        break;
+                    case "REASON_FLOW_RESTORE":
+                    case 35:
+                        message.reason = 35;
+                        break;
+                    case "REASON_CT_MISSING":
+                    case 36:
+                        message.reason = 36;
+                        break;
+                    case "REASON_CT_UNCONFIRMED":
+                    case 37:
+                        message.reason = 37;
+                        break;
+                    case "REASON_CT_UNREPLIED":
+                    case 38:
+                        message.reason = 38;
+                        break;
+                    case "REASON_CT_STATE":
+                    case 39:
+                        message.reason = 39;
+                        break;
+                    case "REASON_CT_NOT_ALLOWED":
+                    case 40:
+                        message.reason = 40;
+                        break;
+                    case "REASON_CT_SOURCE":
+                    case 41:
+                        message.reason = 41;
+                        break;
+                    case "REASON_CT_SNAT":
+                    case 42:
+                        message.reason = 42;
+                        break;
+                    case "REASON_CT_HAIRPIN":
+                    case 43:
+                        message.reason = 43;
+                        break;
+                    case "REASON_CT_L7":
+                    case 44:
+                        message.reason = 44;
+                        break;
+                    case "REASON_CT_SERVICE":
+                    case 45:
+                        message.reason = 45;
+                        break;
+                    case "REASON_CT_STATUS":
+                    case 46:
+                        message.reason = 46;
+                        break;
+                    case "REASON_NO_APPROVAL":
+                    case 47:
+                        message.reason = 47;
+                        break;
+                    case "REASON_SLOT_TAKEN":
+                    case 48:
+                        message.reason = 48;
+                        break;
+                    case "REASON_SLOT_RECENT":
+                    case 49:
+                        message.reason = 49;
+                        break;
+                    case "REASON_MAP_FULL":
+                    case 50:
+                        message.reason = 50;
+                        break;
+                    case "REASON_KEY_EXCHANGE":
+                    case 51:
+                        message.reason = 51;
+                        break;
+                    case "REASON_KEY_REJECTED":
+                    case 52:
+                        message.reason = 52;
+                        break;
+                    case "REASON_PEER_SILENT":
+                    case 53:
+                        message.reason = 53;
+                        break;
+                    case "REASON_BLACK_HOLE":
+                    case 54:
+                        message.reason = 54;
+                        break;
+                    case "REASON_UNPROVEN":
+                    case 55:
+                        message.reason = 55;
+                        break;
+                    case "REASON_MODE":
+                    case 56:
+                        message.reason = 56;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 57:
+                        message.reason = 57;
+                        break;
+                    case "REASON_CLOSED":
+                    case 58:
+                        message.reason = 58;
+                        break;
+                    case "REASON_STALE":
+                    case 59:
+                        message.reason = 59;
+                        break;
+                    default:
+                        if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
+                            message.reason = object.reason;
+                    }
+                if (object.detail != null)
+                    if (typeof object.detail !== "string" || object.detail.length)
+                        message.detail = $String(object.detail);
+                return message;
+            };
+
+            /**
+             * Creates a plain object from a ConntrackVerdict message. Also converts values to other types if specified.
+             * @function toObject
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @static
+             * @param {xmasq.v1.ConntrackVerdict} message ConntrackVerdict
+             * @param {$protobuf.IConversionOptions} [options] Conversion options
+             * @returns {Object.<string,*>} Plain object
+             */
+            ConntrackVerdict.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.reason = options.enums === $String ? "REASON_NONE" : 0;
+                    object.detail = "";
+                }
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = options.enums === $String ? $root.xmasq.v1.Reason[message.reason] === $undefined ? message.reason : $root.xmasq.v1.Reason[message.reason] : message.reason;
+                if (message.detail != null && $Object.hasOwnProperty.call(message, "detail"))
+                    object.detail = message.detail;
+                return object;
+            };
+
+            /**
+             * Converts this ConntrackVerdict to JSON.
+             * @function toJSON
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @instance
+             * @returns {Object.<string,*>} JSON object
+             */
+            ConntrackVerdict.prototype.toJSON = function() {
+                return ConntrackVerdict.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            /**
+             * Gets the type url for ConntrackVerdict
+             * @function getTypeUrl
+             * @memberof xmasq.v1.ConntrackVerdict
+             * @static
+             * @param {string} [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns {string} The type url
+             */
+            ConntrackVerdict.getTypeUrl = function(prefix) {
+                if (prefix === $undefined)
+                    prefix = "type.googleapis.com";
+                return prefix + "/xmasq.v1.ConntrackVerdict";
+            };
+
+            return ConntrackVerdict;
+        })();
+
+        v1.FlowEvent = (function() {
+
+            /**
+             * Properties of a FlowEvent.
+             * @typedef {Object} xmasq.v1.FlowEvent.$Properties
+             * @property {string|null} [name] FlowEvent name
+             * @property {xmasq.v1.Reason|null} [reason] FlowEvent reason
+             * @property {number|null} [timeMs] FlowEvent timeMs
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+
+            /**
+             * Properties of a FlowEvent.
+             * @memberof xmasq.v1
+             * @interface IFlowEvent
+             * @augments xmasq.v1.FlowEvent.$Properties
+             * @deprecated Use xmasq.v1.FlowEvent.$Properties instead.
+             */
+
+            /**
+             * Shape of a FlowEvent.
+             * @typedef {xmasq.v1.FlowEvent.$Properties} xmasq.v1.FlowEvent.$Shape
+             */
+
+            /**
+             * Constructs a new FlowEvent.
+             * @memberof xmasq.v1
+             * @classdesc Represents a FlowEvent.
+             * @constructor
+             * @param {xmasq.v1.FlowEvent.$Properties=} [properties] Properties to set
+             * @property {Array.<Uint8Array>} [$unknowns] Unknown fields preserved while decoding when enabled
+             */
+            const FlowEvent = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            /**
+             * FlowEvent name.
+             * @member {string} name
+             * @memberof xmasq.v1.FlowEvent
+             * @instance
+             */
+            FlowEvent.prototype.name = "";
+
+            /**
+             * FlowEvent reason.
+             * @member {xmasq.v1.Reason} reason
+             * @memberof xmasq.v1.FlowEvent
+             * @instance
+             */
+            FlowEvent.prototype.reason = 0;
+
+            /**
+             * FlowEvent timeMs.
+             * @member {number} timeMs
+             * @memberof xmasq.v1.FlowEvent
+             * @instance
+             */
+            FlowEvent.prototype.timeMs = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+
+            /**
+             * Encodes the specified FlowEvent message. Does not implicitly {@link xmasq.v1.FlowEvent.verify|verify} messages.
+             * @function encode
+             * @memberof xmasq.v1.FlowEvent
+             * @static
+             * @param {xmasq.v1.FlowEvent.$Properties} message FlowEvent message or plain object to encode
+             * @param {$protobuf.Writer} [writer] Writer to encode to
+             * @returns {$protobuf.Writer} Writer
+             */
+            FlowEvent.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name") && message.name !== "")
+                    writer.uint32(/* id 1, wireType 2 =*/10).string(message.name);
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason") && message.reason !== 0)
+                    writer.uint32(/* id 2, wireType 0 =*/16).int32(message.reason);
+                if (message.timeMs != null && $Object.hasOwnProperty.call(message, "timeMs") && (typeof message.timeMs === "object" ? message.timeMs.low || message.timeMs.high : message.timeMs !== 0))
+                    writer.uint32(/* id 3, wireType 0 =*/24).uint64(message.timeMs);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            /**
+             * Decodes a FlowEvent message from the specified reader or buffer.
+             * @function decode
+             * @memberof xmasq.v1.FlowEvent
+             * @static
+             * @param {$protobuf.Reader|Uint8Array} reader Reader or buffer to decode from
+             * @param {number} [length] Message length if known beforehand
+             * @returns {xmasq.v1.FlowEvent & xmasq.v1.FlowEvent.$Shape} FlowEvent
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            FlowEvent.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.xmasq.v1.FlowEvent();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.name = value;
+                            else
+                                delete message.name;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.int32())
+                                message.reason = value;
+                            else
+                                delete message.reason;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                                message.timeMs = value;
+                            else
+                                delete message.timeMs;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            /**
+             * Creates a FlowEvent message from a plain object. Also converts values to their respective internal types.
+             * @function fromObject
+             * @memberof xmasq.v1.FlowEvent
+             * @static
+             * @param {Object.<string,*>} object Plain object
+             * @returns {xmasq.v1.FlowEvent} FlowEvent
+             */
+            FlowEvent.fromObject = function (object, _depth) {
+                if (object instanceof $root.xmasq.v1.FlowEvent)
+                    return object;
+                if (!$util.isObject(object))
+                    throw $TypeError(".xmasq.v1.FlowEvent: object expected");
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let message = new $root.xmasq.v1.FlowEvent();
+                if (object.name != null)
+                    if (typeof object.name !== "string" || object.name.length)
+                        message.name = $String(object.name);
+                if (object.reason !== 0 && (typeof object.reason !== "string" || $root.xmasq.v1.Reason[object.reason] !== 0))
+                    switch (object.reason) {
+                    case "REASON_NONE":
+                    case 0:
+                        message.reason = 0;
+                        break;
+                    case "REASON_VLAN":
+                    case 1:
+                        message.reason = 1;
+                        break;
+                    case "REASON_MALFORMED":
+                    case 2:
+                        message.reason = 2;
+                        break;
+                    case "REASON_IP_OPTIONS":
+                    case 3:
+                        message.reason = 3;
+                        break;
+                    case "REASON_FRAGMENT":
+                    case 4:
+                        message.reason = 4;
+                        break;
+                    case "REASON_TTL":
+                    case 5:
+                        message.reason = 5;
+                        break;
+                    case "REASON_TRACEFLOW":
+                    case 6:
+                        message.reason = 6;
+                        break;
+                    case "REASON_PROTOCOL":
+                    case 7:
+                        message.reason = 7;
+                        break;
+                    case "REASON_ICMP_TYPE":
+                    case 8:
+                        message.reason = 8;
+                        break;
+                    case "REASON_SCTP_CONTROL":
+                    case 9:
+                        message.reason = 9;
+                        break;
+                    case "REASON_TCP_SYN":
+                    case 10:
+                        message.reason = 10;
+                        break;
+                    case "REASON_TCP_FIN":
+                    case 11:
+                        message.reason = 11;
+                        break;
+                    case "REASON_DNS_REPLY":
+                    case 12:
+                        message.reason = 12;
+                        break;
+                    case "REASON_RESERVED_PORT":
+                    case 13:
+                        message.reason = 13;
+                        break;
+                    case "REASON_TOO_BIG":
+                    case 14:
+                        message.reason = 14;
+                        break;
+                    case "REASON_GSO_SEGMENTS":
+                    case 15:
+                        message.reason = 15;
+                        break;
+                    case "REASON_HEADER_CHANGED":
+                    case 16:
+                        message.reason = 16;
+                        break;
+                    case "REASON_TUNNEL_CHECKSUM":
+                    case 17:
+                        message.reason = 17;
+                        break;
+                    case "REASON_UNKNOWN_ENDPOINT":
+                    case 18:
+                        message.reason = 18;
+                        break;
+                    case "REASON_SPOOF":
+                    case 19:
+                        message.reason = 19;
+                        break;
+                    case "REASON_NOT_POD":
+                    case 20:
+                        message.reason = 20;
+                        break;
+                    case "REASON_PEER_NOT_CAPABLE":
+                    case 21:
+                        message.reason = 21;
+                        break;
+                    case "REASON_DRAINING":
+                    case 22:
+                        message.reason = 22;
+                        break;
+                    case "REASON_TRAFFIC_CONTROL":
+                    case 23:
+                        message.reason = 23;
+                        break;
+                    case "REASON_BANDWIDTH":
+                    case 24:
+                        message.reason = 24;
+                        break;
+                    case "REASON_PACKET_CAPTURE":
+                    case 25:
+                        message.reason = 25;
+                        break;
+                    case "REASON_ANTREA_IPAM":
+                    case 26:
+                        message.reason = 26;
+                        break;
+                    case "REASON_POD_VLAN":
+                    case 27:
+                        message.reason = 27;
+                        break;
+                    case "REASON_FEATURE_GATE":
+                    case 28:
+                        message.reason = 28;
+                        break;
+                    case "REASON_ENCAP_MODE":
+                    case 29:
+                        message.reason = 29;
+                        break;
+                    case "REASON_ENCRYPTION":
+                    case 30:
+                        message.reason = 30;
+                        break;
+                    case "REASON_TUNNEL_TYPE":
+                    case 31:
+                        message.reason = 31;
+                        break;
+                    case "REASON_BRIDGING":
+                    case 32:
+                        message.reason = 32;
+                        break;
+                    case "REASON_MULTICLUSTER":
+                    case 33:
+                        message.reason = 33;
+                        break;
+                    case "REASON_HW_OFFLOAD":
+                    case 34:
+                        message.reason = 34;
+                        break;
+                    case "REASON_FLOW_RESTORE":
+                    case 35:
+                        message.reason = 35;
+                        break;
+                    case "REASON_CT_MISSING":
+                    case 36:
+                        message.reason = 36;
+                        break;
+                    case "REASON_CT_UNCONFIRMED":
+                    case 37:
+                        message.reason = 37;
+                        break;
+                    case "REASON_CT_UNREPLIED":
+                    case 38:
+                        message.reason = 38;
+                        break;
+                    case "REASON_CT_STATE":
+                    case 39:
+                        message.reason = 39;
+                        break;
+                    case "REASON_CT_NOT_ALLOWED":
+                    case 40:
+                        message.reason = 40;
+                        break;
+                    case "REASON_CT_SOURCE":
+                    case 41:
+                        message.reason = 41;
+                        break;
+                    case "REASON_CT_SNAT":
+                    case 42:
+                        message.reason = 42;
+                        break;
+                    case "REASON_CT_HAIRPIN":
+                    case 43:
+                        message.reason = 43;
+                        break;
+                    case "REASON_CT_L7":
+                    case 44:
+                        message.reason = 44;
+                        break;
+                    case "REASON_CT_SERVICE":
+                    case 45:
+                        message.reason = 45;
+                        break;
+                    case "REASON_CT_STATUS":
+                    case 46:
+                        message.reason = 46;
+                        break;
+                    case "REASON_NO_APPROVAL":
+                    case 47:
+                        message.reason = 47;
+                        break;
+                    case "REASON_SLOT_TAKEN":
+                    case 48:
+                        message.reason = 48;
+                        break;
+                    case "REASON_SLOT_RECENT":
+                    case 49:
+                        message.reason = 49;
+                        break;
+                    case "REASON_MAP_FULL":
+                    case 50:
+                        message.reason = 50;
+                        break;
+                    case "REASON_KEY_EXCHANGE":
+                    case 51:
+                        message.reason = 51;
+                        break;
+                    case "REASON_KEY_REJECTED":
+                    case 52:
+                        message.reason = 52;
+                        break;
+                    case "REASON_PEER_SILENT":
+                    case 53:
+                        message.reason = 53;
+                        break;
+                    case "REASON_BLACK_HOLE":
+                    case 54:
+                        message.reason = 54;
+                        break;
+                    case "REASON_UNPROVEN":
+                    case 55:
+                        message.reason = 55;
+                        break;
+                    case "REASON_MODE":
+                    case 56:
+                        message.reason = 56;
+                        break;
+                    case "REASON_NO_NEIGHBOUR":
+                    case 57:
+                        message.reason = 57;
+                        break;
+                    case "REASON_CLOSED":
+                    case 58:
+                        message.reason = 58;
+                        break;
+                    case "REASON_STALE":
+                    case 59:
+                        message.reason = 59;
+                        break;
+                    default:
+                        if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
+                            message.reason = object.reason;
+                    }
+                if (object.timeMs != null)
+                    if (typeof object.timeMs === "object" ? object.timeMs.low || object.timeMs.high : $Number(object.timeMs) !== 0)
+                        if ($util.Long)
+                            message.timeMs = $util.Long.fromValue(object.timeMs, true);
+                        else if (typeof object.timeMs === "string")
+                            message.timeMs = $parseInt(object.timeMs, 10);
+                        else if (typeof object.timeMs === "number")
+                            message.timeMs = object.timeMs;
+                        else if (typeof object.timeMs === "object")
+                            message.timeMs = new $util.LongBits(object.timeMs.low >>> 0, object.timeMs.high >>> 0).toNumber(true);
+                return message;
+            };
+
+            /**
+             * Creates a plain object from a FlowEvent message. Also converts values to other types if specified.
+             * @function toObject
+             * @memberof xmasq.v1.FlowEvent
+             * @static
+             * @param {xmasq.v1.FlowEvent} message FlowEvent
+             * @param {$protobuf.IConversionOptions} [options] Conversion options
+             * @returns {Object.<string,*>} Plain object
+             */
+            FlowEvent.toObject = function (message, options, _depth) {
+                if (!options)
+                    options = {};
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let object = {};
+                if (options.defaults) {
+                    object.name = "";
+                    object.reason = options.enums === $String ? "REASON_NONE" : 0;
+                    if ($util.Long) {
+                        let long = new $util.Long(0, 0, true);
+                        object.timeMs = options.longs === $String ? long.toString() : options.longs === $Number ? long.toNumber() : typeof $BigInt !== "undefined" && options.longs === $BigInt ? long.toBigInt() : long;
+                    } else
+                        object.timeMs = options.longs === $String ? "0" : typeof $BigInt !== "undefined" && options.longs === $BigInt ? $BigInt("0") : 0;
+                }
+                if (message.name != null && $Object.hasOwnProperty.call(message, "name"))
+                    object.name = message.name;
+                if (message.reason != null && $Object.hasOwnProperty.call(message, "reason"))
+                    object.reason = options.enums === $String ? $root.xmasq.v1.Reason[message.reason] === $undefined ? message.reason : $root.xmasq.v1.Reason[message.reason] : message.reason;
+                if (message.timeMs != null && $Object.hasOwnProperty.call(message, "timeMs"))
+                    if (typeof $BigInt !== "undefined" && options.longs === $BigInt)
+                        object.timeMs = typeof message.timeMs === "number" ? $BigInt(message.timeMs) : $util.Long.fromBits(message.timeMs.low >>> 0, message.timeMs.high >>> 0, true).toBigInt();
+                    else if (typeof message.timeMs === "number")
+                        object.timeMs = options.longs === $String ? $String(message.timeMs) : message.timeMs;
+                    else
+                        object.timeMs = options.longs === $String ? $util.Long.prototype.toString.call(message.timeMs) : options.longs === $Number ? new $util.LongBits(message.timeMs.low >>> 0, message.timeMs.high >>> 0).toNumber(true) : message.timeMs;
+                return object;
+            };
+
+            /**
+             * Converts this FlowEvent to JSON.
+             * @function toJSON
+             * @memberof xmasq.v1.FlowEvent
+             * @instance
+             * @returns {Object.<string,*>} JSON object
+             */
+            FlowEvent.prototype.toJSON = function() {
+                return FlowEvent.toObject(this, $protobuf.util.toJSONOptions);
+            };
+
+            /**
+             * Gets the type url for FlowEvent
+             * @function getTypeUrl
+             * @memberof xmasq.v1.FlowEvent
+             * @static
+             * @param {string} [prefix] Custom type url prefix, defaults to `"type.googleapis.com"`
+             * @returns {string} The type url
+             */
+            FlowEvent.getTypeUrl = function(prefix) {
+                if (prefix === $undefined)
+                    prefix = "type.googleapis.com";
+                return prefix + "/xmasq.v1.FlowEvent";
+            };
+
+            return FlowEvent;
+        })();
+
         v1.PodName = (function() {
 
             /**

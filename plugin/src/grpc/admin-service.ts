@@ -20,11 +20,13 @@ import {
 } from './convert.ts';
 import { RpcError, invalidArgument, toStatus } from './errors.ts';
 import { flowRounds } from './flow-rounds.ts';
+import { traceLooks } from './trace-looks.ts';
 
-/** Flows streams and waiting drains at one time. */
+/** Flows and Trace streams and waiting drains at one time. */
 const MAX_LONG_CALLS = 16;
 
 type FlowsCall = ServerWritableStream<xmasq.v1.FlowsRequest, xmasq.v1.FlowsResponse>;
+type TraceCall = ServerWritableStream<xmasq.v1.TraceRequest, xmasq.v1.TraceResponse>;
 
 /** The Admin service in front of a backend. */
 export class AdminService {
@@ -59,18 +61,25 @@ export class AdminService {
       ),
       undrain: unary(async () => drainResponse(await backend.undrain())),
       flows: (call: FlowsCall) => {
-        void this.#flows(call);
+        void this.#stream(call, (signal) => flowRounds(call.request, () => backend.flows(), signal));
+      },
+      trace: (call: TraceCall) => {
+        void this.#stream(call, (signal) => traceLooks(call.request, (flow) => backend.trace(flow), signal));
       },
     };
   }
 
-  async #flows(call: FlowsCall): Promise<void> {
+  /** Answers with a stream of messages, as fast as the client takes them. */
+  async #stream<Request, Response>(
+    call: ServerWritableStream<Request, Response>,
+    answer: (signal: AbortSignal) => AsyncIterable<Response>,
+  ): Promise<void> {
     const cancelled = new AbortController();
     call.on('cancelled', () => cancelled.abort(cancelledByClient()));
     call.on('error', (error) => cancelled.abort(error));
     try {
       await this.#long(cancelled.signal, async (signal) => {
-        for await (const message of flowRounds(call.request, () => this.#backend.flows(), signal)) {
+        for await (const message of answer(signal)) {
           signal.throwIfAborted();
           if (!call.write(message)) await once(call, 'drain', { signal });
         }
@@ -89,7 +98,7 @@ export class AdminService {
     if (this.#longCalls.size >= MAX_LONG_CALLS) {
       throw new RpcError(
         status.RESOURCE_EXHAUSTED,
-        `${MAX_LONG_CALLS} flow watches or drains are running; end one first`,
+        `${MAX_LONG_CALLS} flow watches, traces or drains are running; end one first`,
       );
     }
     const own = new AbortController();

@@ -225,6 +225,55 @@ export interface FlowInfo {
   readonly lastRxMs?: number;
 }
 
+/** A flow as the local pod sends it; it need not be there. */
+export type TracedFlow = Pick<
+  FlowInfo,
+  'sourceIp' | 'destinationIp' | 'sourcePort' | 'destinationPort' | 'protocol' | 'icmp'
+>;
+
+/** What conntrack holds of a connection, and what follows from it. */
+export interface ConntrackInfo {
+  /** Why the flow would not be admitted; 0: it would. */
+  readonly reason: ReasonCode;
+  /** State, status and mark, for people; empty: there is no entry. */
+  readonly detail: string;
+}
+
+/** Something that the programs told of a flow. */
+export interface FlowEventInfo {
+  /** Name of the C enumerator in lower case without its prefix, e.g. `demoted`. */
+  readonly name: string;
+  readonly reason: ReasonCode;
+  /** Since the trace began. */
+  readonly timeMs: number;
+}
+
+/** What is known of a flow at one moment. */
+export interface TraceInfo {
+  /** Since the trace began. */
+  readonly timeMs: number;
+  readonly nodeState: NodeState;
+  /** Absent: neither admitted, nor refused of late. */
+  readonly flow?: FlowInfo;
+  /** Absent: it could not be asked. */
+  readonly conntrack?: ConntrackInfo;
+  /** The other pod's node, with the one path that is the flow's; absent: not known, or this node. */
+  readonly peer?: PeerInfo;
+  readonly exclusions: readonly ExclusionInfo[];
+  /** Since the look before, oldest first. */
+  readonly events: readonly FlowEventInfo[];
+  /** More of them, for which there was no room. */
+  readonly eventsLost: number;
+}
+
+/** One flow that is followed. */
+export interface FlowTrace {
+  /** Costs a few lookups. */
+  look(): TraceInfo;
+  /** Must be called. */
+  close(): void;
+}
+
 /** Whose flows to forget. */
 export type FlushTarget =
   | { readonly kind: 'all' }
@@ -263,6 +312,8 @@ export interface AdminBackend {
    * maps in batches) and stop when the caller stops iterating.
    */
   flows(): AsyncIterable<FlowInfo>;
+  /** Begins to follow one flow. Throws NotFoundError where no attached pod has the source address. */
+  trace(flow: TracedFlow): FlowTrace;
   /** Throws NotFoundError for an unknown pod or peer. */
   flush(target: FlushTarget): Promise<FlushResult>;
   /**

@@ -15,6 +15,7 @@ import type {
   PathInfo,
   PeerInfo,
   StatusInfo,
+  TraceInfo,
   TransmitMode,
   VersionInfo,
 } from './backend.ts';
@@ -118,22 +119,24 @@ export function statusResponse(info: StatusInfo, podEvents: PodEventsInfo): xmas
 }
 
 export function peersResponse(peers: readonly PeerInfo[]): xmasq.v1.PeersResponse {
-  return new v1.PeersResponse({
-    peers: peers.map((peer) => ({
-      nodeName: peer.nodeName,
-      addresses: [...peer.addresses],
-      podCidrs: [...peer.podCIDRs],
-      capable: peer.capable,
-      protocolVersion: peer.capability?.protocol ?? 0,
-      incarnation: peer.capability?.incarnation ?? '',
-      alive: peer.alive,
-      ...(peer.lastLifeMs !== undefined && { lastLifeMs: toMs(peer.lastLifeMs) }),
-      flows: peer.flows,
-      paths: peer.paths.map(pathMessage),
-      id: peer.id,
-      epoch: peer.epoch,
-    })),
-  });
+  return new v1.PeersResponse({ peers: peers.map(peerMessage) });
+}
+
+function peerMessage(peer: PeerInfo): xmasq.v1.Peer.$Properties {
+  return {
+    nodeName: peer.nodeName,
+    addresses: [...peer.addresses],
+    podCidrs: [...peer.podCIDRs],
+    capable: peer.capable,
+    protocolVersion: peer.capability?.protocol ?? 0,
+    incarnation: peer.capability?.incarnation ?? '',
+    alive: peer.alive,
+    ...(peer.lastLifeMs !== undefined && { lastLifeMs: toMs(peer.lastLifeMs) }),
+    flows: peer.flows,
+    paths: peer.paths.map(pathMessage),
+    id: peer.id,
+    epoch: peer.epoch,
+  };
 }
 
 function pathMessage({ family, pathClass, mode, reason, ...path }: PathInfo): xmasq.v1.Path.$Properties {
@@ -196,6 +199,22 @@ export function flowMessage(flow: FlowInfo): xmasq.v1.Flow.$Properties {
     ...(flow.idleMs !== undefined && { idleMs: toMs(flow.idleMs) }),
     ...(flow.lastRxMs !== undefined && { lastRxMs: toMs(flow.lastRxMs) }),
   };
+}
+
+export function traceResponse(info: TraceInfo): xmasq.v1.TraceResponse {
+  const { conntrack } = info;
+  return new v1.TraceResponse({
+    timeMs: toMs(info.timeMs),
+    nodeState: NODE_STATES[info.nodeState],
+    ...(info.flow !== undefined && { flow: flowMessage(info.flow) }),
+    ...(conntrack !== undefined && {
+      conntrack: { reason: toReason(conntrack.reason), detail: conntrack.detail },
+    }),
+    ...(info.peer !== undefined && { peer: peerMessage(info.peer) }),
+    exclusions: info.exclusions.map(exclusionMessage),
+    events: info.events.map(({ name, reason, timeMs }) => ({ name, reason: toReason(reason), timeMs: toMs(timeMs) })),
+    eventsLost: info.eventsLost,
+  });
 }
 
 export function flushResponse(result: FlushResult): xmasq.v1.FlushResponse {

@@ -1,5 +1,5 @@
-import { SocketAddress, isIP } from 'node:net';
 import { xmasq } from '../gen/xmasq.js';
+import { canonicalAddress } from './addresses.ts';
 import type { FlowInfo, PodName } from './backend.ts';
 import { TRANSMIT_MODES } from './convert.ts';
 import { invalidArgument } from './errors.ts';
@@ -27,7 +27,7 @@ export function flowFilter(request: xmasq.v1.FlowsRequest.$Properties): FlowPred
     conditions.push((flow) => matches(flow.sourcePod) || matches(flow.destinationPod));
   }
   if (ip != null) {
-    const address = canonical(ip);
+    const address = canonicalAddress('ip', ip);
     conditions.push(({ sourceIp, destinationIp, endpoint }) =>
       [sourceIp, destinationIp, endpoint?.ip].includes(address),
     );
@@ -64,12 +64,4 @@ export function flowFilter(request: xmasq.v1.FlowsRequest.$Properties): FlowPred
     conditions.push((flow) => flow.reason === (reason as number));
   }
   return (flow) => conditions.every((condition) => condition(flow));
-}
-
-function canonical(ip: string): string {
-  const version = isIP(ip);
-  if (version === 0 || ip.includes('%')) {
-    throw invalidArgument(`field ip is ${JSON.stringify(ip.slice(0, 80))}; expected an IPv4 or IPv6 address`);
-  }
-  return version === 4 ? ip : new SocketAddress({ address: ip, family: 'ipv6' }).address;
 }

@@ -43,6 +43,7 @@ export const AdminDefinition = {
   peers: method('/xmasq.v1.Admin/Peers', v1.PeersRequest, v1.PeersResponse),
   endpoints: method('/xmasq.v1.Admin/Endpoints', v1.EndpointsRequest, v1.EndpointsResponse),
   flows: method('/xmasq.v1.Admin/Flows', v1.FlowsRequest, v1.FlowsResponse, { response: true }),
+  trace: method('/xmasq.v1.Admin/Trace', v1.TraceRequest, v1.TraceResponse, { response: true }),
   flush: method('/xmasq.v1.Admin/Flush', v1.FlushRequest, v1.FlushResponse),
   drain: method('/xmasq.v1.Admin/Drain', v1.DrainRequest, v1.DrainResponse),
   undrain: method('/xmasq.v1.Admin/Undrain', v1.UndrainRequest, v1.DrainResponse),

@@ -4,12 +4,15 @@ import type {
   DrainResult,
   EndpointInfo,
   FlowInfo,
+  FlowTrace,
   FlushResult,
   FlushTarget,
   PeerInfo,
   Pod,
   PodEventSink,
   StatusInfo,
+  TracedFlow,
+  TraceInfo,
   VersionInfo,
 } from '../../../src/grpc/backend.ts';
 import { NotFoundError } from '../../../src/grpc/backend.ts';
@@ -46,6 +49,20 @@ export function flow(values: Partial<FlowInfo> = {}): FlowInfo {
   };
 }
 
+/** A look at a flow, with everything that the test does not care about; `timeMs` is set when it is taken. */
+export function traceLook(values: Partial<TraceInfo> = {}): TraceInfo {
+  return {
+    timeMs: 0,
+    nodeState: 'ready',
+    flow: flow(),
+    conntrack: { reason: 0, detail: 'ESTABLISHED, replied, assured, mark 0x3' },
+    exclusions: [],
+    events: [],
+    eventsLost: 0,
+    ...values,
+  };
+}
+
 /** Answers from fields that a test sets; records what was asked of it. */
 export class FakeBackend implements AdminBackend {
   readonly calls: unknown[] = [];
@@ -77,7 +94,12 @@ export class FakeBackend implements AdminBackend {
   failure: Error | undefined;
   /** Flows handed out so far, to see that a reader stops the pass. */
   flowsRead = 0;
+  /** Called when a pass over the flows begins. */
+  onPass: () => void = () => undefined;
   drainAborted = false;
+  /** What the looks of a trace see, one after the other; the last one stays. */
+  looks: TraceInfo[] = [traceLook()];
+  tracesOpen = 0;
 
   version(): VersionInfo {
     return { version: '0.1.0', commit: 'abc123', protocolVersion: 1, layoutVersion: 1 };
@@ -156,12 +178,30 @@ export class FakeBackend implements AdminBackend {
   }
 
   async *flows(): AsyncIterable<FlowInfo> {
+    this.onPass();
     if (this.failure !== undefined) throw this.failure;
     for (const one of this.flowList) {
       await Promise.resolve();
       this.flowsRead++;
       yield one;
     }
+  }
+
+  trace(traced: TracedFlow): FlowTrace {
+    this.calls.push({ trace: traced });
+    if (traced.sourceIp !== '10.10.1.2') throw new NotFoundError(`no pod has ${traced.sourceIp}`);
+    this.tracesOpen++;
+    const began = performance.now();
+    let taken = 0;
+    return {
+      look: () => ({
+        ...(this.looks[Math.min(taken++, this.looks.length - 1)] ?? traceLook()),
+        timeMs: performance.now() - began,
+      }),
+      close: () => {
+        this.tracesOpen--;
+      },
+    };
   }
 
   flush(target: FlushTarget): Promise<FlushResult> {

@@ -91,7 +91,7 @@ export class TestClient {
   }
 
   /** A unary Admin call. */
-  call<K extends Exclude<keyof typeof AdminDefinition, 'flows'>>(
+  call<K extends Exclude<keyof typeof AdminDefinition, 'flows' | 'trace'>>(
     name: K,
     request: Parameters<(typeof AdminDefinition)[K]['requestSerialize']>[0],
     deadlineMs = 5000,
@@ -121,15 +121,34 @@ export class TestClient {
   }
 
   /** All messages of a Flows call that ends by itself. */
-  async allFlows(request: xmasq.v1.FlowsRequest.$Properties): Promise<Outcome<xmasq.v1.FlowsResponse[]>> {
-    const messages: xmasq.v1.FlowsResponse[] = [];
-    try {
-      const stream: AsyncIterable<xmasq.v1.FlowsResponse> = this.flows(request);
-      for await (const message of stream) messages.push(message);
-      return { code: status.OK, details: '', response: messages };
-    } catch (error) {
-      return toOutcome(error as ServiceError, messages);
-    }
+  allFlows(request: xmasq.v1.FlowsRequest.$Properties): Promise<Outcome<xmasq.v1.FlowsResponse[]>> {
+    return all<xmasq.v1.FlowsResponse>(this.flows(request));
+  }
+
+  traces(request: xmasq.v1.TraceRequest.$Properties): ClientReadableStream<xmasq.v1.TraceResponse> {
+    const { path, requestSerialize, responseDeserialize } = AdminDefinition.trace;
+    return this.#client.makeServerStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      new xmasq.v1.TraceRequest(request),
+    );
+  }
+
+  /** All messages of a Trace call. */
+  allTraces(request: xmasq.v1.TraceRequest.$Properties): Promise<Outcome<xmasq.v1.TraceResponse[]>> {
+    return all<xmasq.v1.TraceResponse>(this.traces(request));
+  }
+}
+
+/** All messages of a stream until its end, and how it ended. */
+async function all<T>(stream: AsyncIterable<T>): Promise<Outcome<T[]>> {
+  const messages: T[] = [];
+  try {
+    for await (const message of stream) messages.push(message);
+    return { code: status.OK, details: '', response: messages };
+  } catch (error) {
+    return toOutcome(error as ServiceError, messages);
   }
 }
 
