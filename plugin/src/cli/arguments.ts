@@ -1,4 +1,5 @@
 /** From words of the command line to values; every failure is a usage error that says what is allowed. */
+import { SocketAddress, isIP } from 'node:net';
 import { InvalidArgumentError } from 'commander';
 import { REASONS, reasonCode } from '../grpc/reasons.ts';
 import { PROTOCOL_NAMES, protocolNumber } from './text.ts';
@@ -89,5 +90,24 @@ export const onePodArgument: ArgumentParser<PodArgument & { readonly namespace: 
   (text) => {
     const { namespace, name } = toPod(text) ?? {};
     return namespace === undefined || name === undefined ? undefined : { namespace, name };
+  },
+);
+/** One end of a flow as the command line names it. */
+export interface EndArgument {
+  readonly ip: string;
+  /** Undefined: any. */
+  readonly port: number | undefined;
+}
+
+/** An address, with a port if need be, as `xmasq flows` prints it: `10.1.2.3:80`, `fd00::1`, `[fd00::1]:80`. */
+export const endArgument: ArgumentParser<EndArgument> = parser(
+  { text: 'address or address:port, IPv6 with a port as [address]:port' },
+  (text) => {
+    const [, bracketed, plain, portText] = /^(?:\[([^\]]*)\]|([0-9.]*))(?::([0-9]{1,5}))?$/.exec(text) ?? [];
+    const ip = isIP(text) === 6 ? text : (bracketed ?? plain ?? '');
+    const port = isIP(text) === 6 || portText === undefined ? undefined : Number(portText);
+    if (isIP(ip) === 0 || (bracketed !== undefined && isIP(ip) !== 6)) return undefined;
+    if (port !== undefined && (port < 1 || port > 65535)) return undefined;
+    return { ip: isIP(ip) === 6 ? new SocketAddress({ address: ip, family: 'ipv6' }).address : ip, port };
   },
 );

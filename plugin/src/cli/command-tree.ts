@@ -10,6 +10,8 @@ import { flushCommand } from './commands/flush.ts';
 import { peersCommand } from './commands/peers.ts';
 import { statusCommand } from './commands/status.ts';
 import { supportBundleCommand } from './commands/support-bundle.ts';
+import { topCommand } from './commands/top.ts';
+import { traceCommand } from './commands/trace.ts';
 import { versionCommand } from './commands/version.ts';
 import { DEFAULT_SOCKET, type CommandSpec } from './context.ts';
 import { EXIT_MEANINGS } from './exit.ts';
@@ -55,6 +57,8 @@ export function createProgram(messages: Messages, run: CommandRunner): Command {
   add(peersCommand);
   add(endpointsCommand);
   add(flowsCommand);
+  add(topCommand);
+  add(traceCommand);
   add(flushCommand);
   add(drainCommand);
   add(versionCommand);

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { AdminClient } from './client.ts';
-import type { ExitCode } from './exit.ts';
+import { CliError, ExitCode } from './exit.ts';
 import type { Io } from './io.ts';
 import type { OutputFormat } from './output.ts';
 
@@ -62,4 +62,22 @@ export async function withClient<T>(
   } finally {
     client.close();
   }
+}
+
+/**
+ * Runs a command that goes on until it is interrupted: that is its regular end, whatever it was waiting for.
+ * @throws CliError
+ */
+export async function untilStopped(io: Io, run: () => Promise<ExitCode>): Promise<ExitCode> {
+  try {
+    return await run();
+  } catch (error) {
+    // Where nobody reads the output any more, a call is cancelled just the same.
+    if (io.stopped.aborted && (error instanceof CliError || isAbortError(error))) return ExitCode.OK;
+    throw error;
+  }
+}
+
+function isAbortError(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
 }

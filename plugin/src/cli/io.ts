@@ -1,6 +1,6 @@
 /** What a command may touch of the process. */
 export interface Io {
-  /** Writes to standard output; resolves when more may be written. */
+  /** Writes to standard output; resolves when more may be written. Does nothing once nobody reads it any more. */
   out(text: string): Promise<void>;
   /** Standard output is a terminal: escape sequences are welcome. */
   readonly terminal: boolean;

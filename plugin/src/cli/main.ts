@@ -5,7 +5,7 @@ import type { Io } from './io.ts';
 import { runProgram } from './program.ts';
 
 const stopped = new AbortController();
-const output = { failed: false };
+const output = { failed: false, unread: false };
 
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error) => {
@@ -14,6 +14,7 @@ for (const stream of [process.stdout, process.stderr]) {
       output.failed = true;
       process.stderr.write(`xmasq: cannot write the output: ${errorMessage(error)}\n`);
     }
+    output.unread = true;
     stopped.abort();
   });
 }
@@ -24,7 +25,8 @@ const io: Io = {
   env: process.env,
   stopped: stopped.signal,
   out: async (text) => {
-    if (stopped.signal.aborted || process.stdout.write(text)) return;
+    // A command that was interrupted may still say what it found out.
+    if (output.unread || process.stdout.write(text) || stopped.signal.aborted) return;
     await once(process.stdout, 'drain', { signal: stopped.signal });
   },
 };

@@ -48,13 +48,33 @@ export async function printNext<T>(
   format: OutputFormat,
   { type, message, table }: Printable<T>,
 ): Promise<void> {
+  return printNextPlain(
+    io,
+    format,
+    () => toJson(type, message),
+    () => inPlace(io, table(message)),
+  );
+}
+
+/** A table that takes the place of the one before on a terminal, and follows after it elsewhere. */
+export function inPlace(io: Io, table: string): string {
+  // Home, clear, the table.
+  return io.terminal ? `\u001b[H\u001b[2J${table}` : `${table}\n`;
+}
+
+/** Prints one of many values that are no messages: JSON one per line, YAML as documents. @param text for people, as it is to stand there */
+export async function printNextPlain(
+  io: Io,
+  format: OutputFormat,
+  value: () => unknown,
+  text: () => string,
+): Promise<void> {
   switch (format) {
     case 'table':
-      // Home, the table, then clear what is left of a longer one before.
-      return io.out(io.terminal ? `\u001b[H\u001b[2J${table(message)}` : `${table(message)}\n`);
+      return io.out(text());
     case 'json':
-      return io.out(`${JSON.stringify(toJson(type, message))}\n`);
+      return io.out(`${JSON.stringify(value())}\n`);
     case 'yaml':
-      return io.out(`---\n${stringify(toJson(type, message))}`);
+      return io.out(`---\n${stringify(value())}`);
   }
 }

@@ -10808,6 +10808,10 @@ export const xmasq = $root.xmasq = (() => {
                     case 59:
                         message.reason = 59;
                         break;
+                    case "REASON_YOUNG":
+                    case 60:
+                        message.reason = 60;
+                        break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)
                             message.reason = object.reason;
@@ -11309,6 +11313,10 @@ export const xmasq = $root.xmasq = (() => {
                     case "REASON_STALE":
                     case 59:
                         message.reason = 59;
+                        break;
+                    case "REASON_YOUNG":
+                    case 60:
+                        message.reason = 60;
                         break;
                     default:
                         if (typeof object.reason === "number" && (object.reason | 0) === object.reason)

@@ -1,27 +1,19 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { parse, parseAllDocuments } from 'yaml';
 
 import { FakeBackend, flow } from '../grpc/fake-backend.ts';
 import { startHarness, type Harness } from '../grpc/harness.ts';
+import { Commands, finish, type Result } from './commands.ts';
 
 // Each run starts a process; on a busy machine that takes its time.
 jest.setTimeout(30_000);
 
-const MAIN = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
-
-interface Result {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 let harness: Harness;
-const children = new Set<ChildProcess>();
+const commands = new Commands();
 
 beforeAll(async () => {
   harness = await startHarness();
@@ -34,29 +26,11 @@ beforeEach(() => {
   backend.flowList = fresh.flowList;
   backend.failure = undefined;
 });
-afterEach(() => {
-  for (const child of children) child.kill('SIGKILL');
-  children.clear();
-});
+afterEach(() => commands.kill());
 afterAll(() => harness.close());
 
 function start(args: readonly string[], env: Record<string, string> = {}): ChildProcess {
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    env: { PATH: process.env.PATH ?? '', XMASQ_SOCKET: harness.socket, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  children.add(child);
-  return child;
-}
-
-async function finish(child: ChildProcess): Promise<Result> {
-  let stdout = '';
-  let stderr = '';
-  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  const [code] = (await once(child, 'close')) as [number | null];
-  children.delete(child);
-  return { code, stdout, stderr };
+  return commands.start(args, { XMASQ_SOCKET: harness.socket, ...env });
 }
 
 function xmasq(...args: string[]): Promise<Result> {
