@@ -25,7 +25,14 @@ function difference(now: Counters, before: Counters): Counters {
  * Why packets are slow in the beginning and at the end of a TCP connection that is fast otherwise. Half-closed is an end, too,
  * and may last: it depends on which side is done first.
  */
-export const ENDS_OF_A_CONNECTION: readonly ReasonName[] = ['tcp_syn', 'tcp_fin', 'ct_state', 'key_exchange', 'mode'];
+export const ENDS_OF_A_CONNECTION: readonly ReasonName[] = [
+  'tcp_syn',
+  'young',
+  'tcp_fin',
+  'ct_state',
+  'key_exchange',
+  'mode',
+];
 
 /** Remembers why a node's packets were slow; `since()` names the reasons that there were after that. */
 export async function watchReasons(sidecar: Sidecar): Promise<{ since: () => Promise<ReasonName[]> }> {
