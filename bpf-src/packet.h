@@ -224,8 +224,8 @@ static __always_inline __u16 cleared_id(const bool v6, __u16 id, __u32 segments,
 }
 
 /*
- * The compiler goes byte by byte where it knows of no alignment. Packets and maps need none (kernel 5.1 and later, on all that
- * have CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS); what is on the stack has to be at a multiple of what is read.
+ * The compiler goes byte by byte where it knows of no alignment. Packets and maps need none, on architectures that have
+ * CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS (x86, arm64); what is on the stack has to be at a multiple of what is read.
  */
 typedef __u16 __attribute__((may_alias)) mac_half;
 typedef __u32 __attribute__((may_alias)) macs_last;
@@ -236,6 +236,11 @@ struct macs {
 	__u64 first;
 	__u32 last;
 };
+
+_Static_assert(offsetof(struct xmasq_flow, smac) == offsetof(struct xmasq_flow, dmac) + 6 &&
+		       offsetof(struct xmasq_slot, smac) == offsetof(struct xmasq_slot, dmac) + 6 &&
+		       offsetof(struct xmasq_flow, pod_mac) == offsetof(struct xmasq_flow, via_mac) + 6,
+	       "Ethernet addresses are in the order of a frame");
 
 static __always_inline struct macs macs_read(const __u8 *dmac)
 {
