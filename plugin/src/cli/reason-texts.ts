@@ -255,7 +255,7 @@ const TEXTS: Readonly<Record<ReasonKey, ReasonText>> = {
   },
   REASON_NO_APPROVAL: {
     shownIn: 'flows, packets',
-    meaning: 'needs an [approval](#approvals) and has none (yet)',
+    meaning: 'needs an [approval](admin.md#approvals) and has none (yet)',
     action: 'if it stays: `conntrack -L` for the real reason; is the sidecar running?',
   },
   REASON_SLOT_TAKEN: {
@@ -345,6 +345,6 @@ export function reasonRows(names: readonly { readonly code: number; readonly nam
   return names.map(({ code, name }) => {
     const { shownIn = '', meaning = '', action = '' } = reasonText(code) ?? {};
     // Links within the document need not name it.
-    return [`\`${name}\``, shownIn, meaning, action.replaceAll('](admin.md#', '](#')];
+    return [`\`${name}\``, shownIn, ...[meaning, action].map((text) => text.replaceAll('](admin.md#', '](#'))];
   });
 }
