@@ -17,6 +17,7 @@ BPF_OBJECTS := build/bpf/xmasq.bpf.o build/bpf/probe.bpf.o
 LAYOUTS := plugin/src/gen/layouts.ts proto/xmasq/v1/reason.proto
 PROTO_GEN := $(foreach name,xmasq antrea,plugin/src/gen/$(name).js plugin/src/gen/$(name).d.ts)
 BUNDLES := build/xmasq-agent.mjs build/xmasq.mjs
+NEXT := build/next-programs/xmasq-agent.mjs build/next-layout/xmasq-agent.mjs
 PLUGIN_SOURCES := $(shell find plugin/src -name '*.ts' -not -path '*/gen/*')
 PROTO_SOURCES := $(filter-out proto/xmasq/v1/reason.proto,$(wildcard proto/xmasq/v1/*.proto)) proto/xmasq/v1/reason.proto \
 	$(wildcard proto/antrea/flow/v1alpha1/*.proto)
@@ -25,14 +26,16 @@ JEST := scripts/jest.sh
 
 ##@ Set-up and build
 
-.PHONY: help setup build
+.PHONY: help setup build product
 help: ## Show this list.
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install what is missing: Debian packages and npm packages (quiet when nothing is).
-	@scripts/setup.sh
+	@scripts/setup.sh $(SETUP_OPTIONS)
 
-build: $(BPF_OBJECTS) $(LAYOUTS) $(PROTO_GEN) $(BUNDLES) build/tools.stamp ## BPF objects, generated sources, bundles, traffic tools.
+build: $(BPF_OBJECTS) $(LAYOUTS) $(PROTO_GEN) $(BUNDLES) build/tools.stamp $(NEXT) ## BPF objects, generated sources, bundles, traffic tools, and what upgrades are tried with.
+
+product: $(BPF_OBJECTS) $(LAYOUTS) $(PROTO_GEN) $(BUNDLES) # What the image holds; SETUP_OPTIONS=--build-only: nothing is installed for tests.
 
 build/bpf/%.bpf.o: bpf-src/%.bpf.c $(MAKEFILE_LIST) | setup
 	@mkdir -p $(@D)
@@ -59,6 +62,13 @@ $(BUNDLES): $(PLUGIN_SOURCES) $(LAYOUTS) $(PROTO_GEN) scripts/bundle.mjs package
 	@echo "build: $@"
 	@node scripts/bundle.mjs $(entry) $@
 
+# The next version, as tests of upgrades need it: the same with other programs, and with another layout of one map.
+build/next-programs/xmasq-agent.mjs: flag := -DXMASQ_NEXT_PROGRAMS
+build/next-layout/xmasq-agent.mjs: flag := -DXMASQ_NEXT_LAYOUT
+$(NEXT): build/xmasq-agent.mjs $(wildcard bpf-src/*.[ch]) scripts/build-next.sh
+	@echo "build: $@"
+	@CLANG=$(CLANG) LLVM_STRIP=$(LLVM_STRIP) scripts/build-next.sh $(@D) $(BPF_CFLAGS) $(flag)
+
 # The tools have their own Makefile; the stamp keeps a second run from entering it.
 build/tools.stamp: $(wildcard e2e/tools/*) | setup
 	@mkdir -p $(@D)
@@ -68,7 +78,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-micro bench-apps bench-scale bench-flow bench soak chart-check chart-golden
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-micro bench-apps bench-scale bench-flow bench soak image test-image chart-check chart-golden
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -122,6 +132,14 @@ bench: build ## All benchmarks one after another, with a summary (an hour; QUICK
 
 soak: build ## Flow export: 10 million records (some 15 minutes); fails when memory grows.
 	@node e2e/flowgen/main.ts --records 10000000
+
+image: ## Container image, by buildah: build/image (ARCH=amd64 or arm64; 5 minutes).
+	@scripts/setup.sh scripts/packages-image.txt
+	@ARCH="$(ARCH)" scripts/image.sh
+
+test-image: image build ## The image as the chart's container, and the lab's specs with it (15 minutes).
+	@$(JEST) image
+	@XMASQ_IMAGE=$(CURDIR)/build/image/root-amd64 $(JEST) lab -- e2e/specs/smoke.spec.ts e2e/specs/sidecar.spec.ts e2e/specs/ovsdb.spec.ts
 
 chart-check: | setup ## Helm chart: lint, renderings, types, alerts (needs Go; the tools are built at the first run).
 	@scripts/chart-check.sh

@@ -79,7 +79,11 @@ struct xmasq_addr {
 	__be32 word[4];
 };
 
-/* What the sidecar tells the programs about this node: the single element of `config`. Written by the sidecar only. */
+/*
+ * What the sidecar tells the programs about this node: the single element of `config`. Written by the sidecar only. The first
+ * two members, the map's name, and the bits ADMIT and SEND stay as they are: by them a sidecar takes another version's data plane
+ * out of use (plugin/src/dataplane/common-config.ts).
+ */
 struct xmasq_config {
 	__u32 layout_version; /* XMASQ_LAYOUT_VERSION */
 	__u32 flags;          /* enum xmasq_config_flag */
@@ -139,6 +143,9 @@ struct xmasq_peer_state {
 	__u64 reject_window;  /* start of the current second of rejections */
 	__u64 reject_count;   /* rejections sent in it */
 	__u64 mtu_told;       /* last ICMP error that told this node's stack of a smaller MTU on the way to the peer */
+#ifdef XMASQ_NEXT_LAYOUT
+	__u64 reserved; /* another layout, for tests of upgrades */
+#endif
 };
 
 /* Does the underlay carry masqueraded packets of all kinds? A firewall may judge each by its own rules. */

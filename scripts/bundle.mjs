@@ -1,16 +1,30 @@
-// Bundles one program into a single executable ES module: node scripts/bundle.mjs ENTRY.ts OUT.mjs
+// Bundles one program into a single executable ES module: node scripts/bundle.mjs ENTRY.ts OUT.mjs [LAYOUTS.ts]
+// LAYOUTS.ts: generated layouts of other BPF objects than this build's, for tests of upgrades.
+// What went into it is listed in OUT.meta.json, for the image's list of parts.
 // Packages with native code, and one that is large and seldom needed, stay outside and are found in node_modules beside or above the bundle.
-import { chmodSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { build } from 'esbuild';
 
-const [entry, outfile] = process.argv.slice(2);
+const [entry, outfile, layouts] = process.argv.slice(2);
 if (entry === undefined || outfile === undefined) {
-  process.stderr.write('usage: bundle.mjs ENTRY.ts OUT.mjs\n');
+  process.stderr.write('usage: bundle.mjs ENTRY.ts OUT.mjs [LAYOUTS.ts]\n');
   process.exit(2);
 }
 
+const otherLayouts = {
+  name: 'layouts',
+  setup({ onLoad }) {
+    onLoad({ filter: /\/gen\/layouts\.ts$/ }, ({ path }) => ({
+      contents: readFileSync(layouts, 'utf8'),
+      loader: 'ts',
+      resolveDir: dirname(path),
+    }));
+  },
+};
+
 try {
-  await build({
+  const { metafile } = await build({
     entryPoints: [entry],
     outfile,
     bundle: true,
@@ -19,6 +33,8 @@ try {
     target: 'node22',
     external: ['koffi', 'bpf', '@kubernetes/client-node'],
     legalComments: 'linked',
+    metafile: true,
+    plugins: layouts === undefined ? [] : [otherLayouts],
     logLevel: 'warning',
     // CommonJS dependencies call require(), which an ES module lacks.
     banner: {
@@ -29,6 +45,7 @@ try {
       ].join('\n'),
     },
   });
+  writeFileSync(outfile.replace(/\.mjs$/, '.meta.json'), JSON.stringify(metafile));
   chmodSync(outfile, 0o755);
 } catch {
   process.exit(1); // esbuild has printed what is wrong

@@ -5,14 +5,14 @@
  *     await sidecars.waitFast({ port: 7000 });        // the flow is fast on both nodes
  *     await sidecars.down(); await lab.down();
  */
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { AdminClient } from './admin.ts';
 import type { FlowFilter, SidecarFlow, SidecarState, SidecarStatus } from './admin.ts';
 import { LabError, TIME_FACTOR, at, eventually } from './lab.ts';
 import type { Endpoint, ExecResult, Lab, Node, Proc } from './lab.ts';
 import { PodEventsStream } from './pod-events.ts';
+import { program, type Build } from './programs.ts';
 import { initialCapability, writeCluster, writeConfig } from './sidecar-files.ts';
 import type { Capability, SidecarPaths, SidecarSettings } from './sidecar-files.ts';
 import { SidecarMaps } from './sidecar-maps.ts';
@@ -20,7 +20,6 @@ import { SidecarMaps } from './sidecar-maps.ts';
 export type { Counters, FlowFilter, Reasons, SidecarFlow, SidecarStatus } from './admin.ts';
 export type { Capability, SidecarSettings } from './sidecar-files.ts';
 
-const BUILD = fileURLToPath(new URL('../../build', import.meta.url));
 /** Longest socket path that the sidecar takes. */
 const MAX_SOCKET_PATH = 80;
 /** From exec to a served socket: half a second, several on a loaded machine. */
@@ -131,6 +130,8 @@ export class Sidecar {
   readonly admin: AdminClient;
   readonly pods: SidecarPods;
   readonly maps: SidecarMaps;
+  /** What the next start runs. */
+  build: Build = 'this';
   readonly #paths: SidecarPaths;
   #options: SidecarOptions;
   #proc: Proc | undefined;
@@ -157,16 +158,14 @@ export class Sidecar {
   /**
    * Starts the process and, once it serves, tells it of pods.
    * @param pods default: those it was told of before (at first the node's)
+   * @param servesMs longer where it replaces another layout's data plane first
    */
-  async start(pods?: readonly Endpoint[]): Promise<void> {
+  async start(pods?: readonly Endpoint[], servesMs = READY_MS): Promise<void> {
     if (this.#proc?.running === true) throw new LabError(`the sidecar of ${this.node.name} is running`);
-    this.#proc = await this.node.spawn(
-      [process.execPath, bundle('xmasq-agent.mjs'), 'run', '--config', this.configFile],
-      {
-        name: `${this.node.name}-xmasq-agent`,
-      },
-    );
-    await this.#whileRunning('serves its socket', async () => (await this.#tryStatus()) !== undefined, READY_MS);
+    this.#proc = await this.node.spawn([...program('xmasq-agent', this.build), 'run', '--config', this.configFile], {
+      name: `${this.node.name}-xmasq-agent`,
+    });
+    await this.#whileRunning('serves its socket', async () => (await this.#tryStatus()) !== undefined, servesMs);
     if (pods !== undefined) this.pods.snapshot(pods);
     else if (this.pods.known.length > 0) this.pods.snapshot(this.pods.known);
     else if (this.#options.withoutPods !== true) this.pods.snapshot(this.node.pods.map((pod) => pod.endpoint));
@@ -209,7 +208,7 @@ export class Sidecar {
 
   /** Runs the command line tool in the node, with this sidecar's socket. Never throws for an exit code. */
   async cli(args: readonly string[], timeoutMs = 15_000): Promise<CliResult> {
-    const argv = [process.execPath, bundle('xmasq.mjs'), '--socket', this.socket, ...args];
+    const argv = [...program('xmasq'), '--socket', this.socket, ...args];
     const result = await this.node.exec(argv, { check: false, timeoutMs });
     return { ...result, json: jsonOf(result) };
   }
@@ -252,13 +251,13 @@ export class Sidecar {
    * drained; `--force` does not wait for peers, `--wait` drains (about 35 s). Throws a LabError if it refuses.
    */
   cleanup(...options: readonly ('--force' | '--wait')[]): Promise<ExecResult> {
-    const argv = [process.execPath, bundle('xmasq-agent.mjs'), 'cleanup', '--config', this.configFile, ...options];
+    const argv = [...program('xmasq-agent'), 'cleanup', '--config', this.configFile, ...options];
     return this.node.exec(argv, { timeoutMs: 60_000 });
   }
 
   /** Runs `xmasq-agent` to its end, e.g. to see it refuse; SIGKILL after `timeoutMs`. Never throws for an exit code. */
   agent(args: readonly string[], timeoutMs = 15_000): Promise<ExecResult> {
-    return this.node.exec([process.execPath, bundle('xmasq-agent.mjs'), ...args], { check: false, timeoutMs });
+    return this.node.exec([...program('xmasq-agent'), ...args], { check: false, timeoutMs });
   }
 
   /** Stops the process and closes the connections. Pins stay. May be called twice. */
@@ -403,12 +402,6 @@ function pathsOf(lab: Lab, node: Node, cluster: string): SidecarPaths {
     pins: node.pinDir,
     cluster,
   };
-}
-
-function bundle(name: string): string {
-  const path = join(BUILD, name);
-  if (!existsSync(path)) throw new LabError(`no ${path}: run "make build"`);
-  return path;
 }
 
 function jsonOf(result: ExecResult): unknown {

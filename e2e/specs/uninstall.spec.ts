@@ -4,7 +4,6 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { GOLDEN } from '../chart/renderings.ts';
 import { podObject } from '../double/objects.ts';
@@ -13,12 +12,12 @@ import { EMULATED } from '../lab/scale.ts';
 import { eventually, type ExecResult } from '../lab/lab.ts';
 import { freshPort, withServer } from '../lab/measure.ts';
 import { up, type NativeLab } from '../lab/native/native.ts';
+import { program } from '../lab/programs.ts';
 import { startSidecars, type LabSidecars } from '../lab/sidecar.ts';
 import { CONFIG_MAPS, LabCluster, NODES, PODS } from './support/cluster-double.ts';
 import { attachments, footprintOf, pins, qdiscs, remaining } from './support/footprint.ts';
 import { withDatagrams } from './support/streams.ts';
 
-const AGENT = fileURLToPath(new URL('../../build/xmasq-agent.mjs', import.meta.url));
 const NAMESPACE = 'kube-system';
 const METRICS = '127.0.0.1:9108';
 /** Of the traffic, which is ended when all is done; a drain takes 32 s. */
@@ -49,7 +48,7 @@ function clearFlag(): void {
 function uninstall(timeoutSeconds: number): Promise<ExecResult> {
   const node = lab.node(0);
   const options = ['--namespace', NAMESPACE, '--timeout', String(timeoutSeconds)];
-  const argv = [process.execPath, AGENT, 'uninstall', '--kubeconfig', cluster.kubeconfig(node), ...options];
+  const argv = [...program('xmasq-agent'), 'uninstall', '--kubeconfig', cluster.kubeconfig(node), ...options];
   return node.exec(argv, { check: false, timeoutMs: (timeoutSeconds + 20) * 1000 });
 }
 
@@ -142,7 +141,7 @@ test('a sidecar that starts while it is asked to leave attaches nothing, and one
   const sidecar = sidecars.node(0);
   await sidecar.kill9();
   const { node, configFile } = sidecar;
-  const again = await node.spawn([process.execPath, AGENT, 'run', '--config', configFile], { name: 'again' });
+  const again = await node.spawn([...program('xmasq-agent'), 'run', '--config', configFile], { name: 'again' });
   try {
     let attached = false;
     await eventually(

@@ -23,7 +23,7 @@ export const RULES: readonly Rule[] = [
   {
     command: /^xmasq-agent run$/,
     file: 'e2e/lab/sidecar.ts',
-    evidence: "bundle('xmasq-agent.mjs'), 'run', '--config'",
+    evidence: "program('xmasq-agent', this.build), 'run', '--config'",
   },
   {
     command: /^source <\(xmasq completion bash\)$/,

@@ -10,7 +10,7 @@ import { Endpoints } from '../dataplane/endpoints.ts';
 import { Events } from '../dataplane/events.ts';
 import { Janitor } from '../dataplane/janitor.ts';
 import { ConfigFlag, MAX_ENDPOINTS, Reason } from '../dataplane/layout.ts';
-import { loadDataPlane, reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
+import { reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
 import { NodeExclusion } from '../dataplane/node-exclusion.ts';
 import { Notes } from '../dataplane/notes.ts';
 import { directFlag } from '../dataplane/paths.ts';
@@ -44,6 +44,7 @@ import { lockDirectory } from './lock.ts';
 import { metricsRegistry } from './metrics.ts';
 import { followOvsdb, ovsdbActions, ovsdbInfo } from './ovsdb.ts';
 import { PodSources } from './pod-sources.ts';
+import { loadOrReplace } from './replace.ts';
 import { requireMachine } from './requirements.ts';
 import { VERSION } from './version.ts';
 
@@ -80,12 +81,18 @@ function describeProbe(probe: KernelProbe): object {
 }
 
 /**
- * Starts the sidecar: loads or adopts the data plane, and returns when the services are up. The hold before the node takes
- * part may still run then.
+ * Starts the sidecar: loads, adopts or replaces the data plane, and returns when the services are up. The hold before the node
+ * takes part may still run then.
+ * @param signal ends the waiting before a data plane of another layout is replaced
  * @throws RequirementError, IncompatibleStateError and others with a message for people. Until everything is loaded,
  *   nothing that runs is touched
  */
-export async function startAgent(config: Config, files: BpfFiles, log: Log): Promise<RunningAgent> {
+export async function startAgent(
+  config: Config,
+  files: BpfFiles,
+  log: Log,
+  signal?: AbortSignal,
+): Promise<RunningAgent> {
   requireMachine();
   await requireNoOther(config.socket);
   const pins = new PinLayout(config.bpffs);
@@ -97,7 +104,7 @@ export async function startAgent(config: Config, files: BpfFiles, log: Log): Pro
     closers.add(() => lock.release());
     const probe = await probeKernel(files.probe);
     const load: LoadOptions = { pins, objectPath: files.dataPlane, sizes: config.maps };
-    const dataPlane = loadDataPlane(load);
+    const dataPlane = await loadOrReplace(load, log, signal);
     closers.add(() => dataPlane.close());
     log.info(
       {

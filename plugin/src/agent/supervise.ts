@@ -36,12 +36,22 @@ const FORGET_MS = 10_000;
 export async function superviseAgent(config: Config, files: BpfFiles, log: Log, signal: AbortSignal): Promise<void> {
   const { kubernetes } = config.clusterState;
   if (kubernetes === undefined) {
-    const agent = await startAgent(config, files, log);
-    await aborted(signal);
-    await stop(agent, log);
+    await runUntil(config, files, log, signal);
     return;
   }
   await new Supervisor(config, kubernetes, files, log).run(signal);
+}
+
+async function runUntil(config: Config, files: BpfFiles, log: Log, signal: AbortSignal): Promise<void> {
+  let agent: RunningAgent;
+  try {
+    agent = await startAgent(config, files, log, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    throw error;
+  }
+  await aborted(signal);
+  await stop(agent, log);
 }
 
 async function stop(agent: RunningAgent, log: Log): Promise<void> {
@@ -99,9 +109,10 @@ class Supervisor {
   async #runUntilAsked(signal: AbortSignal): Promise<void> {
     let agent: RunningAgent;
     try {
-      agent = await startAgent(this.#config, this.#files, this.#log);
+      agent = await startAgent(this.#config, this.#files, this.#log, signal);
     } catch (error) {
-      // What cannot run, because of another version's data plane for example, may have to leave nevertheless.
+      if (signal.aborted) return;
+      // What cannot run, because of the kernel for example, may have to leave nevertheless.
       await this.#flag.until(isKnown, AbortSignal.any([signal, AbortSignal.timeout(ASK_MS)]));
       if (!isAsked(this.#flag.state)) throw error;
       this.#log.error({ err: error }, 'the sidecar cannot start; it was asked to leave anyway');

@@ -2,7 +2,6 @@
  * Taking the node out: it stops masquerading and announcing, peers notice that within XMASQ_SEND_LIFE_NS and send slow,
  * and after XMASQ_INTERPRET_NS they take nothing from this node for masqueraded. Only then may the hooks go.
  */
-import type { ConfigMap } from './config-map.ts';
 import { INTERPRET_NS, SEND_LIFE_NS } from './layout.ts';
 import type { Notes } from './notes.ts';
 import { MS, SECOND, type Clock } from './ports.ts';
@@ -15,20 +14,25 @@ export const QUIET_NS = SEND_LIFE_NS + MARGIN_NS;
 /** From the start of a drain until peers interpret nothing any more: uplink_egress may go. */
 export const DRAINED_NS = INTERPRET_NS + MARGIN_NS;
 
-const NOTE = 'draining';
+/** Where the node's part in the fast path is switched off. */
+export interface Flags {
+  setFlags(set: number, clear?: number): void;
+}
 
 /** A drain that this start or an earlier one began. The beginning is noted down beside the pins. */
 export class Drain {
-  readonly #config: ConfigMap;
+  /** The note's name, in every version. */
+  static readonly NOTE = 'draining';
+  readonly #config: Flags;
   readonly #notes: Notes;
   readonly #now: Clock;
   #since: bigint | undefined;
 
-  constructor(config: ConfigMap, notes: Notes, now: Clock) {
+  constructor(config: Flags, notes: Notes, now: Clock) {
     this.#config = config;
     this.#notes = notes;
     this.#now = now;
-    const text = notes.get(NOTE);
+    const text = notes.get(Drain.NOTE);
     // What cannot be read counts from now on: longer than necessary, never shorter.
     if (text !== undefined) this.#since = /^\d+$/.test(text) ? BigInt(text) : now();
   }
@@ -53,7 +57,7 @@ export class Drain {
   start(): void {
     if (this.#since === undefined) {
       this.#since = this.#now();
-      this.#notes.set(NOTE, this.#since.toString());
+      this.#notes.set(Drain.NOTE, this.#since.toString());
     }
     this.#config.setFlags(0, ACTIVE_FLAGS);
   }
@@ -61,6 +65,6 @@ export class Drain {
   /** Takes it back; the caller then lets the node take part again. */
   stop(): void {
     this.#since = undefined;
-    this.#notes.delete(NOTE);
+    this.#notes.delete(Drain.NOTE);
   }
 }

@@ -15,13 +15,16 @@ import { openTables, SIZED_MAPS, type KernelTables, type SizedMap } from './tabl
 /** The pinned state is that of another build; nothing has been changed when this is thrown. */
 export class IncompatibleStateError extends Error {
   override readonly name = 'IncompatibleStateError';
+  /** What differs, in words for people. */
+  readonly differences: readonly string[];
 
   constructor(pins: string, differences: readonly string[]) {
     super(
-      `the data plane pinned at ${pins} has another layout than this build: ${differences.join('; ')}. It was left ` +
-        'running as it is. To replace it: run "xmasq drain", wait until the node is drained, run "xmasq-agent cleanup" ' +
-        'of the version that loaded it (or of this one), and start again',
+      `what is pinned at ${pins} has another layout than this build: ${differences.join('; ')}. It was left ` +
+        'as it is. If it is a data plane of XMasq, run "xmasq-agent cleanup --force" of the version that loaded it, and start again; ' +
+        'else configure another "bpffs"',
     );
+    this.differences = differences;
   }
 }
 

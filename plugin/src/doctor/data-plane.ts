@@ -33,18 +33,20 @@ export function checkBpffs({ bpffs }: Config): Outcome<PinLayout> {
   }
 }
 
-/** What an earlier start left must fit this build and the configured sizes, or the sidecar does not start. */
+/** What an earlier start left: the sidecar replaces what does not fit this build and the configured sizes. */
 export function checkPinned(config: Config, pins: PinLayout, files: BpfFiles): Outcome<{ readonly loaded: boolean }> {
   if (!pins.exists()) return { verdicts: [ok('no data plane is loaded yet')], value: { loaded: false } };
   try {
     requireAdoptable({ pins, objectPath: files.dataPlane, sizes: config.maps });
     return { verdicts: [ok('the loaded data plane fits this build and configuration')], value: { loaded: true } };
   } catch (error) {
-    const action =
-      error instanceof IncompatibleStateError
-        ? 'set maps back to their former sizes, or drain, clean up and start again as it says'
-        : 'see docs/admin.md, "Drain and cleanup"';
-    return failure(problemOf(error, pins.root, action));
+    if (error instanceof IncompatibleStateError) {
+      const what = `the loaded data plane cannot be taken over: ${error.differences.join('; ')}; the sidecar replaces it when it starts`;
+      const action =
+        'nothing, if half a minute on the slow path does no harm; else set maps back to their former sizes';
+      return { verdicts: [warning({ what, where: pins.root, action })], value: { loaded: true } };
+    }
+    return failure(problemOf(error, pins.root, 'see docs/admin.md, "Drain and cleanup"'));
   }
 }
 
