@@ -1,6 +1,6 @@
 import { nativeSpecsOn } from './e2e/vm/jest/native-specs.ts';
 
-// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, mutants, alone, lab, matrix, vm, ovs or long.
+// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, mutants, alone, lab, image, matrix, vm, ovs or long.
 const base = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
@@ -42,6 +42,8 @@ export default {
       testMatch: ['<rootDir>/e2e/specs/**/*.spec.ts', '<rootDir>/e2e/lab/**/*.spec.ts'],
       testPathIgnorePatterns: alone.map((name) => `/e2e/${name}\\.spec\\.ts$`),
     },
+    // Of the image that `make image` made.
+    { ...realTime, displayName: 'image', testMatch: ['<rootDir>/e2e/specs-image/**/*.spec.ts'] },
     { ...realTime, displayName: 'matrix', testMatch: ['<rootDir>/e2e/matrix/**/*.spec.ts'] },
     { ...realTime, displayName: 'long', testMatch: ['<rootDir>/e2e/specs-long/**/*.spec.ts'] },
     {

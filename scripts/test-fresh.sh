@@ -10,10 +10,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly limit=${FRESH_LIMIT:-4500}
-readonly suite=bookworm
-readonly base=$PWD/.cache/debian-12-minbase
-# What a person has on a machine before cloning; everything else is `make setup`'s job.
-readonly prerequisites=ca-certificates,git,make
+# shellcheck source=scripts/clean-debian.sh
+. scripts/clean-debian.sh
 
 say() { printf 'test-fresh: %s\n' "$*"; }
 
@@ -24,54 +22,16 @@ die() {
 
 # --- inside the new namespaces -----------------------------------------------------------------------------------
 
-# copy_in ROOT PATH...: copies what exists of the given absolute paths to the same place under ROOT.
-copy_in() {
-  local root=$1 path
-  shift
-  for path; do
-    [ -e "$path" ] || continue
-    mkdir -p "$root$(dirname "$path")"
-    # A directory's own entry exists already: copy its contents over it.
-    if [ -d "$path" ]; then
-      mkdir -p "$root$path"
-      cp -rL "$path/." "$root$path/"
-    else
-      cp -L "$path" "$root$path"
-    fi
-  done
-}
-
-# The machine's way to its package sources: the names themselves never get into the repository.
-copy_settings() {
-  local root=$1 value
-  rm -f "$root/etc/apt/sources.list" "$root"/etc/apt/sources.list.d/*
-  copy_in "$root" /etc/hosts /etc/resolv.conf /etc/nsswitch.conf \
-    /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf /etc/apt/apt.conf.d /etc/apt/auth.conf \
-    /etc/apt/auth.conf.d /etc/apt/preferences.d /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d /etc/apt/keyrings \
-    /usr/share/keyrings /usr/local/share/ca-certificates /etc/ssl/certs/ca-certificates.crt /etc/npmrc /root/.npmrc
-  # npm's global file is elsewhere in other builds of npm; Debian's reads /etc/npmrc.
-  value=$(npm config get globalconfig 2>/dev/null) || value=
-  if [ -f "$value" ] && [ ! -e "$root/etc/npmrc" ]; then cp -L "$value" "$root/etc/npmrc"; fi
-  while IFS='=' read -r _ value; do
-    if [ -f "$value" ]; then copy_in "$root" "$value"; fi
-  done < <(passed_environment)
-}
-
-# Proxy, certificate and npm settings of the environment, one NAME=VALUE per line.
-passed_environment() {
-  env | grep -E -i '^([a-z]+_proxy|npm_config_(registry|proxy|https_proxy|noproxy|cafile|strict_ssl)|[a-z_]*(ca_bundle|ca_certs|cainfo)|ssl_cert_(file|dir))=' || true
-}
-
 inside() {
   trap 'exit 143' TERM # the first process of a namespace ignores what it does not handle
   local work=$1 root=$1/root rc=0 settings
   shift
   mkdir -p "$work"/{upper,scratch,root}
-  if ! mount -t overlay overlay -o "lowerdir=$base,upperdir=$work/upper,workdir=$work/scratch" "$root" 2>/dev/null; then
+  if ! mount -t overlay overlay -o "lowerdir=$debian_base,upperdir=$work/upper,workdir=$work/scratch" "$root" 2>/dev/null; then
     # The checkout itself is on an overlay, which cannot be an upper layer: use memory.
     mount -t tmpfs -o size=8g tmpfs "$work/upper"
     mkdir "$work"/upper/{upper,scratch}
-    mount -t overlay overlay -o "lowerdir=$base,upperdir=$work/upper/upper,workdir=$work/upper/scratch" "$root"
+    mount -t overlay overlay -o "lowerdir=$debian_base,upperdir=$work/upper/upper,workdir=$work/upper/scratch" "$root"
   fi
   mount -t proc proc "$root/proc"
   mount -t sysfs sysfs "$root/sys" # a new mount: without the host's bpffs, as on a fresh machine
@@ -98,14 +58,6 @@ fi
 
 # --- outside -----------------------------------------------------------------------------------------------------
 
-# The mirror that apt uses on this machine, else Debian's own.
-mirror() {
-  local url
-  # shellcheck disable=SC2016 # apt fills REPO_URI in
-  url=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $suite" 2>/dev/null | head -n 1) || url=
-  printf '%s\n' "${url:-http://deb.debian.org/debian}"
-}
-
 [ "$(id -u)" = 0 ] || die 'must be root (namespaces, overlay, chroot)'
 command -v debootstrap >/dev/null || die 'debootstrap is missing: run make setup'
 [ $# != 0 ] || set -- demo test
@@ -129,17 +81,13 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-if [ ! -e "$base/etc/debian_version" ]; then
+if [ ! -e "$debian_base/etc/debian_version" ]; then
   say "making the base system (about a minute, kept in .cache; log: build/fresh/debootstrap.log)"
-  rm -rf "$base" "$base.new"
-  timeout -k 10 900 debootstrap --variant=minbase --include="$prerequisites" "$suite" "$base.new" "$(mirror)" \
-    >build/fresh/debootstrap.log 2>&1 </dev/null || die "debootstrap failed: see build/fresh/debootstrap.log"
-  rm -f "$base.new"/var/cache/apt/archives/*.deb
-  mv "$base.new" "$base"
 fi
+make_debian build/fresh/debootstrap.log || die 'debootstrap failed: see build/fresh/debootstrap.log'
 
 start=$SECONDS rc=0
-say "trying $(git rev-parse --short HEAD) on a clean Debian $(cat "$base/etc/debian_version"): make $*"
+say "trying $(git rev-parse --short HEAD) on a clean Debian $(cat "$debian_base/etc/debian_version"): make $*"
 timeout -k 10 "$limit" unshare --mount --pid --fork --kill-child --propagation private \
   "$0" --inside "$work" "$@" 9>&- </dev/null > >(tee build/fresh/log) 2>&1 &
 child=$!
