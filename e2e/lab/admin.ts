@@ -80,6 +80,7 @@ export interface SidecarFlow {
 /** What `xmasq endpoints` says of a pod. */
 export interface SidecarEndpoint {
   readonly pod: string;
+  readonly namespace: string;
   readonly containerId: string;
   readonly ifName: string;
   readonly ips: readonly string[];
@@ -168,18 +169,7 @@ export class AdminClient {
 
   async endpoints(): Promise<SidecarEndpoint[]> {
     const { endpoints } = await this.call('endpoints', new v1.EndpointsRequest());
-    return endpoints.map((endpoint) => ({
-      pod: endpoint.pod ?? '',
-      containerId: endpoint.containerId ?? '',
-      ifName: endpoint.ifName ?? '',
-      ips: endpoint.ips ?? [],
-      attached: endpoint.attached ?? false,
-      exclusion: endpoint.exclusion ? nameOf(endpoint.exclusion.reason) : undefined,
-      problem: endpoint.problem ?? '',
-      flows: endpoint.flows ?? 0,
-      id: endpoint.id ?? 0,
-      epoch: endpoint.epoch ?? 0,
-    }));
+    return endpoints.map(endpointOf);
   }
 
   async peers(): Promise<SidecarPeer[]> {
@@ -268,6 +258,47 @@ export class AdminClient {
   #error(call: string, error: ServiceError | null): LabError {
     return new LabError(`sidecar of ${this.#where}: ${call}: ${error?.message ?? 'no answer'}`);
   }
+}
+
+/** What `xmasq status -o json` printed. @throws Error it is no such message */
+export function statusFromJson(json: Record<string, unknown>): SidecarStatus {
+  return statusOf(v1.StatusResponse.fromObject(json));
+}
+
+/** What `xmasq endpoints -o json` printed. @throws Error it is no such message */
+export function endpointsFromJson(json: Record<string, unknown>): SidecarEndpoint[] {
+  return v1.EndpointsResponse.fromObject(json).endpoints.map(endpointOf);
+}
+
+/** What `xmasq flows -o json` printed, and of that what the filter wants. @throws Error it is no such message */
+export function flowsFromJson(json: Record<string, unknown>, filter: FlowFilter = {}): SidecarFlow[] {
+  const { flows } = v1.FlowsResponse.fromObject(json);
+  return flows.map(flowOf).filter((flow) => isWanted(flow, filter));
+}
+
+/** Options by which `xmasq flows` asks for what the server can filter by itself; `flowsFromJson` does the rest. */
+export function flowsArguments(filter: FlowFilter): string[] {
+  return [
+    ...(filter.proto === undefined ? [] : ['--protocol', String(filter.proto)]),
+    ...(filter.port === undefined ? [] : ['--port', String(filter.port)]),
+    ...(filter.ip === undefined ? [] : ['--ip', filter.ip]),
+  ];
+}
+
+function endpointOf(endpoint: xmasq.v1.Endpoint.$Properties): SidecarEndpoint {
+  return {
+    pod: endpoint.pod ?? '',
+    namespace: endpoint.namespace ?? '',
+    containerId: endpoint.containerId ?? '',
+    ifName: endpoint.ifName ?? '',
+    ips: endpoint.ips ?? [],
+    attached: endpoint.attached ?? false,
+    exclusion: endpoint.exclusion ? nameOf(endpoint.exclusion.reason) : undefined,
+    problem: endpoint.problem ?? '',
+    flows: endpoint.flows ?? 0,
+    id: endpoint.id ?? 0,
+    epoch: endpoint.epoch ?? 0,
+  };
 }
 
 function stateName(state: xmasq.v1.NodeState): SidecarState {

@@ -3,6 +3,7 @@
  * them (network namespaces on the host kernel, Open vSwitch in a micro-VM, ...); providers implement these interfaces.
  *
  * Everything runs through `Place`: a network stack in which commands run and on whose devices packets are captured.
+ * Of a real cluster that is had, and little else: e2e/lab/cluster.
  */
 import { LabError } from './errors.ts';
 import type { CaptureResult } from './pcap.ts';
@@ -382,6 +383,9 @@ export interface Lab {
 }
 
 export type ToolName = 'rr' | 'stream' | 'raw' | 'sctp';
+
+/** All that traffic between places needs of a lab. */
+export type Toolbox = Pick<Lab, 'tool'>;
 
 /** Zones and marks of Antrea's connections (the numbers are Antrea's). */
 export const ANTREA = {

@@ -4,7 +4,7 @@
  */
 import { LabError } from './errors.ts';
 import { addressOf } from './lab.ts';
-import type { Family, Lab, Place, Proc } from './lab.ts';
+import type { Family, Place, Proc, Toolbox } from './lab.ts';
 import { execTimed, processorSeconds } from './processor-time.ts';
 
 /** Who talks to whom: the client's and the server's place. */
@@ -65,7 +65,7 @@ export interface RequestResponseResult {
 
 /** Request/response with the `rr` tool. Errors and timeouts are in the result, not thrown. */
 export async function requestResponse(
-  lab: Lab,
+  lab: Toolbox,
   pair: Pair,
   options: RequestResponseOptions,
 ): Promise<RequestResponseResult> {
@@ -187,6 +187,30 @@ export async function iperf(pair: Pair, options: IperfOptions = {}): Promise<Ipe
   );
 }
 
+/** Tries one TCP exchange with a server that need not be there; true if it was answered. */
+export async function reaches(
+  lab: Toolbox,
+  from: Place,
+  to: { readonly address: string },
+  port: number,
+  sport?: number,
+): Promise<boolean> {
+  const common = [
+    '--tcp',
+    '--to',
+    to.address,
+    '--port',
+    String(port),
+    '--count',
+    '1',
+    '--timeout-ms',
+    '2000',
+    '--json',
+  ];
+  const { code } = await from.exec([lab.tool('rr'), 'client', ...common, ...flag('--sport', sport)], { check: false });
+  return code === 0;
+}
+
 /** What `stream client --tcp` reports; counts of bytes, times in milliseconds. */
 export interface TransferResult {
   /** Everything arrived, in both directions, and was right. */
@@ -225,7 +249,7 @@ export function transferResult(value: unknown): TransferResult {
 
 /** A verified TCP transfer; `args` are further options of `stream client --tcp` (`--up`, `--down`, ...). */
 export async function transfer(
-  lab: Lab,
+  lab: Toolbox,
   pair: Pair,
   args: readonly string[],
   options: { readonly port?: number; readonly limitSeconds?: number } = {},
@@ -291,7 +315,7 @@ export function datagramResult(value: unknown): DatagramResult {
 
 /** Numbered UDP datagrams; `args` are further options of `stream client --udp` (`--rate`, `--seconds`, `--reply`, ...). */
 export async function datagrams(
-  lab: Lab,
+  lab: Toolbox,
   pair: Pair,
   args: readonly string[],
   options: { readonly port?: number; readonly limitSeconds?: number } = {},
@@ -324,7 +348,7 @@ export interface Performance {
  * `warmupSeconds` (whole) go before each: a flow needs some packets, UDP two seconds of traffic, to become fast.
  */
 export async function measure(
-  lab: Lab,
+  lab: Toolbox,
   pair: Pair,
   options: { readonly seconds?: number; readonly warmupSeconds?: number } = {},
 ): Promise<Performance> {

@@ -9,6 +9,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { AdminClient } from './admin.ts';
 import type { FlowFilter, SidecarFlow, SidecarState, SidecarStatus } from './admin.ts';
+import { waitForFlow } from './awaited-flow.ts';
 import { LabError, TIME_FACTOR, at, eventually } from './lab.ts';
 import type { Endpoint, ExecResult, Lab, Node, Proc } from './lab.ts';
 import { PodEventsStream } from './pod-events.ts';
@@ -18,6 +19,7 @@ import type { Capability, SidecarPaths, SidecarSettings } from './sidecar-files.
 import { SidecarMaps } from './sidecar-maps.ts';
 
 export type { Counters, FlowFilter, Reasons, SidecarFlow, SidecarStatus } from './admin.ts';
+export { describeFlow } from './awaited-flow.ts';
 export type { Capability, SidecarSettings } from './sidecar-files.ts';
 
 /** Longest socket path that the sidecar takes. */
@@ -222,23 +224,9 @@ export class Sidecar {
   }
 
   /** Waits until a flow that matches is on the fast path. The error says what the flows are like instead. */
-  async waitFast(filter: FlowFilter, timeoutMs = FAST_MS): Promise<SidecarFlow> {
-    let seen: SidecarFlow[] = [];
-    try {
-      return await eventually(
-        'fast',
-        async () => {
-          seen = await this.flows(filter);
-          return seen.find((flow) => flow.path === 'fast');
-        },
-        timeoutMs,
-        POLL_MS,
-      );
-    } catch {
-      const which = JSON.stringify(filter);
-      const found = seen.length === 0 ? 'no such flow' : seen.slice(0, 5).map(describeFlow).join('; ');
-      throw new LabError(`${this.node.name}: no fast flow ${which} within ${timeoutMs} ms: ${found}`);
-    }
+  waitFast(filter: FlowFilter, timeoutMs = FAST_MS): Promise<SidecarFlow> {
+    const fast = (flow: SidecarFlow): boolean => flow.path === 'fast';
+    return waitForFlow(this, { what: 'fast flow', filter, is: fast, timeoutMs, intervalMs: POLL_MS });
   }
 
   /** Takes the node out of the fast path and waits until it may be cleaned up (about 35 s). */
@@ -378,18 +366,6 @@ export class SidecarPods {
       throw new LabError(`the PodEvents stream to ${this.#where} ended before the sidecar ${what}: ${details}`);
     });
   }
-}
-
-/** One line about a flow, for error messages. */
-export function describeFlow(flow: SidecarFlow): string {
-  const keys = Object.entries(flow.keys)
-    .filter(([, set]) => set)
-    .map(([name]) => name);
-  return (
-    `${flow.sourceIp}:${flow.sourcePort} > ${flow.destinationIp}:${flow.destinationPort} proto ${flow.protocol} ` +
-    `${flow.path} (${flow.reason}) ${flow.admitted ? 'admitted' : 'refused'} keys [${keys.join(' ')}] ` +
-    `fast ${flow.txPackets}/${flow.rxPackets} slow ${flow.slowPackets}`
-  );
 }
 
 function pathsOf(lab: Lab, node: Node, cluster: string): SidecarPaths {

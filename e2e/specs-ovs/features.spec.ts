@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { ANTREA, eventually } from '../lab/lab.ts';
 import type { Place, Pod } from '../lab/lab.ts';
-import { freshPort, requestResponse, withServer } from '../lab/measure.ts';
+import { freshPort, reaches, requestResponse, withServer } from '../lab/measure.ts';
 import { L7_PORTS, VIRTUAL_SERVICE_ADDRESS } from '../lab/ovs/names.ts';
 import { residue, up } from '../lab/ovs/ovs.ts';
 import type { OvsLab } from '../lab/ovs/ovs.ts';
@@ -10,7 +10,7 @@ import type { ReasonName } from '../lab/admin.ts';
 import { ADMISSION } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
-import { connections, reaches, ruleCounts } from './support/connections.ts';
+import { connections, ruleCounts } from './support/connections.ts';
 
 const SNAT_ZONE = 65521;
 const L7_VLAN = 5;

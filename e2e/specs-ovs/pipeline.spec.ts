@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { ANTREA, eventually, sleep } from '../lab/lab.ts';
 import type { Pod } from '../lab/lab.ts';
-import { freshPort, requestResponse, transfer, withServer } from '../lab/measure.ts';
+import { freshPort, reaches, requestResponse, transfer, withServer } from '../lab/measure.ts';
 import { residue, up } from '../lab/ovs/ovs.ts';
 import type { OvsLab } from '../lab/ovs/ovs.ts';
-import { connections, reaches } from './support/connections.ts';
+import { connections } from './support/connections.ts';
 
 const NIBBLE = 0xf;
 const SERVICE = { clusterIp: '10.96.0.10', protocol: 'tcp', port: 80 } as const;

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { ANTREA, eventually, sleep } from '../lab/lab.ts';
 import type { Pod, Proc } from '../lab/lab.ts';
-import { freshPort, withServer } from '../lab/measure.ts';
+import { freshPort, reaches, withServer } from '../lab/measure.ts';
 import type { OvsState } from '../lab/ovs/node.ts';
 import { residue, up } from '../lab/ovs/ovs.ts';
 import type { OvsLab } from '../lab/ovs/ovs.ts';
@@ -10,7 +10,7 @@ import { IPPROTO } from '../lab/packet.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { countWire } from '../lab/wire.ts';
-import { connections, reaches } from './support/connections.ts';
+import { connections } from './support/connections.ts';
 import { OvsWatch } from './support/watch.ts';
 
 /** Traffic goes on for so long at most; it is stopped when the test is over. */

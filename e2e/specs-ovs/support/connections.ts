@@ -1,5 +1,4 @@
-/** Connections as Open vSwitch's datapath has them, labels included, and single attempts to connect. */
-import type { Lab, Place } from '../../lab/lab.ts';
+/** Connections as Open vSwitch's datapath has them, labels included. */
 import type { OvsNode } from '../../lab/ovs/node.ts';
 import { STAGES, TABLES } from '../../lab/ovs/pipeline.ts';
 import type { Stage } from '../../lab/ovs/policy.ts';
@@ -50,29 +49,4 @@ export async function ruleCounts(
     return Number(/n_packets=(\d+)/.exec(line ?? '')?.[1] ?? NaN);
   };
   return { sessions: count('+new'), later: count('-new') };
-}
-
-/** Tries one TCP exchange with a server that need not be there; true if it was answered. */
-export async function reaches(
-  lab: Lab,
-  from: Place,
-  to: { readonly address: string },
-  port: number,
-  sport?: number,
-): Promise<boolean> {
-  const common = [
-    '--tcp',
-    '--to',
-    to.address,
-    '--port',
-    String(port),
-    '--count',
-    '1',
-    '--timeout-ms',
-    '2000',
-    '--json',
-  ];
-  const own = sport === undefined ? [] : ['--sport', String(sport)];
-  const { code } = await from.exec([lab.tool('rr'), 'client', ...common, ...own], { check: false });
-  return code === 0;
 }

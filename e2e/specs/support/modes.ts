@@ -68,7 +68,7 @@ async function describeAll(sidecars: Pick<LabSidecars, 'nodes'>, { proto, port }
       const flows = await sidecar.flows({ proto });
       return flows
         .filter((flow) => [flow.sourcePort, flow.destinationPort, flow.icmpId].includes(port))
-        .map((flow) => `${sidecar.node.name}: ${flow.mode}: ${describeFlow(flow)}`);
+        .map((flow) => `${sidecar.node.name}: ${describeFlow(flow)}`);
     }),
   );
   return lists.flat();
