@@ -1,6 +1,7 @@
 import { nativeSpecsOn } from './e2e/vm/jest/native-specs.ts';
 
-// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, mutants, alone, lab, image, matrix, vm, ovs or long.
+// One configuration for every suite; scripts/jest.sh runs one of them: unit, prog, mutants, alone, lab, image, matrix,
+// vm, ovs, long or kind.
 const base = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
@@ -55,5 +56,7 @@ export default {
       testMatch: ['<rootDir>/e2e/specs-ovs/**/*.spec.ts', ...nativeSpecsOn(process.env.KERNEL || '6.12')],
     },
     { ...realTime, displayName: 'vm', testMatch: ['<rootDir>/e2e/specs-vm/**/*.spec.ts'] },
+    // Needs a cluster: e2e/kind/test.sh makes it. No part of `make test`.
+    { ...realTime, displayName: 'kind', testMatch: ['<rootDir>/e2e/specs-kind/**/*.spec.ts'] },
   ],
 };
