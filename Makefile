@@ -28,7 +28,7 @@ JEST := scripts/jest.sh
 
 .PHONY: help setup build product
 help: ## Show this list.
-	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install what is missing: Debian packages and npm packages (quiet when nothing is).
 	@scripts/setup.sh $(SETUP_OPTIONS)
@@ -78,7 +78,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-micro bench-apps bench-scale bench-flow bench soak image test-image chart-check chart-golden
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-micro bench-apps bench-scale bench-flow bench soak image test-image chart-check chart-golden workflow-check test-kind
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -146,6 +146,12 @@ chart-check: | setup ## Helm chart: lint, renderings, types, alerts (needs Go; t
 
 chart-golden: | setup ## Write charts/golden anew after a change of the chart, and check it.
 	@scripts/chart-check.sh --renew
+
+workflow-check: | setup ## The GitHub workflows with actionlint (needs Go; it is built at the first run).
+	@scripts/workflow-check.sh
+
+test-kind: build ## XMasq beside Antrea in a kind cluster; ARGS=...: of e2e/kind/test.sh (needs Docker and kind, docs/kind.md).
+	@e2e/kind/test.sh $(ARGS)
 
 test-fresh: | setup ## Demo and test in a clean Debian 12 (or TARGETS=...): nothing but git and make beforehand.
 	@scripts/test-fresh.sh $(TARGETS)
