@@ -10,8 +10,7 @@ import { ADMISSION, EMULATED, atMostNatively } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, Sidecar } from '../lab/sidecar.ts';
 import { attachments, footprintOf, pins, processes, qdiscs, remaining } from './support/footprint.ts';
-import { readCounter, underLoad } from './support/load.ts';
-import type { LoadReport } from './support/load.ts';
+import { expectUndisturbed, readCounter, underLoad } from './support/load.ts';
 import { withDatagrams, withTransfer } from './support/streams.ts';
 
 /** 10,000 UDP packets per second, both directions together, and TCP besides. Under emulation it outlasts a slow start. */
@@ -62,20 +61,6 @@ describe('the life of a sidecar', () => {
     await sidecars.down();
     await lab.down();
   });
-
-  /** Nothing was lost between the pods' sockets, and nothing went slow. */
-  function expectUndisturbed(report: LoadReport): void {
-    const { udp, tcp, overruns, ways, slow } = report;
-    expect(slow).toBe(0);
-    for (const { sent, restored } of ways) {
-      expect(sent).toBeGreaterThan(1000);
-      expect(restored).toBe(sent);
-    }
-    expect(udp).toMatchObject({ answered: true, foreign: 0, peer: { corrupt: 0, duplicates: 0 } });
-    // `echo.lost` has those that the server never got.
-    expect(udp.echo?.lost).toBe(overruns);
-    expect(tcp).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0, error: '' });
-  }
 
   const pair = (): { from: Pod; to: Pod } => ({ from: a, to: b });
 

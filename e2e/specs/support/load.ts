@@ -1,4 +1,5 @@
 /** A steady load of numbered datagrams and verified TCP on the fast path, with every loss accounted for. */
+import { expect } from '@jest/globals';
 import { Counter } from '../../../plugin/src/gen/layouts.ts';
 import type { Lab, Pod } from '../../lab/lab.ts';
 import type { DatagramResult, TransferResult } from '../../lab/measure.ts';
@@ -66,6 +67,20 @@ export async function underLoad(
     ].map(([one = 0, other = 0]) => ({ sent: grown('fast', one), restored: grown('restored', other) })),
     slow,
   };
+}
+
+/** Nothing was lost between the pods' sockets, and nothing went slow. */
+export function expectUndisturbed(report: LoadReport): void {
+  const { udp, tcp, overruns, ways, slow } = report;
+  expect(slow).toBe(0);
+  for (const { sent, restored } of ways) {
+    expect(sent).toBeGreaterThan(1000);
+    expect(restored).toBe(sent);
+  }
+  expect(udp).toMatchObject({ answered: true, foreign: 0, peer: { corrupt: 0, duplicates: 0 } });
+  // `echo.lost` has those that the server never got.
+  expect(udp.echo?.lost).toBe(overruns);
+  expect(tcp).toMatchObject({ complete: true, corrupt: 0, peerCorrupt: 0, error: '' });
 }
 
 /** Counters of each node, read behind the sidecars, which may be dead. */

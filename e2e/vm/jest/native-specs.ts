@@ -49,6 +49,7 @@ export const NATIVE_SPECS: Readonly<Record<string, readonly KernelLine[] | strin
   'specs/support-bundle': 'what the command collects; what carries packets plays no part',
   'specs/top-trace': 'what the command line says; what carries packets plays no part',
   'specs/uninstall': 'the hook of the chart; what carries packets plays no part',
+  'specs/upgrade': 'other builds of the sidecar, which the machine does not hold; what carries packets plays no part',
   'specs/uplink-changes': 'transport addresses change in the native lab only; not tried yet',
   'specs/xdp': 'not tried yet: emulated devices restore nothing faster',
   'specs-long/api-outage': 'what the API tells the sidecar; what carries packets plays no part',
