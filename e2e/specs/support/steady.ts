@@ -37,7 +37,8 @@ export function steadily<T>(
     withDatagrams(lab, pairs.udp, udpArgs, async (datagrams) => {
       const value = await during({ tcp: transfer.port, udp: datagrams.port });
       if (!transfer.client.running || !datagrams.client.running) throw new Error('the traffic was over too early');
-      const [tcp, udp] = await Promise.all([transfer.result(), datagrams.result()]);
+      const limitMs = (seconds + 60) * 1000;
+      const [tcp, udp] = await Promise.all([transfer.result(limitMs), datagrams.result(limitMs)]);
       return {
         ...{ value, tcp, udp },
         tcpGapMs: Math.max(tcp.maxGapMs, tcp.peerMaxGapMs),
