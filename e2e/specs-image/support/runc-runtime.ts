@@ -4,7 +4,7 @@
  */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { eventually, type Proc } from '../../lab/lab.ts';
+import { eventually } from '../../lab/lab.ts';
 import { run } from '../../lab/native/process.ts';
 import type { RuntimeParts } from '../../specs/support/container.ts';
 import type { ContainerRuntime, Mount } from '../../specs/support/container-runtime.ts';
@@ -99,7 +99,7 @@ export function runcRuntime({ root, seccomp }: RuncOptions): (parts: RuntimePart
         return [...enter, ...runc, 'run', '--bundle', bundle, id];
       },
       inRunning: (command) => [...runc, 'exec', started.at(-1) ?? '', ...command],
-      processId: async (_proc: Proc) => {
+      processId: async () => {
         const id = started.at(-1) ?? '';
         return eventually('the container runs', async () => {
           const { stdout } = await run([...runc, 'state', id], 'runc', { check: false });

@@ -10,17 +10,17 @@ export type NewFileSystem = 'bpf' | 'tmpfs';
 
 export interface ContainerRuntime {
   /** The command line that runs a container's command; a program that is killed takes the container with it. */
-  argv(command: readonly string[], capabilities: readonly string[]): string[];
+  readonly argv: (command: readonly string[], capabilities: readonly string[]) => string[];
   /** The command line that runs another command in the container while it runs, with the container's capabilities, as `kubectl exec` does. */
-  inRunning(command: readonly string[]): string[];
+  readonly inRunning: (command: readonly string[]) => string[];
   /** The container's first process, as the host numbers it, of a command that was started by `argv`. */
-  processId(started: Proc): Promise<number>;
+  readonly processId: (started: Proc) => Promise<number>;
   /** Runs a program of the host in the container's network. Never throws for an exit code. */
-  network(argv: readonly string[]): Promise<ExecResult>;
+  readonly network: (argv: readonly string[]) => Promise<ExecResult>;
   /** Names in the bpf file system. */
-  pins(): Promise<string[]>;
+  readonly pins: () => Promise<string[]>;
   /** Removes everything; no container runs any more. May be called twice. */
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 /** A mount of the container. */

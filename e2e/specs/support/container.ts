@@ -28,7 +28,11 @@ export interface RuntimeParts {
 /** A container of the chart, in the specs of one `describe`. */
 export interface ChartContainer {
   /** Runs a command in a container of its own, with the chart's capabilities or others. Never throws for an exit code. */
-  exec(command: readonly string[], capabilities?: readonly string[], timeoutMs?: number): Promise<ExecResult>;
+  readonly exec: (
+    command: readonly string[],
+    capabilities?: readonly string[],
+    timeoutMs?: number,
+  ) => Promise<ExecResult>;
   readonly processes: ProcessTable;
   readonly runtime: ContainerRuntime;
 }
