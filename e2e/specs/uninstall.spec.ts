@@ -105,8 +105,14 @@ test('a node that does not answer is named in time; once all answer, nothing of 
       expect(failed.stderr).toContain(`${lab.node(1).name} (no answer)`);
       expect(Date.now() - begun).toBeLessThan((SHORT_S + 15) * 1000);
 
-      // Nothing was attached meanwhile; the flag is still set.
+      // Taken back in mid-drain: it takes part again.
+      expect(await sidecars.node(0).status()).toMatchObject({ state: 'draining' });
+      clearFlag();
       await sidecars.node(1).start();
+      await sidecars.waitReady();
+      await sidecars.waitFast({ proto: 'tcp', port: tcpPort }, 2 * SOON_MS);
+      await sidecars.waitFast({ proto: 'udp', port: udp.port }, 2 * SOON_MS);
+
       const done = await uninstall(60);
       expect(done).toMatchObject({ code: 0, stderr: '' });
       expect(done.stdout).toMatch(/^2 of 2 nodes are clean\nXMasq is removed from 2 nodes$/m);
@@ -137,9 +143,11 @@ test('a node that does not answer is named in time; once all answer, nothing of 
   expect(cluster.double.journal.filter(({ status }) => status === 403)).toEqual([]);
 }, 150_000);
 
-test('a sidecar that starts while it is asked to leave attaches nothing, and one that is not asked any more begins anew', async () => {
+test('a sidecar that starts while it was asked to leave attaches nothing, and one that is not asked any more begins anew', async () => {
   const sidecar = sidecars.node(0);
   await sidecar.kill9();
+  // Nobody tells it: it has noted down that it left.
+  await cluster.double.outage();
   const { node, configFile } = sidecar;
   const again = await node.spawn([...program('xmasq-agent'), 'run', '--config', configFile], { name: 'again' });
   try {
@@ -153,6 +161,7 @@ test('a sidecar that starts while it is asked to leave attaches nothing, and one
       4 * SOON_MS,
     );
     expect(attached).toBe(false);
+    await cluster.double.resume();
     expect(await readiness()).toContain('ConfigMap xmasq-uninstall asks this node to leave');
     expect(await pins(node)).toEqual([]);
     expect(await attachments(node)).toEqual([]);
@@ -170,6 +179,7 @@ test('a sidecar that starts while it is asked to leave attaches nothing, and one
     );
     expect(annotationsOf(0)).not.toHaveProperty(['node.xmasq.antrea.io/uninstall']);
   } finally {
+    await cluster.double.resume();
     await again.stop('SIGTERM', SOON_MS);
   }
 }, 120_000);
