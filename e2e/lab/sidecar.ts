@@ -36,6 +36,8 @@ export interface SidecarOptions extends SidecarSettings {
   readonly withoutPods?: boolean;
   /** Do not wait until the sidecars are ready. Default false. */
   readonly withoutWaiting?: boolean;
+  /** What a node's sidecar is at first. Default `this`. */
+  readonly build?: (node: Node) => Build;
 }
 
 /** What a command of the command line tool came to. */
@@ -145,6 +147,7 @@ export class Sidecar {
     this.#paths = paths;
     this.#options = options;
     mkdirSync(dirname(paths.socket), { recursive: true, mode: 0o700 });
+    if (options.build !== undefined) this.build = options.build(node);
     writeConfig(node, paths, options);
     this.admin = new AdminClient(paths.socket, node.name);
     this.pods = new SidecarPods(this.admin, node.name);

@@ -4,8 +4,8 @@
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import type { Pod } from '../lab/lab.ts';
+import { afterEach, expect, test } from '@jest/globals';
+import type { Node, Pod } from '../lab/lab.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
 import { IPPROTO } from '../lab/packet.ts';
@@ -34,29 +34,19 @@ let lab: NativeLab;
 let sidecars: LabSidecars;
 let pairs: { readonly tcp: PodPair; readonly udp: PodPair };
 
-beforeAll(async () => {
+/** A new lab for each test, whatever became of the one before. */
+async function start(build: (node: Node) => Build): Promise<void> {
   lab = await up();
-  sidecars = await startSidecars(lab);
+  sidecars = await startSidecars(lab, { build });
   pairs = {
     tcp: { from: lab.node(0).pod(0), to: lab.node(1).pod(0) },
     udp: { from: lab.node(0).pod(1), to: lab.node(1).pod(1) },
   };
-}, 60_000);
-afterAll(async () => {
+}
+afterEach(async () => {
   await sidecars.down();
   await lab.down();
 });
-
-// Whatever became of a test, the next one finds this version at work.
-afterEach(async () => {
-  for (const sidecar of sidecars.nodes) {
-    if (sidecar.build === 'this' && sidecar.proc.running) continue;
-    await sidecar.stop();
-    sidecar.build = 'this';
-    await sidecar.start(undefined, REPLACED_MS);
-  }
-  await sidecars.waitReady();
-}, 2 * REPLACED_MS);
 
 /** Waits until both nodes masquerade both flows. */
 async function masqueraded(ports: SteadyPorts): Promise<void> {
@@ -100,6 +90,7 @@ async function upgrade(sidecar: Sidecar, build: Build): Promise<{ readonly kept:
 }
 
 test('the same layout: the programs are replaced in place, nothing is lost or slow, and the former ones come back', async () => {
+  await start(() => 'this');
   const report = await underLoad(lab, sidecars, pairs.udp, LOAD, async () => {
     for (const build of ['next-programs', 'this'] as const) {
       for (const sidecar of sidecars.nodes) {
@@ -111,21 +102,24 @@ test('the same layout: the programs are replaced in place, nothing is lost or sl
     }
   });
   expectUndisturbed(report);
-}, 90_000);
+}, 120_000);
 
-test('another layout: a cold start after a drain, and back; the flows take the slow path meanwhile and nothing is lost', async () => {
-  const sidecar = sidecars.node(0);
-  const report = await steadily(lab, pairs, 100, async (ports) => {
+test('another layout: a cold start after a drain, forth and back; the flows take the slow path meanwhile and nothing is lost', async () => {
+  await start(({ index }) => (index === 0 ? 'this' : 'next-layout'));
+  const report = await steadily(lab, pairs, 60, async (ports) => {
+    // Between mixed versions.
     await masqueraded(ports);
-    for (const build of ['next-layout', 'this'] as const) {
-      const { kept, log } = await upgrade(sidecar, build);
-      expect(kept).toEqual({ programs: 0, maps: 0, links: 0 });
-      expect(log).toContain('its flows take the slow path until it is drained and replaced');
-      expect(log).toMatch(
-        /"differences":\["map peer_state has value_size \d+, this build and configuration want \d+"\]/,
-      );
-      await masqueraded(ports);
-    }
+    await Promise.all(
+      sidecars.nodes.map(async (sidecar) => {
+        const { kept, log } = await upgrade(sidecar, sidecar.build === 'this' ? 'next-layout' : 'this');
+        expect(kept).toEqual({ programs: 0, maps: 0, links: 0 });
+        expect(log).toContain('its flows take the slow path until it is drained and replaced');
+        expect(log).toMatch(
+          /"differences":\["map peer_state has value_size \d+, this build and configuration want \d+"\]/,
+        );
+      }),
+    );
+    await masqueraded(ports);
   });
   expectNothingLost(report);
-}, 200_000);
+}, 180_000);
