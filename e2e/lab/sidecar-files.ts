@@ -24,6 +24,8 @@ export interface SidecarSettings {
   readonly logLevel?: 'error' | 'warn' | 'info' | 'debug' | 'trace';
   /** Cluster state comes from the API that a node's file names; default: from a file of the lab. */
   readonly kubeconfig?: (node: Node) => string;
+  /** Likewise, by a service account as in a cluster; `environment` names the server. */
+  readonly serviceAccount?: (node: Node) => string;
   /** Besides XMasq, which is on. */
   readonly featureGates?: Readonly<Record<string, boolean>>;
   /** The configuration's section, below the gate FlowAccounting. */
@@ -52,10 +54,7 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
     uplink: { device: node.device, ...(settings.xdp === undefined ? {} : { xdp: settings.xdp }) },
     bpffs: paths.pins,
     socket: paths.socket,
-    clusterState:
-      settings.kubeconfig === undefined
-        ? { file: paths.cluster }
-        : { kubernetes: { kubeconfig: settings.kubeconfig(node) } },
+    clusterState: clusterState(node, paths, settings),
     tunnel: node.tunnel,
     conntrack: { zone: ANTREA.zone },
     transmitMode: settings.transmitMode ?? 'masquerade',
@@ -69,6 +68,11 @@ export function writeConfig(node: Node, paths: SidecarPaths, settings: SidecarSe
     ...(settings.metricsAddress === undefined ? {} : { metrics: { address: settings.metricsAddress } }),
   };
   writeFileSync(paths.config, stringify(config));
+}
+
+function clusterState(node: Node, { cluster }: SidecarPaths, { kubeconfig, serviceAccount }: SidecarSettings): object {
+  if (kubeconfig !== undefined) return { kubernetes: { kubeconfig: kubeconfig(node) } };
+  return serviceAccount === undefined ? { file: cluster } : { kubernetes: { serviceAccount: serviceAccount(node) } };
 }
 
 /** What a lab's node declares at first. */

@@ -38,6 +38,8 @@ export interface SidecarOptions extends SidecarSettings {
   readonly withoutWaiting?: boolean;
   /** What a node's sidecar is at first. Default `this`. */
   readonly build?: (node: Node) => Build;
+  /** Added to its environment. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /** What a command of the command line tool came to. */
@@ -169,6 +171,7 @@ export class Sidecar {
     if (this.#proc?.running === true) throw new LabError(`the sidecar of ${this.node.name} is running`);
     this.#proc = await this.node.spawn([...program('xmasq-agent', this.build), 'run', '--config', this.configFile], {
       name: `${this.node.name}-xmasq-agent`,
+      env: this.#options.environment ?? {},
     });
     await this.#whileRunning('serves its socket', async () => (await this.#tryStatus()) !== undefined, servesMs);
     if (pods !== undefined) this.pods.snapshot(pods);

@@ -41,7 +41,14 @@ export async function measureSidecar(
   );
   cluster.addNodes(PEERS, NODE_BYTES);
   const sidecars = await removal.add(
-    () => Promise.resolve(new LabSidecars(lab, { kubeconfig: (node) => cluster.kubeconfig(node) })),
+    // As in a pod: reading a kubeconfig takes client-node, and that much memory more.
+    () =>
+      Promise.resolve(
+        new LabSidecars(lab, {
+          serviceAccount: (node) => cluster.serviceAccount(node),
+          environment: cluster.environment,
+        }),
+      ),
     (created) => created.down(),
   );
   const sidecar = sidecars.node(0);

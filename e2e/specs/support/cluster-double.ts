@@ -1,5 +1,5 @@
 /** The lab as a cluster of Kubernetes: a double of its API, reachable from every node. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,6 +35,8 @@ export interface PodChange {
 }
 
 export class LabCluster {
+  /** As in every pod. */
+  readonly environment = { KUBERNETES_SERVICE_HOST: '127.0.0.1', KUBERNETES_SERVICE_PORT: String(PORT) };
   readonly double: ApiDouble;
   readonly #lab: Lab;
   readonly #socket: Server;
@@ -90,6 +92,15 @@ export class LabCluster {
     };
     writeFileSync(path, stringify(config), { mode: 0o600 });
     return path;
+  }
+
+  /** A service account for this node's sidecar, which reaches the server by `environment`. */
+  serviceAccount(node: Node): string {
+    const directory = join(this.#lab.dir, `${node.name}-service-account`);
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    writeFileSync(join(directory, 'token'), this.double.token, { mode: 0o600 });
+    writeFileSync(join(directory, 'ca.crt'), this.double.ca);
+    return directory;
   }
 
   /** Makes the cluster one of so many nodes more, of which there is nothing but their objects of `bytes` each. */

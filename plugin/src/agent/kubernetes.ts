@@ -52,8 +52,8 @@ export class KubernetesFollower {
     this.#o = options;
     const { config, kubernetes, exclusions, degradations, log } = options;
     const { nodeName } = config;
-    const { kubeconfig, antreaNamespace } = kubernetes;
-    this.#api = apiClient(kubeconfig === undefined ? {} : { kubeconfig });
+    const { antreaNamespace } = kubernetes;
+    this.#api = apiClient(kubernetes);
     const common = { api: this.#api, nodeName, log };
     this.#cluster = new KubernetesCluster(common);
     this.#pods = new PodExclusions({

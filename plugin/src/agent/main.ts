@@ -50,7 +50,7 @@ async function clean(options: CleanupOptions): Promise<number> {
 }
 
 async function leave({ namespace, kubeconfig, timeout }: UninstallOptions): Promise<number> {
-  const api = apiClient(kubeconfig === undefined ? {} : { kubeconfig });
+  const api = apiClient({ kubeconfig });
   try {
     const nodes = await uninstall({
       api,

@@ -69,12 +69,12 @@ class Supervisor {
   /** There while everything is removed: a restart must not attach again, also where the API is away. */
   readonly #note: string;
 
-  constructor(config: Config, { kubeconfig, namespace }: KubernetesConfig, files: BpfFiles, log: Log) {
+  constructor(config: Config, kubernetes: KubernetesConfig, files: BpfFiles, log: Log) {
     this.#config = config;
     this.#files = files;
     this.#log = log;
-    this.#api = apiClient(kubeconfig === undefined ? {} : { kubeconfig });
-    this.#flag = new UninstallFlag({ api: this.#api, namespace, log });
+    this.#api = apiClient(kubernetes);
+    this.#flag = new UninstallFlag({ api: this.#api, namespace: kubernetes.namespace, log });
     this.#pins = new PinLayout(config.bpffs);
     this.#note = `${config.socket}.uninstalled`;
   }

@@ -10,8 +10,10 @@ export type TransmitChoice = 'auto' | 'masquerade' | 'encap';
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
 export interface KubernetesConfig {
-  /** File; undefined: the pod's service account. */
+  /** File; undefined: a service account. */
   readonly kubeconfig: string | undefined;
+  /** Directory with the service account's `token` and `ca.crt`; undefined: that of every pod. */
+  readonly serviceAccount: string | undefined;
   /** Where Antrea runs. */
   readonly antreaNamespace: string;
   /** Where XMasq is installed: of its ConfigMap `xmasq-uninstall`. */

@@ -46,6 +46,7 @@ export function parseConfig(file: string, text: string, environment: ConfigEnvir
       file: raw.clusterState.file,
       kubernetes: raw.clusterState.kubernetes && {
         kubeconfig: raw.clusterState.kubernetes.kubeconfig,
+        serviceAccount: raw.clusterState.kubernetes.serviceAccount,
         antreaNamespace: raw.clusterState.kubernetes.antreaNamespace,
         namespace: raw.clusterState.kubernetes.namespace,
       },
@@ -85,6 +86,10 @@ function relationProblems({
         ? 'names no source; expected file, or kubernetes (kubernetes: {} inside of a cluster)'
         : 'names two sources; expected either file or kubernetes';
     problems.push({ path: ['clusterState'], message });
+  }
+  if (clusterState.kubernetes?.kubeconfig !== undefined && clusterState.kubernetes.serviceAccount !== undefined) {
+    const message = 'names two ways to the API; expected either kubeconfig or serviceAccount';
+    problems.push({ path: ['clusterState', 'kubernetes'], message });
   }
   const { FlowAccounting: accounting, FlowExport: records } = resolveGates(raw.featureGates);
   if (accounting && !records) {

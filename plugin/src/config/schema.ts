@@ -46,6 +46,7 @@ export const configSchema = mapping({
     file: absolutePath(4095).optional(),
     kubernetes: mapping({
       kubeconfig: absolutePath(4095).optional(),
+      serviceAccount: absolutePath(4095).optional(),
       antreaNamespace: kubernetesNamespace().default('kube-system'),
       namespace: kubernetesNamespace().default('kube-system'),
     }).optional(),

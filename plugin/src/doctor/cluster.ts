@@ -69,11 +69,9 @@ async function readFile(file: string, nodeName: string): Promise<Outcome<Cluster
   return own === undefined ? { verdicts } : { verdicts, value: { own, antrea: undefined } };
 }
 
-async function readApi(
-  { kubeconfig, antreaNamespace }: KubernetesConfig,
-  nodeName: string,
-): Promise<Outcome<ClusterSeen>> {
-  const api = apiClient(kubeconfig === undefined ? {} : { kubeconfig });
+async function readApi(kubernetes: KubernetesConfig, nodeName: string): Promise<Outcome<ClusterSeen>> {
+  const { antreaNamespace } = kubernetes;
+  const api = apiClient(kubernetes);
   const common = { api, nodeName, log: QUIET };
   const troubles = new Map<string, ClusterProblem>();
   let troubledAt = Infinity;

@@ -30,15 +30,19 @@ export {
 } from './uninstall.ts';
 
 export interface ApiAccessOptions {
-  /** File; default: the pod's service account. */
-  readonly kubeconfig?: string;
+  /** File; default: a service account. */
+  readonly kubeconfig?: string | undefined;
   /** Of the kubeconfig; default: its current one. */
-  readonly context?: string;
+  readonly context?: string | undefined;
+  /** Directory with `token` and `ca.crt`; default: that of every pod. */
+  readonly serviceAccount?: string | undefined;
 }
 
 /** A client for all the parts here to share; `close()` it after they have stopped. Nothing is sent or read yet. */
-export function apiClient({ kubeconfig, context }: ApiAccessOptions): ApiClient {
+export function apiClient({ kubeconfig, context, serviceAccount }: ApiAccessOptions): ApiClient {
   const credentials =
-    kubeconfig === undefined ? new InClusterCredentials() : new KubeconfigCredentials(kubeconfig, context);
+    kubeconfig === undefined
+      ? new InClusterCredentials(serviceAccount === undefined ? {} : { directory: serviceAccount })
+      : new KubeconfigCredentials(kubeconfig, context);
   return new ApiClient({ credentials });
 }

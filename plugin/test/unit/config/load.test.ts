@@ -135,6 +135,10 @@ describe('configuration file', () => {
       'x.yaml:2: clusterState: names two sources; expected either file or kubernetes',
     ],
     [
+      'nodeName: n\nclusterState: {kubernetes: {kubeconfig: /k, serviceAccount: /s}}',
+      'x.yaml:2: clusterState.kubernetes: names two ways to the API; expected either kubeconfig or serviceAccount',
+    ],
+    [
       'nodeName: n\nclusterState: {file: /n}\nfeatureGates: {FlowAccounting: true}',
       'flowAccounting: lacks address or files; expected both',
     ],
