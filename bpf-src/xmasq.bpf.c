@@ -30,5 +30,9 @@
 #include "uplink_egress.h"
 #include "uplink_xdp.h"
 
+_Static_assert(offsetof(struct xmasq_config, layout_version) == 0 && offsetof(struct xmasq_config, flags) == 4 &&
+		       XMASQ_CFG_ADMIT == 1 && XMASQ_CFG_SEND == 2,
+	       "what every version's sidecar finds in config");
+
 char LICENSE[] SEC("license")
 = "Dual BSD/GPL";
