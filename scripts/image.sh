@@ -87,7 +87,7 @@ buildah_ bud --isolation chroot --pull-never --layers=false --timestamp "$epoch"
   failed 'the image could not be built'
 
 rm -rf "$out/xmasq-$arch.tar" "$out/root-$arch"
-buildah_ push --digestfile "$out/xmasq-$arch.digest" "$image" "oci-archive:$out/xmasq-$arch.tar:xmasq:$version" \
+buildah_ push --digestfile "$out/xmasq-$arch.digest" "$image" "oci-archive:$out/xmasq-$arch.tar:localhost/xmasq:$version" \
   >>"$log" 2>&1 </dev/null || failed 'the image could not be written'
 container=$(buildah_ from --pull-never --platform "linux/$arch" "$image" 2>>"$log")
 containers+=("$container")
