@@ -171,6 +171,7 @@ describe('configuration', () => {
       'socket',
       'clusterState.file',
       'clusterState.kubernetes.kubeconfig',
+      'clusterState.kubernetes.serviceAccount',
       // The release's.
       'clusterState.kubernetes.namespace',
       'ovsdb.socket',
