@@ -11,11 +11,10 @@ import { up as upOvs } from '../../lab/ovs/ovs.ts';
 import { startSidecars } from '../../lab/sidecar.ts';
 import type { LabSidecars } from '../../lab/sidecar.ts';
 import { median } from '../statistics.ts';
+import { NS_PER_INSTRUCTION, printFigure } from './counting.ts';
 import { KUBE_PROXY_RULES, NO_KUBE_PROXY_RULES } from './kube-proxy.ts';
 import type { Figure, Metric, PathName } from './paths.ts';
 
-/** Nanoseconds of the guest's clock for an instruction: QEMU's `-icount shift=2`. */
-const NS_PER_INSTRUCTION = 4;
 const TRANSACTIONS = 2000;
 const CONNECTIONS = 2000;
 const STREAM_BYTES = 6_000_000;
@@ -46,9 +45,7 @@ interface Way {
   readonly sidecars?: LabSidecars;
 }
 
-function say(figure: Figure): void {
-  process.stdout.write(`FIGURE ${JSON.stringify(figure)}\n`);
-}
+const say = (figure: Figure): void => printFigure(figure);
 
 /** Packets that the client's node has sent fast. */
 async function sentFast(sidecars: LabSidecars | undefined): Promise<number> {

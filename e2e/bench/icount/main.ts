@@ -9,21 +9,15 @@ import { ovsBinaries } from '../../lab/openvswitch.ts';
 import { bundleForGuest } from '../../vm/bundle.ts';
 import { hostCommand } from '../../vm/command.ts';
 import { PROJECT_ROOT } from '../../vm/kernels.ts';
-import { chosenKernel, OVS_MODULES } from '../../vm/ovs.ts';
-import { LAB_MODULES, MicroVm } from '../../vm/vm.ts';
+import { OVS_MODULES } from '../../vm/ovs.ts';
+import { runCounting } from './machine.ts';
 import { dearer, METRICS, PATHS, rowsOf, tableOf } from './paths.ts';
 import type { Figure, Kept, Versions } from './paths.ts';
 
 const GUEST = path.join(import.meta.dirname, 'guest.ts');
 const RECORD = path.join(import.meta.dirname, 'record.json');
 const RESULT = path.join(PROJECT_ROOT, 'build/bench-icount.json');
-/** Counting is some three times slower than emulation alone. */
 const LIMIT_MS = 40 * 60_000;
-const MEMORY_MIB = 3072;
-/** 4 ns of the guest's clock per instruction. Idle time passes as it does here. */
-const COUNTING = ['-icount', 'shift=2,sleep=on'];
-/** Without these, copies are loops of single instructions, not one of them per byte. */
-const PLAIN_COPIES = ['-cpu', 'max,-erms,-fsrm'];
 
 /** What to measure: comma-separated names, all where it is empty. */
 interface Only {
@@ -45,39 +39,18 @@ async function firstLine(program: string): Promise<string> {
 async function measure(only: Only): Promise<Measured> {
   const program = await bundleForGuest(GUEST, `import ${JSON.stringify(GUEST)};`);
   await ovsBinaries();
-  await using vm = await MicroVm.boot({
-    kernel: chosenKernel(),
-    memory: MEMORY_MIB,
-    processors: 1,
-    modules: [...LAB_MODULES, ...OVS_MODULES],
-    qemuArguments: [...COUNTING, ...PLAIN_COPIES],
-    timeoutSeconds: 300,
-  });
-  const env = {
-    ...{ XMASQ_TIME_FACTOR: '30', XMASQ_KERNEL: vm.kernel },
-    ...{
+  const { release, figures } = await runCounting<Figure>({
+    program,
+    env: {
       XMASQ_BENCH_PATHS: only.paths,
       XMASQ_BENCH_METRICS: only.metrics,
       XMASQ_BENCH_PROFILE: only.profile ? '1' : '',
     },
-  };
-  const running = vm.spawn(['node', program], { env });
-  const deadline = Date.now() + LIMIT_MS;
-  let told = 0;
-  while (!running.ended && Date.now() < deadline) {
-    await running.nextChange(deadline - Date.now());
-    process.stderr.write(running.stderr.slice(told));
-    told = running.stderr.length;
-  }
-  const figures = running.stdout
-    .split('\n')
-    .filter((line) => line.startsWith('FIGURE '))
-    .map((line) => JSON.parse(line.slice('FIGURE '.length)) as Figure);
-  if (!running.ended) throw new Error(`not done within ${LIMIT_MS} ms`);
-  const { code } = await running.exited;
-  if (code !== 0) throw new Error(`the measurement in the guest ended with ${code}; what it said is above`);
+    modules: OVS_MODULES,
+    limitMs: LIMIT_MS,
+  });
   const [qemu, compiler] = await Promise.all([firstLine('qemu-system-x86_64'), firstLine('clang')]);
-  return { versions: { kernel: vm.release, qemu, compiler }, figures };
+  return { versions: { kernel: release, qemu, compiler }, figures };
 }
 
 /** @throws Error naming what is not known: nothing would be measured */

@@ -11,7 +11,8 @@ import { measure } from '../../flowgen/measure.ts';
 import type { Progress } from '../progress.ts';
 import { runMeasurement } from '../program.ts';
 import { machine } from '../run.ts';
-import { POPULATIONS, rowsOf, scaleLine, tableOf } from './figures.ts';
+import { countInstructions } from './counted.ts';
+import { POPULATIONS, countedMetric, rowsOf, scaleLine, tableOf } from './figures.ts';
 import type { NamedPopulation, ScaleRun } from './figures.ts';
 import { Crowd, PROGRAMS, compileDriver } from './packets.ts';
 import { measureSidecar } from './sidecar.ts';
@@ -87,6 +88,15 @@ async function measurePackets(progress: Progress): Promise<void> {
   }
 }
 
+/** Minutes, most of them for a million flows: not in a try. */
+async function countPackets(progress: Progress): Promise<void> {
+  if (values.quick) return;
+  progress.step('counting instructions in a micro-VM');
+  for (const { program, name, instructions } of await countInstructions(await compileDriver())) {
+    add(countedMetric(program, name), instructions);
+  }
+}
+
 async function measureFlowExport(progress: Progress): Promise<void> {
   const { rounds, records } = effort.flowExport;
   for (let round = 1; round <= rounds; round++) {
@@ -99,6 +109,7 @@ async function measureFlowExport(progress: Progress): Promise<void> {
 const [loadBefore = 0] = loadavg();
 process.exitCode = await runMeasurement(NAME, async (removal, progress) => {
   await measurePackets(progress);
+  await countPackets(progress);
   await measureSidecar(removal, effort.sidecar, (what) => progress.step(what), add);
   progress.step('removing the lab');
   await removal.run();

@@ -110,12 +110,18 @@ export class Crowd {
   readonly #driver: BpfObject;
   readonly #drives: ArrayMap<Drive>;
   readonly #template: Established;
+  readonly #mostInTurn: number;
   #next = 0;
 
-  /** Loads the programs and fills the maps. @param driver from compileDriver */
-  constructor(node: Node, driver: string, population: Population) {
+  /**
+   * Loads the programs and fills the maps.
+   * @param driver from compileDriver
+   * @param mostInTurn fewer on a slower machine
+   */
+  constructor(node: Node, driver: string, population: Population, mostInTurn = MOST_IN_TURN) {
     const { flows } = population;
     this.population = population;
+    this.#mostInTurn = mostInTurn;
     // One more for the pattern.
     this.#bench = new Bench(node, OBJECT, { flows: flows + 1, slots: SLOTS_PER_FLOW * (flows + 1) });
     const undo: (() => void)[] = [() => this.#bench.close()];
@@ -155,7 +161,7 @@ export class Crowd {
       this.#setTarget(1, this.#bench.fd(program));
       const counter = program === 'pod_egress' ? 'fast_tx' : 'restored';
       // Not counted: all that take turns have just had a packet, or so many that caches are as they will be.
-      this.#drive(program, 1, Math.min(rotated, MOST_IN_TURN));
+      this.#drive(program, 1, Math.min(rotated, this.#mostInTurn));
       const before = this.#count(counter);
       const begin = performance.now();
       const taken = this.#drive(program, 1, packets);
@@ -171,7 +177,7 @@ export class Crowd {
   /** Flows that take turns. */
   #inTurn(program: Program): number {
     const { flows } = this.population;
-    return program === 'pod_egress' ? flows : Math.min(flows, MOST_IN_TURN);
+    return program === 'pod_egress' ? flows : Math.min(flows, this.#mostInTurn);
   }
 
   #count(counter: 'fast_tx' | 'restored'): number {

@@ -1,6 +1,6 @@
 /** What `bench-scale` puts into the maps, and what is made of its samples. */
 import { describe, expect, test } from '@jest/globals';
-import { FACTS, POPULATIONS, rowsOf, scaleLine, tableOf } from '../../../../e2e/bench/scale/figures.ts';
+import { countedMetric, FACTS, POPULATIONS, rowsOf, scaleLine, tableOf } from '../../../../e2e/bench/scale/figures.ts';
 import type { ScaleRow, ScaleRun } from '../../../../e2e/bench/scale/figures.ts';
 import { PORTS, addressDiff, counting, flowOf, peerOf } from '../../../../e2e/bench/scale/flows.ts';
 
@@ -76,13 +76,25 @@ describe('a row', () => {
   test.each([
     [260, true],
     [261, false],
-  ])('a million flows may cost 1.3 times what a thousand do: %d ns by 200', (ns, met) => {
-    const row = rowOf('uplink_ingress_1m', { uplink_ingress_1k: around(200), uplink_ingress_1m: around(ns) });
-    expect(row).toMatchObject({ goal: 'at most 1.3 ×', met });
+  ])('a million flows may cost 1.3 times the instructions that a thousand do: %d by 200', (count, met) => {
+    const [metric, base] = [countedMetric('uplink_ingress', '1m'), countedMetric('uplink_ingress', '1k')];
+    expect(rowOf(metric, { [base]: [200], [metric]: [count] })).toMatchObject({ goal: 'at most 1.3 ×', met });
+    // By the clock it is told, and no goal.
+    const row = rowOf('uplink_ingress_1m', { uplink_ingress_1k: around(200), uplink_ingress_1m: around(count) });
+    expect(row).toMatchObject({ goal: null, met: null });
+  });
+
+  test.each([
+    [1004, true],
+    [1006, false],
+  ])('5,000 peers may cost as many instructions as one, to half a percent: %d by 1000', (count, met) => {
+    const [metric, base] = [countedMetric('pod_egress', '100k_peers'), countedMetric('pod_egress', '100k')];
+    expect(rowOf(metric, { [base]: [1000], [metric]: [count] })).toMatchObject({ goal: 'nothing measurable', met });
   });
 
   test('a goal that compares is not judged without what it is compared with', () => {
-    expect(rowOf('pod_egress_1m', { pod_egress_1m: around(200) })).toMatchObject({ ratio: null, met: null });
+    const metric = countedMetric('pod_egress', '1m');
+    expect(rowOf(metric, { [metric]: [200] })).toMatchObject({ ratio: null, met: null });
     expect(rowOf('pod_egress_100k_peers', { pod_egress_100k_peers: around(1) })).toMatchObject({ met: null });
   });
 
@@ -125,14 +137,18 @@ test('the table says what was met, missed and not judged', () => {
     new Map([
       ['pod_egress_1k', around(200)],
       ['pod_egress_1m', around(300)],
-      ['uplink_ingress_1m', around(300)],
+      [countedMetric('pod_egress', '1k'), [200]],
+      [countedMetric('pod_egress', '1m'), [300]],
+      [countedMetric('uplink_ingress', '1m'), [300]],
       ['attach', around(500)],
     ]),
   );
   expect(tableOf(rows).split('\n').slice(2)).toEqual([
     '| `pod_egress`: a packet, 1,000 flows | ns | 200 ± 1 |  |  |',
-    '| `pod_egress`: a packet, 1,000,000 flows | ns | 300 ± 1 | 1.50 × 1,000 flows | at most 1.3 ×: missed |',
-    '| `uplink_ingress`: a packet, 1,000,000 flows | ns | 300 ± 1 |  | at most 1.3 ×: not judged |',
+    '| `pod_egress`: a packet, 1,000,000 flows | ns | 300 ± 1 | 1.50 × 1,000 flows |  |',
+    '| `pod_egress`: a packet, 1,000 flows | instructions | 200 ± 0 |  |  |',
+    '| `pod_egress`: a packet, 1,000,000 flows | instructions | 300 ± 0 | 1.50 × 1,000 flows | at most 1.3 ×: missed |',
+    '| `uplink_ingress`: a packet, 1,000,000 flows | instructions | 300 ± 0 |  | at most 1.3 ×: not judged |',
     '| sidecar: 110 pods attached | ms | 500 ± 1 |  | below 1,000: met |',
   ]);
 });
