@@ -222,11 +222,14 @@ describe('with XMasq they are slow', () => {
     await lab.policy.interceptDns(a);
     const before = await counted(1, 'dns_reply');
     await withController(async (asked) => {
-      await withServer(b, rrServer('--udp', 53), () =>
-        whileAsking(a, { address: b.address, port: 53, protocol: '--udp' }, () =>
+      const to = { address: b.address, port: 53, protocol: '--udp' } as const;
+      await withServer(b, rrServer('--udp', 53), async () => {
+        // A reply that comes before the controller is connected is lost, with XMasq or without.
+        await eventually('the controller lets replies go on', () => answered(a, to), 30_000);
+        await whileAsking(a, to, () =>
           eventually('counted', async () => (await counted(1, 'dns_reply')) > before + 10),
-        ),
-      );
+        );
+      });
       expect(await admitted(53)).toEqual([]);
       await eventually('the controller was asked', () => asked() > 10);
     });
@@ -290,13 +293,27 @@ async function askFor(client: Place, name: ServiceName): Promise<void> {
   );
 }
 
+interface Target {
+  readonly address: string;
+  readonly port: number;
+  readonly protocol: '--tcp' | '--udp';
+}
+
+const targetOptions = ({ protocol, address, port }: Target): string[] => [
+  ...[protocol, '--to', address, '--port', String(port), '--json'],
+];
+
+/** Asks for a second, and says whether every request was answered. */
+async function answered(client: Place, to: Target): Promise<boolean> {
+  const pace = ['--seconds', '1', '--interval-us', '100000', '--timeout-ms', '2000'];
+  const asking = await client.spawn([lab.tool('rr'), 'client', ...targetOptions(to), ...pace]);
+  const { errors, timeouts } = (await asking.json()) as { errors: number; timeouts: number };
+  return errors === 0 && timeouts === 0;
+}
+
 /** Runs `use` while a client asks for some seconds, and waits for its end; no request may fail. */
-async function whileAsking(
-  client: Place,
-  to: { readonly address: string; readonly port: number; readonly protocol: '--tcp' | '--udp' },
-  use: () => Promise<unknown>,
-): Promise<void> {
-  const target = [to.protocol, '--to', to.address, '--port', String(to.port), '--json'];
+async function whileAsking(client: Place, to: Target, use: () => Promise<unknown>): Promise<void> {
+  const target = targetOptions(to);
   const pace = ['--seconds', SECONDS, '--interval-us', '50000', '--timeout-ms', '5000'];
   const asking = await client.spawn([lab.tool('rr'), 'client', ...target, ...pace]);
   await use();
