@@ -413,6 +413,23 @@ describe('xmasq doctor', () => {
         );
       });
 
+      withoutAgent('has something else pinned in the place of a data plane', async () => {
+        const [path, aside] = [`${node.pinDir}/maps/config`, `${node.pinDir}/aside`];
+        await node.exec(['mv', path, aside]);
+        try {
+          const create = ['type', 'hash', 'key', '4', 'value', '8', 'entries', '4', 'name', 'config'];
+          await node.exec(['bpftool', 'map', 'create', path, ...create]);
+          expectCause(
+            await doctor(),
+            'pinned',
+            /map config has type 1, this build and configuration want 2/,
+            /admin\.md/,
+          );
+        } finally {
+          await node.exec(['mv', aside, path]);
+        }
+      });
+
       withoutAgent("has another program before XMasq's at the uplink", async () => {
         procs.push(await attachForeign(node, compileForeign(lab), 'ingress'));
         const run = await doctor();

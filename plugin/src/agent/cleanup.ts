@@ -33,18 +33,14 @@ export class NotDrainedError extends Error {
 /** @throws NotDrainedError unless forced, or waited for */
 async function requireDrained(pins: PinLayout, notes: Notes, options: CleanupOptions): Promise<void> {
   if (!pins.exists()) return;
-  let opened: CommonConfig;
-  try {
-    opened = new CommonConfig(pins.map('config'));
-  } catch (error) {
-    if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
+  using config = CommonConfig.open(pins.map('config'));
+  if (config === undefined) {
     if (options.force) return;
     throw new NotDrainedError(
-      `what is pinned at ${pins.root} cannot be drained (${error.message}): use the version that loaded it, or --force ` +
+      `what is pinned at ${pins.root} is no data plane that could be drained: use the version that loaded it, or --force ` +
         '(connections then stall until the peers notice)',
     );
   }
-  using config = opened;
   const drain = new Drain(config, notes, monotonic);
   if (options.force || isNeverActive(config, drain)) {
     config.setFlags(0, ACTIVE_FLAGS);

@@ -43,18 +43,14 @@ async function makeRoom(pins: PinLayout, why: IncompatibleStateError, log: Log, 
 
 /** Stops its part in the fast path. @returns milliseconds until peers neither send to it nor interpret what it sends */
 function takeOut(pins: PinLayout, notes: Notes, why: IncompatibleStateError): number {
-  let config: CommonConfig;
-  try {
-    config = new CommonConfig(pins.map('config'));
-  } catch (error) {
-    // Not known to be ours.
-    if (error instanceof RangeError || error instanceof TypeError) throw why;
-    throw error;
-  }
-  using opened = config;
-  const { layoutVersion } = opened;
-  const drain = new Drain(opened, notes, monotonic);
-  opened.setFlags(0, ACTIVE_FLAGS);
+  // A removal that was cut short: the hooks went before the maps.
+  if (!pins.exists()) return 0;
+  using config = CommonConfig.open(pins.map('config'));
+  // Not known to be ours.
+  if (config === undefined) throw why;
+  const { layoutVersion } = config;
+  const drain = new Drain(config, notes, monotonic);
+  config.setFlags(0, ACTIVE_FLAGS);
   if (layoutVersion === 0) return 0;
   // No note: were the former version to come back meanwhile, it would be drained for good.
   return drain.active ? drain.remainingMs : Number(DRAINED_NS / MS);

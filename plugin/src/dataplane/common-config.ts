@@ -1,5 +1,5 @@
 import { openPinned } from '../bpf/fd.ts';
-import { mapInfo } from '../bpf/info.ts';
+import { MapType, mapInfo } from '../bpf/info.ts';
 import { ArrayMap } from '../bpf/map.ts';
 import { maps } from '../gen/layouts.ts';
 import { LAYOUT_VERSION, type DataPlaneConfig } from './layout.ts';
@@ -8,6 +8,8 @@ import { LAYOUT_VERSION, type DataPlaneConfig } from './layout.ts';
 const LAYOUT_VERSION_AT = 0;
 const FLAGS_AT = 4;
 const COMMON_BYTES = 8;
+/** Of every array map. */
+const KEY_BYTES = 4;
 
 /**
  * The map `config` of a data plane of any version, as far as all versions agree on it: enough to take the node out of the fast
@@ -16,18 +18,20 @@ const COMMON_BYTES = 8;
 export class CommonConfig {
   readonly #map: ArrayMap<Buffer>;
 
+  private constructor(map: ArrayMap<Buffer>) {
+    this.#map = map;
+  }
+
   /**
-   * @param path its pin
-   * @throws RangeError, TypeError for a map that is none of any version
+   * @param path its pin, which exists
+   * @returns undefined for a map that is none of any version
    */
-  constructor(path: string) {
+  static open(path: string): CommonConfig | undefined {
     using fd = openPinned(path);
-    const { valueSize } = mapInfo(fd.fd);
-    if (valueSize < COMMON_BYTES) {
-      throw new RangeError(`map ${path} has ${valueSize}-byte values: it is no configuration of a data plane`);
-    }
+    const { type, keySize, valueSize } = mapInfo(fd.fd);
+    if (type !== MapType.ARRAY || keySize !== KEY_BYTES || valueSize < COMMON_BYTES) return undefined;
     const bytes = { size: valueSize, encode: (value: Buffer) => value, decode: (value: Buffer) => Buffer.from(value) };
-    this.#map = new ArrayMap({ path }, bytes);
+    return new CommonConfig(new ArrayMap({ path }, bytes));
   }
 
   /** 0: nothing was ever written. */

@@ -7,6 +7,7 @@ import { queryTcx } from '../bpf/link.ts';
 import { BPFFS } from '../bpf/pins.ts';
 import type { Config } from '../config/config.ts';
 import { chooseAttacher, type Attacher } from '../dataplane/attach.ts';
+import { CommonConfig } from '../dataplane/common-config.ts';
 import { IncompatibleStateError, requireAdoptable } from '../dataplane/load.ts';
 import { Notes } from '../dataplane/notes.ts';
 import { PinLayout } from '../dataplane/pins.ts';
@@ -40,7 +41,7 @@ export function checkPinned(config: Config, pins: PinLayout, files: BpfFiles): O
     requireAdoptable({ pins, objectPath: files.dataPlane, sizes: config.maps });
     return { verdicts: [ok('the loaded data plane fits this build and configuration')], value: { loaded: true } };
   } catch (error) {
-    if (error instanceof IncompatibleStateError) {
+    if (error instanceof IncompatibleStateError && isReplaceable(pins)) {
       const what = `the loaded data plane cannot be taken over: ${error.differences.join('; ')}; the sidecar replaces it when it starts`;
       const action =
         'nothing, if half a minute on the slow path does no harm; else set maps back to their former sizes';
@@ -48,6 +49,12 @@ export function checkPinned(config: Config, pins: PinLayout, files: BpfFiles): O
     }
     return failure(problemOf(error, pins.root, 'see docs/admin.md, "Drain and cleanup"'));
   }
+}
+
+/** As the sidecar judges: it is a data plane, whichever version's. */
+function isReplaceable(pins: PinLayout): boolean {
+  using config = CommonConfig.open(pins.map('config'));
+  return config !== undefined;
 }
 
 /** Programs of others that run before ours at the uplinks. */

@@ -216,6 +216,15 @@ describe('loading', () => {
     expect(new Notes(pins.notes).get(Drain.NOTE)).toBeUndefined();
   });
 
+  test('one whose removal was cut short is removed, without waiting', async () => {
+    loadDataPlane(load).close();
+    setLayoutVersion(77, ConfigFlag.SEND);
+    rmSync(pins.map('config'));
+    const next = await loadOrReplace({ ...load, sizes: { ...sizes, flows: 4096 } }, quiet, AbortSignal.timeout(5000));
+    expect(next.adopted).toBe(false);
+    next.close();
+  });
+
   test('what is no data plane is left alone', async () => {
     loadDataPlane(load).close();
     rmSync(pins.map('config'));
