@@ -10,14 +10,13 @@ const LIMIT_MS = 30 * 60_000;
 
 /**
  * @param driver from compileDriver
- * @param populations their names, comma-separated; default: all that are counted
  * @throws Error where the machine or the measurement fails
  */
-export async function countInstructions(driver: string, populations = ''): Promise<readonly Instructions[]> {
+export async function countInstructions(driver: string): Promise<readonly Instructions[]> {
   const program = await bundleForGuest(GUEST, `import ${JSON.stringify(GUEST)};`);
   const { figures } = await runCounting<Instructions>({
     program,
-    env: { XMASQ_BENCH_DRIVER: driver, XMASQ_BENCH_POPULATIONS: populations },
+    env: { XMASQ_BENCH_DRIVER: driver },
     limitMs: LIMIT_MS,
   });
   return figures;

@@ -13,14 +13,10 @@ const PACKETS = 5000;
 /** All of them have their turn within 80 ms of this machine's clock, in which a packet takes some 10 us. */
 const MOST_IN_TURN = 5000;
 
-/** Names of populations, comma-separated; all if empty. */
-const WANTED = process.env['XMASQ_BENCH_POPULATIONS'] ?? '';
-
 const driver = process.env['XMASQ_BENCH_DRIVER'] ?? '';
 const node = await Node.create();
 try {
   for (const { name, title, flows, peers } of COUNTED) {
-    if (WANTED !== '' && !WANTED.split(',').includes(name)) continue;
     process.stderr.write(`counting: filling maps, ${title}\n`);
     const crowd = new Crowd(node, driver, { flows, peers }, MOST_IN_TURN);
     try {
