@@ -74,6 +74,12 @@ export function podOf(set: string): PodSpec {
   return spec.template.spec;
 }
 
+/** What the sidecar's container may do, by names as Kubernetes has them. */
+export function grantedCapabilities(): readonly string[] {
+  const [container] = podOf('accelerate').containers;
+  return (container?.securityContext as { capabilities: { add: readonly string[] } }).capabilities.add;
+}
+
 /** The sidecar's configuration file. */
 export function configurationOf(set: string): string {
   return find(set, 'ConfigMap', 'xmasq-config')?.data?.['xmasq.yaml'] ?? '';

@@ -5,8 +5,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { podOf } from '../chart/renderings.ts';
-import { LabError, at } from './lab.ts';
+import { grantedCapabilities } from '../chart/renderings.ts';
+import { LabError } from './lab.ts';
 
 const BUILD = fileURLToPath(new URL('../../build', import.meta.url));
 /** What of the machine is seen inside, at the same place: sockets, files of labs and of specs. */
@@ -14,12 +14,6 @@ const SHOWN = ['/run', '/tmp', fileURLToPath(new URL('../../', import.meta.url))
 
 /** Numbers of linux/capability.h, of those that the chart may name. */
 export const CAPABILITIES: Readonly<Record<string, number>> = { NET_ADMIN: 12, PERFMON: 38, BPF: 39 };
-
-/** What the chart's container may do, by names as Kubernetes has them. */
-export function grantedCapabilities(): readonly string[] {
-  const { securityContext } = at(podOf('accelerate').containers, 0, 'container');
-  return (securityContext as { capabilities: { add: readonly string[] } }).capabilities.add;
-}
 
 /** Which build of the sidecar: this one, or the same with other programs or another layout of its maps (scripts/build-next.sh). */
 export type Build = 'this' | 'next-programs' | 'next-layout';

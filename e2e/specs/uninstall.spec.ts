@@ -74,7 +74,12 @@ beforeAll(async () => {
     const pod = { namespace: NAMESPACE, name: `xmasq-${nodeName}`, nodeName, labels: { app: 'xmasq' } };
     cluster.double.store.put(PODS, podObject(pod));
   }
-  sidecars = await startSidecars(lab, { kubeconfig: (node) => cluster.kubeconfig(node), metricsAddress: METRICS });
+  // As in a pod.
+  sidecars = await startSidecars(lab, {
+    serviceAccount: (node) => cluster.serviceAccount(node),
+    environment: cluster.environment,
+    metricsAddress: METRICS,
+  });
 }, 120_000);
 afterAll(async () => {
   await sidecars.down();
@@ -149,7 +154,10 @@ test('a sidecar that starts while it was asked to leave attaches nothing, and on
   // Nobody tells it: it has noted down that it left.
   await cluster.double.outage();
   const { node, configFile } = sidecar;
-  const again = await node.spawn([...program('xmasq-agent'), 'run', '--config', configFile], { name: 'again' });
+  const again = await node.spawn([...program('xmasq-agent'), 'run', '--config', configFile], {
+    name: 'again',
+    env: cluster.environment,
+  });
   try {
     let attached = false;
     await eventually(

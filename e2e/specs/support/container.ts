@@ -3,11 +3,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { configurationOf, podOf } from '../../chart/renderings.ts';
+import { configurationOf, grantedCapabilities, podOf } from '../../chart/renderings.ts';
 import { AntreaDatabase } from '../../lab/antrea-database.ts';
 import { at, eventually, type ExecResult } from '../../lab/lab.ts';
 import { ProcessTable, run } from '../../lab/native/process.ts';
-import { CAPABILITIES, grantedCapabilities } from '../../lab/programs.ts';
+import { CAPABILITIES } from '../../lab/programs.ts';
 import { mountsOf, type ContainerRuntime, type Mount } from './container-runtime.ts';
 
 const START_MS = 30_000;

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { grantedCapabilities } from '../../chart/renderings.ts';
 import { run } from '../../lab/native/process.ts';
 import type { RuntimeParts } from './container.ts';
 import type { ContainerRuntime } from './container-runtime.ts';
@@ -20,7 +21,6 @@ export async function namespaceRuntime({ directory, mounts, processes }: Runtime
   );
   await root.waitFor(/^ready$/, START_MS);
   const enter = ['nsenter', `--target=${root.pid}`, '--mount', '--net'];
-  let granted: readonly string[] = [];
 
   function argv(command: readonly string[], capabilities: readonly string[]): string[] {
     const [program = '', ...args] = command;
@@ -28,7 +28,6 @@ export async function namespaceRuntime({ directory, mounts, processes }: Runtime
       ? [process.execPath, join(ROOT, `build/${program}.mjs`)]
       : [program];
     const bounding = ['-all', ...capabilities.map((name) => `+${name.toLowerCase()}`)].join(',');
-    granted = capabilities;
     return [
       ...[...enter, 'chroot', join(directory, 'root')],
       ...['setpriv', `--bounding-set=${bounding}`, '--inh-caps=-all', '--no-new-privs'],
@@ -38,7 +37,7 @@ export async function namespaceRuntime({ directory, mounts, processes }: Runtime
 
   return {
     argv,
-    inRunning: (command) => argv(command, granted),
+    inRunning: (command) => argv(command, grantedCapabilities()),
     processId: (started) => Promise.resolve(started.pid),
     network: (command) => run([...enter, ...command], 'network of the container', { check: false }),
     pins: async () =>

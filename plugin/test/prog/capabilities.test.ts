@@ -4,7 +4,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { BPFFS, ensureBpffs } from '../../src/bpf/pins.ts';
-import { grantedCapabilities } from '../../../e2e/lab/programs.ts';
+import { grantedCapabilities } from '../../../e2e/chart/renderings.ts';
 
 const OBJECT = join(import.meta.dirname, '../../../build/bpf/xmasq.bpf.o');
 const FIXTURE = join(import.meta.dirname, 'fixtures/capable.ts');
