@@ -79,4 +79,6 @@ missing=$(
 )
 [ -z "$missing" ] || die "libraries that are not in the image: $missing"
 
+# Files of npm packages may come with the owner that their author had.
+chown -hR 0:0 "$root"
 find "$root" -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH:?}" {} +
