@@ -121,7 +121,7 @@ bench-apps: build ## Memcached, PostgreSQL and Nginx by host network, overlay an
 	@scripts/setup.sh scripts/packages-bench.txt scripts/packages-plot.txt
 	@node e2e/bench/apps/main.ts $(if $(QUICK),--quick)
 
-bench-scale: build ## Packets with up to a million flows and 5,000 peers, the sidecar on a full node (20 minutes, QUICK=1 for a try).
+bench-scale: build ## Packets with up to a million flows and 5,000 peers, the sidecar on a full node (25 minutes, QUICK=1 for a try).
 	@node e2e/bench/scale/main.ts $(if $(QUICK),--quick)
 
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
