@@ -2,19 +2,26 @@
  * A result as a picture: grouped bars with their spread, and below them how much of the gap is closed. Figures of different
  * units stand beside each other in percent of the host network's. Text to text; PNG is made of it by rsvg-convert.
  */
-import { PATHS, gapText } from './result.ts';
+import { NAMES, PATHS, gapText } from './result.ts';
 import type { FigureFacts, PathName, Row } from './result.ts';
 
 /** Colours that stay apart for most people with a colour deficiency (Okabe and Ito). */
-const COLOURS: Readonly<Record<PathName, string>> = { host: '#0072b2', overlay: '#e69f00', xmasq: '#009e73' };
-const NAMES: Readonly<Record<PathName, string>> = { host: 'host network', overlay: 'overlay', xmasq: 'XMasq' };
+const COLOURS: Readonly<Record<PathName, string>> = {
+  host: '#0072b2',
+  hostK8s: '#56b4e9',
+  overlay: '#e69f00',
+  xmasq: '#009e73',
+};
 const GREY = '#888888';
 
 /** All in pixels. */
 const LEFT = 60;
 const TOP = 60;
 const BAR = 14;
-const GROUP = 3 * BAR + 16;
+const GROUP = PATHS.length * BAR + 16;
+/** Of a group's bars. */
+const MIDDLE = (PATHS.length * BAR) / 2;
+const LEGEND = 150;
 const BARS_HEIGHT = 260;
 const GAP_TOP = TOP + BARS_HEIGHT + 40;
 const GAP_HEIGHT = 130;
@@ -64,17 +71,17 @@ export function plotOf(
     `<rect width="${width}" height="${height}" fill="#ffffff"/>`,
     text(LEFT, 20, title, 'font-size="15" font-weight="bold"'),
     ...PATHS.flatMap((path, i) => [
-      `<rect x="${LEFT + i * 120}" y="32" width="10" height="10" fill="${COLOURS[path]}"/>`,
-      text(LEFT + i * 120 + 15, 41, NAMES[path]),
+      `<rect x="${LEFT + i * LEGEND}" y="32" width="10" height="10" fill="${COLOURS[path]}"/>`,
+      text(LEFT + i * LEGEND + 15, 41, NAMES[path]),
     ]),
-    text(LEFT + 360, 41, 'in percent of the host network'),
+    text(LEFT + PATHS.length * LEGEND, 41, 'in percent of the host network'),
     ...ticks.flatMap((value) => line(value, y(value))),
     ...rows.flatMap((row, column) => PATHS.map((path, i) => bar(row, path, x(column) + i * BAR, y))),
     text(LEFT, GAP_TOP - 10, 'gap closed: 0 % overlay, 100 % host network'),
     ...[0, 50, 100].flatMap((value) => line(value, gapY(value))),
     ...rows.flatMap((row, column) => gapBar(row, x(column), gapY)),
     ...rows.map((row, column) => {
-      const at = `${n(x(column) + 1.5 * BAR)},${GAP_TOP + GAP_HEIGHT + 14}`;
+      const at = `${n(x(column) + MIDDLE)},${GAP_TOP + GAP_HEIGHT + 14}`;
       return `<text transform="translate(${at}) rotate(55)">${escaped(labelOf(row, facts))}</text>`;
     }),
     '</svg>',
@@ -108,14 +115,14 @@ function bar(row: Row, path: PathName, x: number, y: (value: number) => number):
 
 function gapBar(row: Row, x: number, y: (value: number) => number): string[] {
   const { gapClosedPct: gap } = row;
-  const middle = x + 1.5 * BAR;
-  if (gap === null) return [text(middle, y(0) - 4, 'n/d', `text-anchor="middle" fill="${GREY}"`, gapText(row))];
+  const middle = x + MIDDLE;
+  if (gap === null) return [text(middle, y(0) - 4, 'n/d', `text-anchor="middle" fill="${GREY}"`, gapText(row, 'host'))];
   const [from, to] = [Math.min(y(0), y(gap)), Math.max(y(0), y(gap))];
   // What might as well be something else is pale.
   const opacity = row.xmasqLike.length === 0 ? '' : ' fill-opacity="0.5"';
   return [
-    `<rect x="${n(x + 6)}" y="${n(from)}" width="${3 * BAR - 12}" height="${n(to - from)}" fill="${COLOURS.xmasq}"${opacity}/>`,
-    text(middle, from - 3, String(Math.round(gap)), 'text-anchor="middle"', gapText(row)),
+    `<rect x="${n(x + 6)}" y="${n(from)}" width="${2 * MIDDLE - 12}" height="${n(to - from)}" fill="${COLOURS.xmasq}"${opacity}/>`,
+    text(middle, from - 3, String(Math.round(gap)), 'text-anchor="middle"', gapText(row, 'host')),
   ];
 }
 

@@ -3,8 +3,16 @@ import type { Samples } from './rounds.ts';
 import { distinguishable, gapClosed, median, round, spread } from './statistics.ts';
 
 /** Ways that benchmarks by the clock compare. */
-export const PATHS = ['host', 'overlay', 'xmasq'] as const;
+export const PATHS = ['host', 'hostK8s', 'overlay', 'xmasq'] as const;
 export type PathName = (typeof PATHS)[number];
+
+/** For people. */
+export const NAMES: Readonly<Record<PathName, string>> = {
+  host: 'host network',
+  hostK8s: 'host network, K8s node',
+  overlay: 'overlay',
+  xmasq: 'XMasq',
+};
 
 /** What is told about a figure. */
 export interface FigureFacts {
@@ -15,17 +23,19 @@ export interface FigureFacts {
   readonly digits: number;
 }
 
-/** A line of a result; what no way of this benchmark measures is null. */
+/** A line of a result. */
 export interface Row {
   readonly metric: string;
   readonly unit: string;
   /** Medians. */
   readonly host: number;
-  readonly hostK8s: number | null;
+  /** The host network of nodes with conntrack and rules as kube-proxy makes them. */
+  readonly hostK8s: number;
   readonly overlay: number;
   readonly xmasq: number;
   /** 0 overlay, 100 host network; null: these two are not distinguishable. */
   readonly gapClosedPct: number | null;
+  /** The same with the host network of such nodes. */
   readonly gapClosedK8sPct: number | null;
   /** Of the rounds, in `unit`. */
   readonly spread: Readonly<Record<PathName, number>>;
@@ -57,40 +67,46 @@ export function rowsOf<F extends string>(
 ): Row[] {
   return (Object.entries(facts) as [F, FigureFacts][]).map(([metric, { unit }]) => {
     const of = (path: PathName): readonly number[] => samples.get(path)?.get(metric) ?? [];
-    const [host, overlay, xmasq] = [median(of('host')), median(of('overlay')), median(of('xmasq'))];
+    const medians = byPath((path) => median(of(path)));
+    const gapTo = (host: 'host' | 'hostK8s'): number | null =>
+      distinguishable(of(host), of('overlay')) ? gapClosed(medians[host], medians.overlay, medians.xmasq) : null;
     return {
-      ...{ metric, unit, host: round(host), hostK8s: null, overlay: round(overlay), xmasq: round(xmasq) },
-      gapClosedPct: distinguishable(of('host'), of('overlay')) ? gapClosed(host, overlay, xmasq) : null,
-      gapClosedK8sPct: null,
-      spread: {
-        host: round(spread(of('host'))),
-        overlay: round(spread(of('overlay'))),
-        xmasq: round(spread(of('xmasq'))),
-      },
-      xmasqLike: (['host', 'overlay'] as const).filter((path) => !distinguishable(of('xmasq'), of(path))),
+      ...{ metric, unit, ...byPath((path) => round(medians[path])) },
+      gapClosedPct: gapTo('host'),
+      gapClosedK8sPct: gapTo('hostK8s'),
+      spread: byPath((path) => round(spread(of(path)))),
+      xmasqLike: PATHS.filter((path) => path !== 'xmasq').filter((path) => !distinguishable(of('xmasq'), of(path))),
     };
   });
 }
 
+function byPath<T>(of: (path: PathName) => T): Record<PathName, T> {
+  return Object.fromEntries(PATHS.map((path) => [path, of(path)])) as Record<PathName, T>;
+}
+
 /** The rows as a table in Markdown: medians with their spread. A row without facts is named as in the JSON. */
 export function tableOf(rows: readonly Row[], facts: Readonly<Partial<Record<string, FigureFacts>>>): string {
-  const head = ['measurement', 'unit', 'host network', 'overlay', 'XMasq', 'gap closed'];
+  const head = ['measurement', 'unit', ...PATHS.map((path) => NAMES[path]), 'gap closed', 'gap closed, K8s'];
   const lines = rows.map((row) => {
     const { title, digits } = facts[row.metric] ?? { title: row.metric, digits: 3 };
     const text = (value: number): string =>
       value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
-    const cell = (path: PathName): string => `${text(row[path])} ± ${text(row.spread[path])}`;
-    return [title, row.unit, cell('host'), cell('overlay'), cell('xmasq'), gapText(row)];
+    const cells = PATHS.map((path) => `${text(row[path])} ± ${text(row.spread[path])}`);
+    return [title, row.unit, ...cells, gapText(row, 'host'), gapText(row, 'hostK8s')];
   });
   const rule = head.map((_, column) => (column < 2 ? '---' : '---:'));
   return [head, rule, ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-/** The gap closed in words. */
-export function gapText({ gapClosedPct, xmasqLike }: Pick<Row, 'gapClosedPct' | 'xmasqLike'>): string {
-  if (gapClosedPct === null) return 'overlay not distinguishable from host';
-  const like = xmasqLike.length === 0 ? '' : `, not distinguishable from ${xmasqLike.join(' or ')}`;
-  return `${gapClosedPct} %${like}`;
+/** The gap closed in words: to the host network, or to that of a Kubernetes node. */
+export function gapText(
+  { gapClosedPct, gapClosedK8sPct, xmasqLike }: Pick<Row, 'gapClosedPct' | 'gapClosedK8sPct' | 'xmasqLike'>,
+  host: 'host' | 'hostK8s',
+): string {
+  const gap = host === 'host' ? gapClosedPct : gapClosedK8sPct;
+  if (gap === null) return 'overlay not distinguishable from host';
+  const like = [...(xmasqLike.includes(host) ? ['host'] : []), ...(xmasqLike.includes('overlay') ? ['overlay'] : [])];
+  return `${gap} %${like.length === 0 ? '' : `, not distinguishable from ${like.join(' or ')}`}`;
 }
 
 /** A load average before a run from which on others are at work. */

@@ -7,11 +7,12 @@ import { parseArgs } from 'node:util';
 import { LabError } from '../lab/lab.ts';
 import type { Lab } from '../lab/lab.ts';
 import type { Removal, Way } from './labs.ts';
+import { KUBE_PROXY_RULES } from './kube-proxy.ts';
 import { nodeToNode, podToPod } from './labs.ts';
 import { plotOf } from './plot.ts';
 import type { Plot } from './plot.ts';
 import { runMeasurement } from './program.ts';
-import { rowsOf, runLine, tableOf } from './result.ts';
+import { NAMES, rowsOf, runLine, tableOf } from './result.ts';
 import type { FigureFacts, PathName, Row, Run } from './result.ts';
 import { measureRounds } from './rounds.ts';
 import type { Rounds, Test } from './rounds.ts';
@@ -55,7 +56,7 @@ export function runBenchmark<F extends string>(benchmark: Benchmark<F>): Promise
   const { seconds, rounds: most, limitMs } = values.quick ? benchmark.quick : benchmark.full;
   const [loadBefore = 0] = loadavg();
   return runMeasurement(name, async (removal, progress) => {
-    progress.step('bringing up three labs of two nodes, one with XMasq');
+    progress.step('bringing up four labs of two nodes, one with XMasq');
     const ways = await buildWays(removal);
     const tests = await benchmark.tests(ways, seconds, removal, (what) => progress.step(what));
     const measured = await measureRounds(ways, tests, {
@@ -106,26 +107,30 @@ export function machine(): string {
 }
 
 /**
- * Host network on nodes that have neither pods nor rules nor conntrack, overlay on nodes without XMasq, and XMasq, each in
- * a lab of its own.
+ * Host network on nodes that have no pods, without rules and conntrack and with a Kubernetes node's, overlay on nodes without
+ * XMasq, and XMasq, each in a lab of its own.
  */
 async function buildWays(removal: Removal): Promise<Readonly<Record<PathName, Way>>> {
-  const [hosts, bare, fast] = await Promise.all([
-    removal.lab({ podsPerNode: 0, hostConntrack: false }),
+  const withoutPods = { podsPerNode: 0, hostConntrack: false };
+  const [hosts, hostsK8s, bare, fast] = await Promise.all([
+    removal.lab(withoutPods),
+    removal.lab(withoutPods),
     removal.lab(),
     removal.lab(),
   ]);
-  await withoutRules(hosts);
+  await setRules(hosts, '');
+  await setRules(hostsK8s, KUBE_PROXY_RULES);
   return {
-    host: { title: 'host network', ...nodeToNode(hosts) },
-    overlay: { title: 'overlay', ...podToPod(bare) },
-    xmasq: { title: 'XMasq', ...podToPod(fast), sidecars: await removal.sidecars(fast) },
+    host: { title: NAMES.host, ...nodeToNode(hosts) },
+    hostK8s: { title: NAMES.hostK8s, ...nodeToNode(hostsK8s) },
+    overlay: { title: NAMES.overlay, ...podToPod(bare) },
+    xmasq: { title: NAMES.xmasq, ...podToPod(fast), sidecars: await removal.sidecars(fast) },
   };
 }
 
-/* The lab's rules are those of an overlay; the kernel tracks connections where rules ask for it. */
-async function withoutRules(lab: Lab): Promise<void> {
-  await Promise.all(lab.nodes.map((node) => node.exec(['nft', 'flush', 'ruleset'])));
+/* The lab's own rules are those of an overlay; the kernel tracks connections where rules ask for it. */
+async function setRules(lab: Lab, rules: string): Promise<void> {
+  await Promise.all(lab.nodes.map((node) => node.exec(['nft', '-f', '-'], { input: `flush ruleset\n${rules}` })));
 }
 
 /** Writes a picture as SVG and PNG. @returns the files for people */

@@ -29,7 +29,10 @@ export function program(name: 'xmasq' | 'xmasq-agent', build: Build = 'this'): s
   if (!existsSync(join(image, 'usr/bin', name))) {
     throw new LabError(`XMASQ_IMAGE=${image}: no usr/bin/${name}: run "make image" and name build/image/root-amd64`);
   }
+  // What this machine tells its Node.js, of files that an image does not have, is not for the image's.
+  const unset = Object.keys(process.env).filter((variable) => variable.startsWith('NODE_'));
   return [
+    ...['env', ...unset.map((variable) => `--unset=${variable}`)],
     ...[built('tools/confine'), `--root=${image}`],
     ...grantedCapabilities().map((capability) => `--capability=${CAPABILITIES[capability] ?? NaN}`),
     ...SHOWN.map((directory) => `--bind=${directory}`),

@@ -26,6 +26,7 @@ const SECONDS: Readonly<Record<Protocol, number>> = EMULATED
 const REFERENCE_SECONDS: Readonly<Record<Protocol, number>> = EMULATED
   ? { tcp: 3, udp: 2, icmp: 3, sctp: 0.4 }
   : { tcp: 1, udp: 1, icmp: 1, sctp: 0.4 };
+const REFERENCE_ATTEMPTS = 3;
 const FILE = fileURLToPath(new URL('../../build/matrix.json', import.meta.url));
 
 /** By set-up: one that is tried again has new ones. */
@@ -36,6 +37,14 @@ const NATIVE = PROVIDER.name === 'native';
 const ways = WAYS.filter(
   (way) => wanted.some((setup) => isOf(setup, way)) && (NATIVE || (way.mode !== 'direct' && !way.xdp)),
 );
+
+/** Connections by the slow path, which a machine in emulation may make too slowly: until none of them failed. */
+async function reference(lab: Lab, setup: Setup): Promise<readonly CellResult[]> {
+  for (let attempt = 1; ; attempt++) {
+    const results = await runCells(lab, cellsOf(setup), REFERENCE_SECONDS);
+    if (attempt === REFERENCE_ATTEMPTS || results.every(({ problem }) => problem === '')) return results;
+  }
+}
 
 function isOf(setup: Setup, { mode, xdp }: Way): boolean {
   return setup.mode === mode && setup.xdp === xdp;
@@ -61,7 +70,7 @@ describe.each(ways)('$mode, XDP: $xdp', (way) => {
     await Promise.all(lab.nodes.flatMap(({ pods }) => pods.map((pod) => pod.sh(sysctls))));
     for (const setup of mine) {
       await setOffloads(lab, setup.offloads, xdp);
-      references.set(setup, await runCells(lab, cellsOf(setup), REFERENCE_SECONDS));
+      references.set(setup, await reference(lab, setup));
     }
     sidecars = await startInMode(lab, mode, { xdp: xdp ? 'native' : 'off' });
   }, 180_000);

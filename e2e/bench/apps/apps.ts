@@ -1,7 +1,7 @@
 /** The applications, and what is told about their figures. */
 import type { FigureFacts, Row } from '../result.ts';
 import type { Plot } from '../plot.ts';
-import { factsOf } from './app.ts';
+import { TARGETS, factsOf } from './app.ts';
 import { MEMCACHED } from './memcached.ts';
 import { NGINX } from './nginx.ts';
 import { POSTGRESQL } from './postgresql.ts';
@@ -9,11 +9,18 @@ import { POSTGRESQL } from './postgresql.ts';
 export const APPS = [MEMCACHED, POSTGRESQL, NGINX] as const;
 
 export const FACTS: Readonly<Record<string, FigureFacts>> = Object.fromEntries(
-  APPS.flatMap((app) => Object.entries(factsOf(app))),
+  TARGETS.flatMap((target) => APPS.flatMap((app) => Object.entries(factsOf(app, target)))),
 );
 
 export const PLOTS: readonly Plot[] = [
-  { name: 'bench-apps', title: 'Applications, pod to pod on two nodes', shows: () => true },
+  {
+    ...{ name: 'bench-apps', title: 'Applications, pod to pod on two nodes' },
+    shows: (metric) => !metric.includes('_service_'),
+  },
+  {
+    ...{ name: 'bench-apps-service', title: 'The same by ClusterIP' },
+    shows: (metric) => metric.includes('_service_'),
+  },
 ];
 
 /** How much less latency than the overlay ONCache, from which the idea comes, published, in percent. */

@@ -1,7 +1,7 @@
 /** Memcached, loaded by memaslap (Debian calls it memcaslap): 9 gets to 1 set of 1 KiB on 16 connections. */
 import { eventually } from '../../lab/lab.ts';
 import { LabError } from '../../lab/errors.ts';
-import { addressOfServer } from './app.ts';
+import { addressOfServer, addressToAsk } from './app.ts';
 import type { App, Load } from './app.ts';
 
 const PORT = 11211;
@@ -13,13 +13,14 @@ export const MEMCACHED: App = {
   title: 'Memcached',
   operation: 'operation',
   latencies: ['mean'],
+  port: PORT,
   stopSignal: 'SIGTERM',
   start: (way) => {
     const listen = ['--listen', addressOfServer(way), '--port', String(PORT), '--udp-port', '0'];
     return way.pair.to.spawn(['memcached', '--user', 'nobody', '--threads', '1', '--memory-limit', '64', ...listen]);
   },
   ready: async (way, server) => {
-    const ping = ['memcping', `--servers=${addressOfServer(way)}:${PORT}`];
+    const ping = ['memcping', `--servers=${addressToAsk(way)}:${PORT}`];
     await eventually(
       'memcached answers',
       async () => {
@@ -31,7 +32,7 @@ export const MEMCACHED: App = {
   },
   client: (way, seconds) => [
     'memcaslap',
-    ...['-s', `${addressOfServer(way)}:${PORT}`, '-T', '1', '-c', String(CONNECTIONS), '-t', `${seconds}s`],
+    ...['-s', `${addressToAsk(way)}:${PORT}`, '-T', '1', '-c', String(CONNECTIONS), '-t', `${seconds}s`],
     // It tells latencies only if it is to tell them now and then, too: later than its end.
     ...['-S', '1000s'],
   ],

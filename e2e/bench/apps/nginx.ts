@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LabError } from '../../lab/errors.ts';
-import { addressOfServer } from './app.ts';
+import { addressOfServer, addressToAsk } from './app.ts';
 import type { App, Load } from './app.ts';
 
 const PORT = 8080;
@@ -15,6 +15,7 @@ export const NGINX: App = {
   title: 'Nginx',
   operation: 'request',
   latencies: ['p50', 'p99'],
+  port: PORT,
   stopSignal: 'SIGTERM',
   start: (way, directory) => {
     const root = join(directory, 'root');
@@ -29,7 +30,7 @@ export const NGINX: App = {
   },
   client: (way, seconds) => [
     ...['wrk', '--threads', '1', '--connections', String(CONNECTIONS), '--duration', `${seconds}s`, '--latency'],
-    `http://${addressOfServer(way)}:${PORT}/file`,
+    `http://${addressToAsk(way)}:${PORT}/file`,
   ],
   result: wrkResult,
 };

@@ -6,7 +6,7 @@ import { appendFileSync, chownSync, globSync, readFileSync, readdirSync, rmSync 
 import { join } from 'node:path';
 import { LabError } from '../../lab/errors.ts';
 import { quantile } from '../statistics.ts';
-import { addressOfServer } from './app.ts';
+import { addressOfServer, addressToAsk } from './app.ts';
 import type { App, Load } from './app.ts';
 
 const PORT = 5432;
@@ -21,6 +21,7 @@ export const POSTGRESQL: App = {
   title: 'PostgreSQL',
   operation: 'transaction',
   latencies: ['p50', 'p99'],
+  port: PORT,
   // At once: the data directory is thrown away. SIGKILL would leave shared memory behind.
   stopSignal: 'SIGQUIT',
   start: async (way, directory) => {
@@ -48,13 +49,13 @@ export const POSTGRESQL: App = {
   },
   ready: async (way, server) => {
     await server.waitFor(/database system is ready to accept connections/, SET_UP_MS);
-    await way.pair.from.exec([program('pgbench'), ...connection(addressOfServer(way)), '-i', '-q', USER], {
+    await way.pair.from.exec([program('pgbench'), ...connection(addressToAsk(way)), '-i', '-q', USER], {
       timeoutMs: SET_UP_MS,
     });
   },
   client: (way, seconds, directory) => [
     program('pgbench'),
-    ...connection(addressOfServer(way)),
+    ...connection(addressToAsk(way)),
     ...['--select-only', '--protocol=prepared', '--no-vacuum', '--client', String(CONNECTIONS), '--jobs', '1'],
     ...['--time', String(seconds), '--log', `--log-prefix=${join(directory, LOG_PREFIX)}`, USER],
   ],

@@ -3,17 +3,18 @@
  * behind FIGURE, and what it is doing on standard error.
  */
 import { LabError } from '../../lab/lab.ts';
-import type { Lab, OffloadFlags } from '../../lab/lab.ts';
+import type { Lab, LabOptions, OffloadFlags } from '../../lab/lab.ts';
 import { requestResponse, transfer } from '../../lab/measure.ts';
 import type { Pair } from '../../lab/measure.ts';
 import { up as upNative } from '../../lab/native/native.ts';
 import { up as upOvs } from '../../lab/ovs/ovs.ts';
 import { startSidecars } from '../../lab/sidecar.ts';
-import type { LabSidecars } from '../../lab/sidecar.ts';
+import type { LabSidecars, SidecarSettings } from '../../lab/sidecar.ts';
 import { median } from '../statistics.ts';
 import { NS_PER_INSTRUCTION, printFigure } from './counting.ts';
-import { KUBE_PROXY_RULES, NO_KUBE_PROXY_RULES } from './kube-proxy.ts';
-import type { Figure, Metric, PathName } from './paths.ts';
+import { KUBE_PROXY_RULES, NO_KUBE_PROXY_RULES } from '../kube-proxy.ts';
+import { METRICS, MODES, MODE_METRICS } from './paths.ts';
+import type { Figure, Metric, ModeName, PathName } from './paths.ts';
 
 const TRANSACTIONS = 2000;
 const CONNECTIONS = 2000;
@@ -27,6 +28,8 @@ const TCP_WARMUP_S = 0.5;
 const FAST_SHARE = 0.98;
 
 const OFFLOADS: OffloadFlags = { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true };
+/** What XDP restores must have its checksums. */
+const WRITTEN: OffloadFlags = { ...OFFLOADS, tx: false, tso: false };
 const NO_SEGMENTATION: OffloadFlags = { tso: false, gso: false, gro: false, 'tx-udp-segmentation': false };
 
 /** What to measure, of main.ts: comma-separated, all if empty. */
@@ -43,21 +46,26 @@ interface Way {
   readonly lab: Lab;
   readonly pair: Pair;
   readonly sidecars?: LabSidecars;
+  /** What counts the packets that go as they shall. Default: masqueraded. */
+  readonly counter?: 'fast_tx' | 'fast_encap' | 'fast_direct';
+  /** Of all devices where nothing else is wanted. Default OFFLOADS. */
+  readonly offloads?: OffloadFlags;
 }
 
 const say = (figure: Figure): void => printFigure(figure);
 
-/** Packets that the client's node has sent fast. */
-async function sentFast(sidecars: LabSidecars | undefined): Promise<number> {
-  return (await sidecars?.node(0).status())?.counters.fast_tx ?? 0;
+/** Packets that the client's node has sent as they shall go. */
+async function sentFast({ sidecars, counter = 'fast_tx' }: Way): Promise<number> {
+  return (await sidecars?.node(0).status())?.counters[counter] ?? 0;
 }
 
 /**
  * Runs a measurement; by XMasq's path the client's node has to send at least so many packets fast meanwhile. The sidecars
  * are stopped: on so slow a machine what they do at rest would be a good part of every figure.
  */
-async function fastly<T>({ sidecars }: Way, packets: number, measure: () => Promise<T>): Promise<T> {
-  const before = await sentFast(sidecars);
+async function fastly<T>(way: Way, packets: number, measure: () => Promise<T>): Promise<T> {
+  const { sidecars } = way;
+  const before = await sentFast(way);
   signal(sidecars, 'SIGSTOP');
   let result: T;
   try {
@@ -65,7 +73,7 @@ async function fastly<T>({ sidecars }: Way, packets: number, measure: () => Prom
   } finally {
     signal(sidecars, 'SIGCONT');
   }
-  const sent = (await sentFast(sidecars)) - before;
+  const sent = (await sentFast(way)) - before;
   if (sidecars !== undefined && sent < packets * FAST_SHARE) {
     throw new LabError(`only ${sent} of ${packets} packets were fast`);
   }
@@ -90,7 +98,8 @@ async function transactions(way: Way, proto: 'tcp' | 'udp', crr = false): Promis
 
 async function stream(way: Way): Promise<number> {
   const { lab, pair } = way;
-  await lab.offload(NO_SEGMENTATION);
+  const { offloads = OFFLOADS } = way;
+  await lab.offload({ ...offloads, ...NO_SEGMENTATION });
   const costs: number[] = [];
   for (let i = 0; i < STREAMS; i++) {
     const result = await fastly(way, STREAM_BYTES / 1500, () =>
@@ -99,7 +108,7 @@ async function stream(way: Way): Promise<number> {
     if (!result.complete || result.corrupt + result.peerCorrupt > 0) throw new LabError(`transfer: ${result.error}`);
     costs.push((result.seconds * 1e9) / NS_PER_INSTRUCTION / (STREAM_BYTES / 1024));
   }
-  await lab.offload(OFFLOADS);
+  await lab.offload(offloads);
   return median(costs);
 }
 
@@ -110,16 +119,20 @@ const MEASURE: Readonly<Record<Metric, (way: Way) => Promise<number>>> = {
   tcp_stream: stream,
 };
 
-async function measureAll(path: PathName, way: Way): Promise<void> {
+async function measureAll(path: PathName | ModeName, way: Way): Promise<void> {
   if (!wanted(PATHS_WANTED, path)) return;
   // Who asks first resolves neighbours and fills caches, for whatever follows.
   await requestResponse(way.lab, way.pair, { proto: 'tcp', count: 50, timeoutMs: 60_000 });
   for (const [metric, measure] of Object.entries(MEASURE) as [Metric, (way: Way) => Promise<number>][]) {
-    if (!wanted(METRICS_WANTED, metric)) continue;
+    if (!wanted(METRICS_WANTED, metric) || !metricsOf(path).includes(metric)) continue;
     const instructions = await measure(way);
     console.error(`${path}: ${metric} ${Math.round(instructions)}`);
     say({ path, metric, instructions });
   }
+}
+
+function metricsOf(path: PathName | ModeName): readonly string[] {
+  return (MODES as readonly string[]).includes(path) ? MODE_METRICS : Object.keys(METRICS);
 }
 
 interface ProgramRuns {
@@ -170,6 +183,36 @@ async function measureHost(): Promise<void> {
   await bare.down();
 }
 
+/** In the native lab, which has nodes without a tunnel and whose devices XDP takes. */
+async function measureNative(): Promise<void> {
+  if (wanted(PATHS_WANTED, 'direct')) {
+    await withNative({ encapMode: 'noEncap' }, {}, (way) => measureAll('direct', { ...way, counter: 'fast_direct' }));
+  }
+  for (const [path, xdp] of [['tcWritten', 'off'] as const, ['xdpWritten', 'native'] as const]) {
+    if (!wanted(PATHS_WANTED, path)) continue;
+    await withNative({}, { xdp }, async (way) => {
+      await way.lab.offload(WRITTEN);
+      await measureAll(path, { ...way, offloads: WRITTEN });
+      const { restored, restored_xdp } = (await way.sidecars.node(1).status()).counters;
+      if (xdp === 'native' && restored_xdp < restored * FAST_SHARE) {
+        throw new LabError(`XDP restored ${restored_xdp} of ${restored} packets`);
+      }
+    });
+  }
+}
+
+async function withNative(
+  options: LabOptions,
+  settings: SidecarSettings,
+  work: (way: Way & { readonly sidecars: LabSidecars }) => Promise<void>,
+): Promise<void> {
+  const lab = await upNative({ ...options, podsPerNode: 1 });
+  const sidecars = await startSidecars(lab, settings);
+  await work({ lab, pair: { from: lab.node(0).pod(0), to: lab.node(1).pod(0) }, sidecars });
+  await sidecars.down();
+  await lab.down();
+}
+
 async function main(): Promise<void> {
   if (['host', 'hostK8s'].some((path) => wanted(PATHS_WANTED, path))) await measureHost();
   const lab = await upOvs({ podsPerNode: 1 });
@@ -182,7 +225,13 @@ async function main(): Promise<void> {
     for (const crr of [false, true]) await profile({ lab, pair, sidecars }, crr);
   }
   await sidecars.down();
+  if (wanted(PATHS_WANTED, 'encap')) {
+    const others = await startSidecars(lab, { transmitMode: 'encap' });
+    await measureAll('encap', { lab, pair, sidecars: others, counter: 'fast_encap' });
+    await others.down();
+  }
   await lab.down();
+  await measureNative();
 }
 
 main().then(

@@ -25,6 +25,29 @@ export interface Counted<Figure> {
   readonly figures: readonly Figure[];
 }
 
+/** Boots such a machine. @throws Error when it does not take commands in time */
+export function bootCounting({
+  modules = [],
+  qemuArguments = [],
+}: {
+  readonly modules?: readonly string[];
+  readonly qemuArguments?: readonly string[];
+}): Promise<MicroVm> {
+  return MicroVm.boot({
+    kernel: chosenKernel(),
+    memory: MEMORY_MIB,
+    processors: 1,
+    modules: [...LAB_MODULES, ...modules],
+    qemuArguments: [...COUNTING, ...PLAIN_COPIES, ...qemuArguments],
+    timeoutSeconds: 300,
+  });
+}
+
+/** What programs of the lab have to be told in such a machine. */
+export function programEnvironment({ kernel }: MicroVm): Record<string, string> {
+  return { XMASQ_TIME_FACTOR: '30', XMASQ_KERNEL: kernel };
+}
+
 /**
  * Runs a program in such a machine; what it says on standard error is told while it runs.
  * @throws Error where it fails or takes longer
@@ -35,17 +58,8 @@ export async function runCounting<Figure>({
   modules = [],
   limitMs,
 }: CountingOptions): Promise<Counted<Figure>> {
-  await using vm = await MicroVm.boot({
-    kernel: chosenKernel(),
-    memory: MEMORY_MIB,
-    processors: 1,
-    modules: [...LAB_MODULES, ...modules],
-    qemuArguments: [...COUNTING, ...PLAIN_COPIES],
-    timeoutSeconds: 300,
-  });
-  const running = vm.spawn(['node', program], {
-    env: { XMASQ_TIME_FACTOR: '30', XMASQ_KERNEL: vm.kernel, ...env },
-  });
+  await using vm = await bootCounting({ modules });
+  const running = vm.spawn(['node', program], { env: { ...programEnvironment(vm), ...env } });
   const deadline = Date.now() + limitMs;
   let told = 0;
   while (!running.ended && Date.now() < deadline) {

@@ -20,9 +20,21 @@ export const PATHS = ['host', 'overlay', 'xmasq', 'hostK8s', 'overlayK8s', 'xmas
 
 export type PathName = (typeof PATHS)[number];
 
+/**
+ * Other ways of XMasq's than to masquerade and to restore in tc, on nodes without such rules; a connection that ends at once is
+ * by none of them. XDP cannot restore what was sent without a checksum, so with it senders write them; `tcWritten` is tc
+ * with such senders.
+ */
+export const MODES = ['encap', 'direct', 'tcWritten', 'xdpWritten'] as const;
+
+export type ModeName = (typeof MODES)[number];
+
+/** What of the metrics is measured by them. */
+export const MODE_METRICS = ['tcp_rr', 'udp_rr', 'tcp_stream'] as const satisfies readonly Metric[];
+
 /** One figure of the guest's: instructions. */
 export interface Figure {
-  readonly path: PathName;
+  readonly path: PathName | ModeName;
   readonly metric: Metric;
   readonly instructions: number;
 }
@@ -41,12 +53,14 @@ export interface Row {
   readonly gapClosedPct: number;
   /** The same on nodes with the rules. */
   readonly gapClosedK8sPct: number;
+  /** Null where the metric is none of MODE_METRICS. */
+  readonly modes: Readonly<Record<ModeName, number>> | null;
 }
 
 /** Rows of all metrics; throws if a figure is missing. */
 export function rowsOf(figures: readonly Figure[]): Row[] {
   return (Object.keys(METRICS) as Metric[]).map((metric) => {
-    const of = (path: PathName): number => {
+    const of = (path: PathName | ModeName): number => {
       const figure = figures.find((each) => each.metric === metric && each.path === path);
       if (figure === undefined) throw new Error(`no figure for ${metric} by ${path}`);
       return Math.round(figure.instructions);
@@ -57,6 +71,9 @@ export function rowsOf(figures: readonly Figure[]): Row[] {
       ...{ metric, unit: METRICS[metric], host, hostK8s, overlay, xmasq, overlayK8s, xmasqK8s },
       gapClosedPct: gapClosed(host, overlay, xmasq),
       gapClosedK8sPct: gapClosed(hostK8s, overlayK8s, xmasqK8s),
+      modes: (MODE_METRICS as readonly Metric[]).includes(metric)
+        ? (Object.fromEntries(MODES.map((mode) => [mode, of(mode)])) as Record<ModeName, number>)
+        : null,
     };
   });
 }
@@ -82,14 +99,19 @@ export function dearer(kept: Kept, now: Kept): string[] {
   if (JSON.stringify(kept.versions) !== JSON.stringify(now.versions)) return [];
   return now.rows.flatMap((row) => {
     const before = kept.rows.find(({ metric }) => metric === row.metric);
-    return (['xmasq', 'xmasqK8s'] as const).flatMap((path) => {
-      const was = before?.[path] ?? Infinity;
-      const pct = (row[path] / was - 1) * 100;
+    return Object.entries(ours(row)).flatMap(([path, cost]) => {
+      const was = before === undefined ? Infinity : (ours(before)[path] ?? Infinity);
+      const pct = (cost / was - 1) * 100;
       return pct > TOLERANCE_PCT[row.metric]
-        ? [`${row.metric} by ${path}: ${row[path]}, was ${was} (+${pct.toFixed(1)} %)`]
+        ? [`${row.metric} by ${path}: ${cost}, was ${was} (+${pct.toFixed(1)} %)`]
         : [];
     });
   });
+}
+
+/** What XMasq's ways cost, by their names. */
+function ours({ xmasq, xmasqK8s, modes }: Row): Readonly<Record<string, number>> {
+  return { xmasq, xmasqK8s, ...modes };
 }
 
 /** The rows as a table in Markdown. */
@@ -102,10 +124,31 @@ export function tableOf(rows: readonly Row[]): string {
     `${row.gapClosedPct} %`,
     `${row.gapClosedK8sPct} %`,
   ]);
+  return markdown(head, lines);
+}
+
+/** What XMasq's other ways cost, as a table in Markdown. */
+export function modesTableOf(rows: readonly Row[]): string {
+  const lines = rows.flatMap(({ metric, unit, xmasq, modes }) =>
+    modes === null
+      ? []
+      : [[metric, unit, xmasq.toLocaleString('en'), ...MODES.map((mode) => modes[mode].toLocaleString('en'))]],
+  );
+  return markdown(['metric', 'unit', 'masquerade', ...Object.values(MODE_TITLES)], lines);
+}
+
+const MODE_TITLES: Readonly<Record<ModeName, string>> = {
+  encap: 'encap',
+  direct: 'direct',
+  tcWritten: 'masquerade, checksums written',
+  xdpWritten: 'the same, restored in XDP',
+};
+
+function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
   return [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
 /** A record in Markdown, as the document has it. */
 export function recordText({ versions, rows }: Kept): string {
-  return `${Object.values(versions).join('; ')}.\n\n${tableOf(rows)}`;
+  return `${Object.values(versions).join('; ')}.\n\n${tableOf(rows)}\n\n${modesTableOf(rows)}`;
 }

@@ -112,11 +112,14 @@ describe('wrk', () => {
   ])('%s is an error', (_, output) => expect(() => wrkResult(output)).toThrow(/wrk/));
 });
 
-test('every application has its rate, latency and processor time', () => {
+test('every application has its rate, latency and processor time, of its server and of a Service', () => {
   expect(Object.keys(FACTS)).toEqual([
     ...['memcached_rate', 'memcached_mean', 'memcached_cpu'],
     ...['postgresql_rate', 'postgresql_p50', 'postgresql_p99', 'postgresql_cpu'],
     ...['nginx_rate', 'nginx_p50', 'nginx_p99', 'nginx_cpu'],
+    ...['memcached_service_rate', 'memcached_service_mean', 'memcached_service_cpu'],
+    ...['postgresql_service_rate', 'postgresql_service_p50', 'postgresql_service_p99', 'postgresql_service_cpu'],
+    ...['nginx_service_rate', 'nginx_service_p50', 'nginx_service_p99', 'nginx_service_cpu'],
   ]);
 });
 

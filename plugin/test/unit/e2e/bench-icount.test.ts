@@ -1,18 +1,33 @@
 /** What is made of counted instructions. */
 import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
-import { METRICS, PATHS, dearer, recordText, rowsOf, tableOf } from '../../../../e2e/bench/icount/paths.ts';
+import {
+  METRICS,
+  MODES,
+  MODE_METRICS,
+  PATHS,
+  dearer,
+  modesTableOf,
+  recordText,
+  rowsOf,
+  tableOf,
+} from '../../../../e2e/bench/icount/paths.ts';
 import type { Figure, Kept, Metric } from '../../../../e2e/bench/icount/paths.ts';
 
 const COSTS = { host: 30_000, overlay: 64_000, xmasq: 36_000, hostK8s: 39_000, overlayK8s: 72_000, xmasqK8s: 36_300 };
 
+const MODE_COSTS = { encap: 40_000, direct: 35_000, tcWritten: 37_000, xdpWritten: 33_000 };
+
 function figures(): Figure[] {
-  return (Object.keys(METRICS) as Metric[]).flatMap((metric) =>
-    PATHS.map((path) => ({ metric, path, instructions: COSTS[path] + 0.4 })),
-  );
+  return [
+    ...(Object.keys(METRICS) as Metric[]).flatMap((metric) =>
+      PATHS.map((path) => ({ metric, path, instructions: COSTS[path] + 0.4 })),
+    ),
+    ...MODE_METRICS.flatMap((metric) => MODES.map((path) => ({ metric, path, instructions: MODE_COSTS[path] }))),
+  ];
 }
 
-function kept(change: Partial<typeof COSTS> = {}, kernel = '6.12'): Kept {
+function kept(change: Partial<Record<Figure['path'], number>> = {}, kernel = '6.12'): Kept {
   const changed = figures().map((figure) =>
     figure.metric === 'tcp_rr' ? { ...figure, instructions: change[figure.path] ?? figure.instructions } : figure,
   );
@@ -24,9 +39,13 @@ test('each metric has a row with rounded costs and both gaps', () => {
   expect(rows.map(({ metric }) => metric)).toEqual(Object.keys(METRICS));
   expect(rows[0]).toEqual({
     ...{ metric: 'tcp_rr', unit: 'instructions per transaction', ...COSTS },
-    ...{ gapClosedPct: 82.4, gapClosedK8sPct: 108.2 },
+    ...{ gapClosedPct: 82.4, gapClosedK8sPct: 108.2, modes: MODE_COSTS },
   });
   expect(tableOf(rows).split('\n')[2]).toContain('| 36,000 |');
+  expect(modesTableOf(rows).split('\n')).toContainEqual(
+    '| tcp_rr | instructions per transaction | 36,000 | 40,000 | 35,000 | 37,000 | 33,000 |',
+  );
+  expect(rows.find(({ metric }) => metric === 'tcp_crr')?.modes).toBeNull();
 });
 
 test('a missing figure is an error', () => {
@@ -39,6 +58,7 @@ test('more than 1 % more instructions for a request on a path of XMasq is told, 
     'tcp_rr by xmasq: 36400, was 36000 (+1.1 %)',
     'tcp_rr by xmasqK8s: 40000, was 36300 (+10.2 %)',
   ]);
+  expect(dearer(kept(), kept({ xdpWritten: 34_000 }))).toEqual(['tcp_rr by xdpWritten: 34000, was 33000 (+3.0 %)']);
 });
 
 test('of connections and streams, which repeat less exactly, more than 3 % is told', () => {

@@ -12,9 +12,9 @@ const FACTS = {
 } as const;
 
 const ROW: Row = {
-  ...{ metric: 'rate', unit: '1/s', host: 2000, hostK8s: null, overlay: 1000, xmasq: 1800 },
-  ...{ gapClosedPct: 80, gapClosedK8sPct: null, xmasqLike: [] },
-  spread: { host: 200, overlay: 0, xmasq: 100 },
+  ...{ metric: 'rate', unit: '1/s', host: 2000, hostK8s: 1600, overlay: 1000, xmasq: 1800 },
+  ...{ gapClosedPct: 80, gapClosedK8sPct: 133.3, xmasqLike: [] },
+  spread: { host: 200, hostK8s: 20, overlay: 0, xmasq: 100 },
 };
 const LATENCY: Row = { ...ROW, metric: 'latency', unit: 'us', gapClosedPct: null };
 
@@ -26,15 +26,17 @@ function bars(svg: string, colour: string): { x: number; y: number; height: numb
 test('heights of bars are shares of the host network’s, and spreads stand on their ends', () => {
   const svg = plotOf(ALL, [ROW], FACTS);
   const [, host] = bars(svg, '#0072b2');
+  const [, hostK8s] = bars(svg, '#56b4e9');
   const [, overlay] = bars(svg, '#e69f00');
   const [, xmasq] = bars(svg, '#009e73');
+  expect((hostK8s?.height ?? 0) / (host?.height ?? 0)).toBeCloseTo(0.8, 2);
   expect((overlay?.height ?? 0) / (host?.height ?? 0)).toBeCloseTo(0.5, 2);
   expect((xmasq?.height ?? 0) / (host?.height ?? 0)).toBeCloseTo(0.9, 2);
   const whiskers = [...svg.matchAll(/y1="([\d.]+)" y2="([\d.]+)" stroke="#000000"/g)].map(
     ([, a, b]) => Number(b) - Number(a),
   );
   expect(whiskers[0]).toBeCloseTo(0.2 * (host?.height ?? 0), 0);
-  expect(whiskers[1]).toBe(0);
+  expect(whiskers[2]).toBe(0);
 });
 
 test('each group has its gap closed, or n/d where there is none', () => {

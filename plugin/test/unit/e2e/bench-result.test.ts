@@ -5,6 +5,7 @@ import type { PathName, Row, Run } from '../../../../e2e/bench/result.ts';
 import { slowNodes } from '../../../../e2e/bench/rounds.ts';
 import type { Samples } from '../../../../e2e/bench/rounds.ts';
 
+const MEDIANS = { host: 2000, hostK8s: 1600, overlay: 1000 };
 const FACTS = { rate: { title: 'Something', unit: '1/s', digits: 0 } } as const;
 
 /** Three rounds around these medians, `distance` apart. */
@@ -25,26 +26,26 @@ function row(values: Record<PathName, number>, distance: number): Row {
 
 describe('a row', () => {
   test('has medians, their spread and the gap closed', () => {
-    expect(row({ host: 2000, overlay: 1000, xmasq: 1800 }, 10)).toEqual({
-      ...{ metric: 'rate', unit: '1/s', host: 2000, hostK8s: null, overlay: 1000, xmasq: 1800 },
-      ...{ gapClosedPct: 80, gapClosedK8sPct: null, xmasqLike: [] },
-      spread: { host: 14.826, overlay: 14.826, xmasq: 14.826 },
+    expect(row({ ...MEDIANS, xmasq: 1800 }, 10)).toEqual({
+      ...{ metric: 'rate', unit: '1/s', host: 2000, hostK8s: 1600, overlay: 1000, xmasq: 1800 },
+      ...{ gapClosedPct: 80, gapClosedK8sPct: 133.3, xmasqLike: [] },
+      spread: { host: 14.826, hostK8s: 14.826, overlay: 14.826, xmasq: 14.826 },
     });
   });
 
   test('has no gap where overlay and host network are closer than three times the spread', () => {
-    expect(row({ host: 2000, overlay: 1000, xmasq: 1800 }, 225).gapClosedPct).toBeNull();
-    expect(row({ host: 2000, overlay: 1000, xmasq: 1800 }, 224).gapClosedPct).toBe(80);
+    expect(row({ ...MEDIANS, xmasq: 1800 }, 225).gapClosedPct).toBeNull();
+    expect(row({ ...MEDIANS, xmasq: 1800 }, 224).gapClosedPct).toBe(80);
   });
 
   test('tells what XMasq is not distinguishable from', () => {
-    expect(row({ host: 2000, overlay: 1000, xmasq: 1960 }, 10).xmasqLike).toEqual(['host']);
-    expect(row({ host: 2000, overlay: 1000, xmasq: 1040 }, 10).xmasqLike).toEqual(['overlay']);
-    expect(row({ host: 2000, overlay: 1000, xmasq: 1500 }, 200).xmasqLike).toEqual(['host', 'overlay']);
+    expect(row({ ...MEDIANS, xmasq: 1960 }, 10).xmasqLike).toEqual(['host']);
+    expect(row({ ...MEDIANS, xmasq: 1040 }, 10).xmasqLike).toEqual(['overlay']);
+    expect(row({ ...MEDIANS, xmasq: 1500 }, 200).xmasqLike).toEqual(['host', 'hostK8s', 'overlay']);
   });
 
   test('needs samples by every way', () => {
-    const all = new Map(samples({ host: 1, overlay: 2, xmasq: 3 }, 0));
+    const all = new Map(samples({ ...MEDIANS, xmasq: 3 }, 0));
     all.delete('overlay');
     expect(() => rowsOf(all, FACTS)).toThrow(RangeError);
   });
@@ -52,19 +53,23 @@ describe('a row', () => {
 
 describe('the table', () => {
   test('is Markdown, with medians ± spread', () => {
-    const lines = tableOf([row({ host: 2000, overlay: 1000, xmasq: 1960 }, 10)], FACTS).split('\n');
+    const lines = tableOf([row({ ...MEDIANS, xmasq: 1960 }, 10)], FACTS).split('\n');
     expect(lines).toEqual([
-      '| measurement | unit | host network | overlay | XMasq | gap closed |',
-      '| --- | --- | ---: | ---: | ---: | ---: |',
-      '| Something | 1/s | 2,000 ± 15 | 1,000 ± 15 | 1,960 ± 15 | 96 %, not distinguishable from host |',
+      '| measurement | unit | host network | host network, K8s node | overlay | XMasq | gap closed | gap closed, K8s |',
+      '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+      '| Something | 1/s | 2,000 ± 15 | 1,600 ± 15 | 1,000 ± 15 | 1,960 ± 15 | 96 %, not distinguishable from host | 160 % |',
     ]);
   });
 
   test.each([
-    [{ gapClosedPct: 80, xmasqLike: [] }, '80 %'],
-    [{ gapClosedPct: 50, xmasqLike: ['host', 'overlay'] }, '50 %, not distinguishable from host or overlay'],
-    [{ gapClosedPct: null, xmasqLike: ['host', 'overlay'] }, 'overlay not distinguishable from host'],
-  ] as const)('of %j says %s', (gap, expected) => expect(gapText(gap)).toBe(expected));
+    ['host', 80, ['hostK8s'], '80 %'],
+    ['host', 50, ['host', 'overlay'], '50 %, not distinguishable from host or overlay'],
+    ['hostK8s', 120, ['hostK8s'], '120 %, not distinguishable from host'],
+    ['host', null, ['host', 'overlay'], 'overlay not distinguishable from host'],
+  ] as const)('with %s %j, like %j says %s', (host, gap, xmasqLike, expected) => {
+    const gaps = { gapClosedPct: 77, gapClosedK8sPct: 77, xmasqLike };
+    expect(gapText({ ...gaps, [host === 'host' ? 'gapClosedPct' : 'gapClosedK8sPct']: gap }, host)).toBe(expected);
+  });
 });
 
 describe('a measurement by XMasq does not count', () => {
