@@ -78,7 +78,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount bench-trace bench-micro bench-apps bench-scale bench-flow bench soak image test-image chart-check chart-golden workflow-check test-kind
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount profile bench-micro bench-apps bench-scale bench-flow bench soak image test-image chart-check chart-golden workflow-check test-kind
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -113,8 +113,8 @@ test-all: | setup ## `test`, the whole matrix, the image, `test-ovs` on both ker
 bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (25 minutes; RECORD=1: keep them as the record).
 	@KERNEL="$(KERNEL)" node e2e/bench/icount/main.ts $(if $(RECORD),--record)
 
-bench-trace: build ## Where a transaction's instructions are, function by function, in a micro-VM (10 minutes).
-	@KERNEL="$(KERNEL)" node e2e/bench/trace/main.ts
+profile: build ## Where a transaction's instructions are, function by function, in a micro-VM (10 minutes).
+	@KERNEL="$(KERNEL)" node e2e/bench/profile/main.ts
 
 bench-micro: build ## Streams and request/response, 1 to 64 flows, by host network, overlay and XMasq (30 minutes, QUICK=1 for a try).
 	@scripts/setup.sh scripts/packages-plot.txt

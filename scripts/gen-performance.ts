@@ -1,6 +1,6 @@
 /**
  * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps`, `make bench-micro` and
- * `make bench-scale` in build/, from `make bench-trace` if that was run, and from the record of `make bench-icount`. What has no result stays as it is; the result of a try is refused.
+ * `make bench-scale` in build/, from `make profile` if that was run, and from the record of `make bench-icount`. What has no result stays as it is; the result of a try is refused.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -16,8 +16,8 @@ import { runLine, tableOf } from '../e2e/bench/result.ts';
 import type { FigureFacts, Row, Run } from '../e2e/bench/result.ts';
 import { scaleLine, tableOf as scaleTableOf } from '../e2e/bench/scale/figures.ts';
 import type { ScaleRow, ScaleRun } from '../e2e/bench/scale/figures.ts';
-import { tableOf as traceTableOf } from '../e2e/bench/trace/functions.ts';
-import type { TraceResult } from '../e2e/bench/trace/functions.ts';
+import { tableOf as traceTableOf } from '../e2e/bench/profile/functions.ts';
+import type { TraceResult } from '../e2e/bench/profile/functions.ts';
 
 const DOCUMENT = fileURLToPath(new URL('../docs/performance.md', import.meta.url));
 const IMAGES = fileURLToPath(new URL('../docs/images', import.meta.url));
@@ -69,9 +69,9 @@ if (scale !== undefined) {
   const text = `${scaleLine(scale.run as ScaleRun)}\n\n${scaleTableOf(scale.rows as ScaleRow[])}`;
   document = filled(document, 'bench-scale', text);
 }
-const traced = resultOf('bench-trace.json');
+const traced = resultOf('profile.json');
 if (traced !== undefined)
-  document = filled(document, 'bench-trace', (traced as TraceResult[]).map(traceTableOf).join('\n\n'));
+  document = filled(document, 'profile', (traced as TraceResult[]).map(traceTableOf).join('\n\n'));
 const record = readFileSync(new URL('../e2e/bench/icount/record.json', import.meta.url), 'utf8');
 document = filled(document, 'bench-icount', recordText(JSON.parse(record) as Kept));
 writeFileSync(DOCUMENT, await format(document, { ...(await resolveConfig(DOCUMENT)), filepath: DOCUMENT }));

@@ -35,7 +35,6 @@ const NO_SEGMENTATION: OffloadFlags = { tso: false, gso: false, gro: false, 'tx-
 /** What to measure, of main.ts: comma-separated, all if empty. */
 const PATHS_WANTED = process.env['XMASQ_BENCH_PATHS'] ?? '';
 const METRICS_WANTED = process.env['XMASQ_BENCH_METRICS'] ?? '';
-const PROFILE = process.env['XMASQ_BENCH_PROFILE'] === '1';
 
 function wanted(list: string, name: string): boolean {
   return list === '' || list.split(',').includes(name);
@@ -135,34 +134,6 @@ function metricsOf(path: PathName | ModeName): readonly string[] {
   return (MODES as readonly string[]).includes(path) ? MODE_METRICS : Object.keys(METRICS);
 }
 
-interface ProgramRuns {
-  readonly id: number;
-  readonly name?: string;
-  readonly run_cnt?: number;
-  readonly run_time_ns?: number;
-}
-
-/**
- * What a run of each program costs, by the kernel's own statistics (their price of two clock reads included), while
- * transactions go on.
- */
-async function profile(way: Way, crr: boolean): Promise<void> {
-  const node = way.lab.node(0);
-  const programs = async (): Promise<ProgramRuns[]> =>
-    JSON.parse((await node.exec(['bpftool', '-j', 'prog', 'show'])).stdout) as ProgramRuns[];
-  await node.sysctl({ 'kernel/bpf_stats_enabled': 1 });
-  console.error(crr ? 'programs, connections:' : 'programs, transactions:');
-  const before = new Map((await programs()).map((program) => [program.id, program]));
-  await transactions(way, 'tcp', crr);
-  for (const { id, name, run_cnt: count = 0, run_time_ns: time = 0 } of await programs()) {
-    const runs = count - (before.get(id)?.run_cnt ?? 0);
-    const ns = time - (before.get(id)?.run_time_ns ?? 0);
-    if (runs > 0)
-      console.error(`${name ?? id}: ${runs} runs, ${Math.round(ns / runs / NS_PER_INSTRUCTION)} instructions each`);
-  }
-  await node.sysctl({ 'kernel/bpf_stats_enabled': 0 });
-}
-
 async function nft(lab: Lab, rules: string): Promise<void> {
   await Promise.all(lab.nodes.map((node) => node.exec(['nft', '-f', '-'], { input: rules })));
 }
@@ -221,9 +192,6 @@ async function main(): Promise<void> {
   console.error('xmasq: the sidecars start');
   const sidecars = await startSidecars(lab);
   await measureBoth('xmasq', { lab, pair, sidecars });
-  if (PROFILE) {
-    for (const crr of [false, true]) await profile({ lab, pair, sidecars }, crr);
-  }
   await sidecars.down();
   if (wanted(PATHS_WANTED, 'encap')) {
     const others = await startSidecars(lab, { transmitMode: 'encap' });

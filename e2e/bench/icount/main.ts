@@ -23,8 +23,6 @@ const LIMIT_MS = 60 * 60_000;
 interface Only {
   readonly paths: string;
   readonly metrics: string;
-  /** Also what a run of each program costs. */
-  readonly profile: boolean;
 }
 
 interface Measured {
@@ -44,7 +42,6 @@ async function measure(only: Only): Promise<Measured> {
     env: {
       XMASQ_BENCH_PATHS: only.paths,
       XMASQ_BENCH_METRICS: only.metrics,
-      XMASQ_BENCH_PROFILE: only.profile ? '1' : '',
     },
     modules: OVS_MODULES,
     limitMs: LIMIT_MS,
@@ -65,7 +62,6 @@ async function main(): Promise<number> {
       record: { type: 'boolean', default: false },
       paths: { type: 'string', default: '' },
       metrics: { type: 'string', default: '' },
-      profile: { type: 'boolean', default: false },
     },
   });
   requireNames(values.paths, [...PATHS, ...MODES]);

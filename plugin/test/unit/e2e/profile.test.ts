@@ -1,6 +1,6 @@
 /** Traces of executed instructions, counted by function. */
 import { expect, test } from '@jest/globals';
-import { Trace, functionsOf, rowsOf, tableOf } from '../../../../e2e/bench/trace/functions.ts';
+import { Trace, functionsOf, rowsOf, tableOf } from '../../../../e2e/bench/profile/functions.ts';
 
 const KALLSYMS = `ffffffff81000100 T __sys_sendto
 ffffffff81000200 t tcp_ack.constprop.0

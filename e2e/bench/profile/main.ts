@@ -1,6 +1,6 @@
 /**
- * `make bench-trace`: where the instructions of a transaction by TCP are, function by function. The micro-VM of bench-icount
- * notes each instruction that it executes while the guest exchanges requests and responses. Writes build/bench-trace.json.
+ * `make profile`: where the instructions of a transaction by TCP are, function by function. The micro-VM of bench-icount
+ * notes each instruction that it executes while the guest exchanges requests and responses. Writes build/profile.json.
  */
 import { createReadStream, statSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -18,7 +18,7 @@ import { COMPARED, GO, Trace, functionsOf, rowsOf, tableOf } from './functions.t
 import type { Costs, TraceResult, TracedPath } from './functions.ts';
 
 const GUEST = path.join(import.meta.dirname, 'guest.ts');
-const RESULT = path.join(PROJECT_ROOT, 'build/bench-trace.json');
+const RESULT = path.join(PROJECT_ROOT, 'build/profile.json');
 /** Until the guest is ready; a minute where the machine does nothing else. */
 const READY_MS = 15 * 60_000;
 /** For tracing, which takes some seconds. */
@@ -86,7 +86,7 @@ try {
   writeFileSync(RESULT, `${JSON.stringify(results, undefined, 2)}\n`);
   process.stdout.write(`${results.map(tableOf).join('\n\n')}\n`);
 } catch (error) {
-  process.stderr.write(`bench-trace: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`profile: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
 } finally {
   await rm(directory, { recursive: true, force: true });
