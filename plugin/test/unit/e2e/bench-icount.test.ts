@@ -79,8 +79,17 @@ test('figures of other versions are not compared', () => {
   expect(dearer(kept({}, '6.11'), kept({ xmasq: 99_000 }))).toEqual([]);
 });
 
+const read = (file: string): string => readFileSync(new URL(`../../../../${file}`, import.meta.url), 'utf8');
+
+test('the README has figures of the record', () => {
+  const { rows } = JSON.parse(read('e2e/bench/icount/record.json')) as Kept;
+  const requests = rows.find(({ metric }) => metric === 'tcp_rr');
+  for (const path of ['xmasq', 'overlay', 'host', 'hostK8s'] as const) {
+    expect(read('README.md')).toContain(requests?.[path].toLocaleString('en'));
+  }
+});
+
 test('the document has the record that the next run is compared with', () => {
-  const read = (file: string): string => readFileSync(new URL(`../../../../${file}`, import.meta.url), 'utf8');
   // Prettier pads the cells.
   const plain = (text: string): string => text.replace(/ {2,}/g, ' ').replace(/-{3,}:?/g, '---');
   const record = JSON.parse(read('e2e/bench/icount/record.json')) as Kept;
