@@ -119,7 +119,8 @@ function gapBar(row: Row, x: number, y: (value: number) => number): string[] {
   if (gap === null) return [text(middle, y(0) - 4, 'n/d', `text-anchor="middle" fill="${GREY}"`, gapText(row, 'host'))];
   const [from, to] = [Math.min(y(0), y(gap)), Math.max(y(0), y(gap))];
   // What might as well be something else is pale.
-  const opacity = row.xmasqLike.length === 0 ? '' : ' fill-opacity="0.5"';
+  const pale = row.xmasqLike.some((path) => path !== 'hostK8s');
+  const opacity = pale ? ' fill-opacity="0.5"' : '';
   return [
     `<rect x="${n(x + 6)}" y="${n(from)}" width="${2 * MIDDLE - 12}" height="${n(to - from)}" fill="${COLOURS.xmasq}"${opacity}/>`,
     text(middle, from - 3, String(Math.round(gap)), 'text-anchor="middle"', gapText(row, 'host')),

@@ -54,6 +54,7 @@ test('a gap that is not distinguishable is pale, and one beyond the panel is cut
   expect(gap?.y).toBeGreaterThan(0);
   expect(plotOf(ALL, [far], FACTS)).toContain('fill-opacity');
   expect(plotOf(ALL, [ROW], FACTS)).not.toContain('fill-opacity');
+  expect(plotOf(ALL, [{ ...ROW, xmasqLike: ['hostK8s'] }], FACTS)).not.toContain('fill-opacity');
 });
 
 test('it is XML: names are escaped, and times are said to be better when less', () => {
