@@ -110,13 +110,13 @@ test: | setup ## Everything above in one run, with a summary (at most 30 minutes
 test-all: | setup ## `test`, the whole matrix, the image, `test-ovs` on both kernels and the long specs (hours).
 	@XMASQ_MATRIX=all scripts/test.sh lint unit prog mutants alone lab image matrix vm ovs-6.12 ovs-6.1 long
 
-bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (25 minutes; RECORD=1: keep them as the record).
+bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (15 minutes; RECORD=1: keep them as the record).
 	@KERNEL="$(KERNEL)" node e2e/bench/icount/main.ts $(if $(RECORD),--record)
 
 profile: build ## Where a transaction's instructions are, function by function, in a micro-VM (10 minutes).
 	@KERNEL="$(KERNEL)" node e2e/bench/profile/main.ts
 
-bench-micro: build ## Streams and request/response, 1 to 64 flows, by host network, overlay and XMasq (30 minutes, QUICK=1 for a try).
+bench-micro: build ## Streams and request/response, 1 to 64 flows, by host network, overlay and XMasq (20 minutes, QUICK=1 for a try).
 	@scripts/setup.sh scripts/packages-plot.txt
 	@node e2e/bench/micro/main.ts $(if $(QUICK),--quick)
 
@@ -124,13 +124,13 @@ bench-apps: build ## Memcached, PostgreSQL and Nginx by host network, overlay an
 	@scripts/setup.sh scripts/packages-bench.txt scripts/packages-plot.txt
 	@node e2e/bench/apps/main.ts $(if $(QUICK),--quick)
 
-bench-scale: build ## Packets with up to a million flows and 5,000 peers, the sidecar on a full node (25 minutes, QUICK=1 for a try).
+bench-scale: build ## Packets with up to a million flows and 5,000 peers, the sidecar on a full node (20 minutes, QUICK=1 for a try).
 	@node e2e/bench/scale/main.ts $(if $(QUICK),--quick)
 
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
 	@node e2e/flowgen/main.ts
 
-bench: build ## All benchmarks one after another, with a summary (an hour and a half; QUICK=1: tries of those that have one).
+bench: build ## All benchmarks one after another, with a summary (an hour and a quarter; QUICK=1: tries of those that have one).
 	@node e2e/bench/all.ts $(if $(QUICK),--quick)
 
 soak: build ## Flow export: 10 million records (some 15 minutes); fails when memory grows.

@@ -1,6 +1,7 @@
 /**
  * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps`, `make bench-micro` and
- * `make bench-scale` in build/, from `make profile` if that was run, and from the record of `make bench-icount`. What has no result stays as it is; the result of a try is refused.
+ * `make bench-scale` in build/, from that of `make profile` if there is one, and from the record of `make bench-icount`. What has no
+ * result stays as it is; the result of a try is refused.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

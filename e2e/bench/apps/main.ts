@@ -1,6 +1,6 @@
 /**
- * `make bench-apps`: real servers and clients of Debian's packages, pod to pod on two nodes, to a pod and to a ClusterIP, compared with the host network
- * and the overlay. Writes build/bench-apps.json. With --quick a few short rounds, for trying.
+ * `make bench-apps`: real servers and clients of Debian's packages, from a pod to another on two nodes, by its own address and by a
+ * ClusterIP, compared with the host network and the overlay. Writes build/bench-apps.json. With --quick a few short rounds, for trying.
  */
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -96,8 +96,7 @@ async function transactions(way: Way, proto: 'tcp' | 'udp', crr = false): Promis
 }
 
 async function stream(way: Way): Promise<number> {
-  const { lab, pair } = way;
-  const { offloads = OFFLOADS } = way;
+  const { lab, pair, offloads = OFFLOADS } = way;
   await lab.offload({ ...offloads, ...NO_SEGMENTATION });
   const costs: number[] = [];
   for (let i = 0; i < STREAMS; i++) {
