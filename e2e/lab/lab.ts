@@ -74,6 +74,17 @@ export interface Proc {
 /** Offload features by their ethtool -K names; what is left out stays as it is. */
 export type OffloadFlags = Partial<Record<'tso' | 'gso' | 'gro' | 'tx' | 'rx' | 'sg' | 'tx-udp-segmentation', boolean>>;
 
+/** Everything on, as devices begin. */
+export const OFFLOADS_ON: OffloadFlags = {
+  ...{ tx: true, sg: true, tso: true, gso: true, gro: true },
+  'tx-udp-segmentation': true,
+};
+/** What can be off, off. */
+export const OFFLOADS_OFF: OffloadFlags = {
+  ...{ tx: false, tso: false, gso: false, gro: false },
+  'tx-udp-segmentation': false,
+};
+
 /** What to capture. */
 export interface CaptureOptions {
   /** Device name; default the place's own device. `any` is not supported (no Ethernet header). */

@@ -1,5 +1,5 @@
 /** Runs the traffic of a set-up's cells in a lab and says what the pods saw, and which path it took. */
-import { LabError, addressOf, sleep } from '../lab/lab.ts';
+import { LabError, OFFLOADS_OFF, OFFLOADS_ON, addressOf, sleep } from '../lab/lab.ts';
 import type { ClusterIpService, Family, Lab, Node, OffloadFlags, Place, Pod } from '../lab/lab.ts';
 import { freshPort, withServer } from '../lab/measure.ts';
 import { network } from '../lab/packet.ts';
@@ -14,8 +14,8 @@ import { viewOf } from './view.ts';
 import type { View } from './view.ts';
 
 const FLAGS: Readonly<Record<Offloads, OffloadFlags>> = {
-  on: { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true },
-  off: { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false },
+  on: OFFLOADS_ON,
+  off: OFFLOADS_OFF,
 };
 const VIP: Readonly<Record<Family, string>> = { ipv4: '10.96.0.20', ipv6: 'fd96::20' };
 /** How much a connection sends each second and way: bytes of a TCP stream and of each write, datagrams, pings. */

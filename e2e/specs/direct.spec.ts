@@ -3,7 +3,7 @@
  * slow path gives them, and only those of connections that Antrea has allowed.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { addressOf } from '../lab/lab.ts';
+import { OFFLOADS_OFF, OFFLOADS_ON, addressOf } from '../lab/lab.ts';
 import type { Family, Lab, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
@@ -22,8 +22,6 @@ import { TCP } from './support/wire.ts';
 import type { WireFlow } from './support/wire.ts';
 
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
-const OFF = { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false } as const;
-const ON = { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true } as const;
 /** UDP is admitted once conntrack calls it assured: two seconds. */
 const FAST_SECONDS = 4;
 /** Source nibble of a connection's mark: Antrea's words for "from the gateway" and "from a pod of this node". */
@@ -101,7 +99,7 @@ describe.each([
   beforeAll(async () => {
     lab = await up({ ipv6: true, encapMode: 'noEncap', router, podsPerNode: 1 });
     [a, b] = [lab.node(0).pod(0), lab.node(1).pod(0)];
-    await lab.offload(OFF);
+    await lab.offload(OFFLOADS_OFF);
     mix = FAMILIES.flatMap((family) => [
       tcp(family, ['--tos', '0xb8']),
       udp(family, ['--size', '100', '--ttl', '200']),
@@ -119,7 +117,7 @@ describe.each([
   });
 
   test('packets cross with the pods’ addresses and the TTL of the slow path, and pods cannot tell', async () => {
-    await lab.offload(OFF);
+    await lab.offload(OFFLOADS_OFF);
     const counters = await watchCounters(running());
     const [fast, wire] = await run(FAST_SECONDS);
     const [here, there] = await counters.since();
@@ -158,8 +156,8 @@ describe.each([
   }, 60_000);
 
   test.each([
-    ['all offloads', ON],
-    ['no offload', OFF],
+    ['all offloads', OFFLOADS_ON],
+    ['no offload', OFFLOADS_OFF],
   ] as const)('with %s streams of both families arrive whole', async (_offloads, offloads) => {
     await lab.offload(offloads);
     const counters = await watchCounters(running());
@@ -202,7 +200,7 @@ describe.each([
   test.each(FAMILIES)(
     '%s: policy holds',
     async (family) => {
-      await lab.offload(ON);
+      await lab.offload(OFFLOADS_ON);
       const established = fresh('tcp', family);
       const common = ['--tcp', '--port', String(established.port)];
       const client = ['--seconds', '4', '--interval-us', '5000', '--timeout-ms', String(stretched(1000)), '--json'];

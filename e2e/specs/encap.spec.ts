@@ -3,8 +3,8 @@
  * XMasq cannot tell, and those that arrive go to the pod past the tunnel device.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { sleep } from '../lab/lab.ts';
-import type { Lab, LabOptions, Node, OffloadFlags, Pod } from '../lab/lab.ts';
+import { OFFLOADS_OFF, OFFLOADS_ON, sleep } from '../lab/lab.ts';
+import type { Lab, LabOptions, Node, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import { IPPROTO } from '../lab/packet.ts';
@@ -19,9 +19,6 @@ import { carriedBy, flowsOf, startInMode, waitCarried } from './support/modes.ts
 import { exchange, nextHopMac, observe } from './support/traffic.ts';
 import type { Observation } from './support/traffic.ts';
 import { headerKind } from './support/tunnel.ts';
-
-const OFF: OffloadFlags = { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false };
-const ON: OffloadFlags = { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true };
 
 let lab: Lab;
 let a: Pod;
@@ -46,7 +43,7 @@ describe('between two nodes with XMasq', () => {
 
   beforeAll(async () => {
     await build({ router: true, podsPerNode: 2 });
-    await lab.offload(OFF);
+    await lab.offload(OFFLOADS_OFF);
     reference = await observe(
       lab,
       traffic.allSizes().map((make) => make(1)),
@@ -59,7 +56,7 @@ describe('between two nodes with XMasq', () => {
   });
 
   test('what we encapsulate is byte for byte what the tunnel’s own device makes of the same inner frame', async () => {
-    await lab.offload(OFF);
+    await lab.offload(OFFLOADS_OFF);
     const hop = await nextHopMac(a, b);
     const raw = traffic.udpOnPorts(9200, freshPort());
     const { out, counters } = await traffic.whileFast(sidecars, [...traffic.allSizes(), raw], async (running) => {
@@ -77,8 +74,8 @@ describe('between two nodes with XMasq', () => {
   }, 60_000);
 
   test.each([
-    ['cut on the uplink', { ...ON, 'tx-udp-segmentation': true }, { tso: false }],
-    ['left whole', ON, {}],
+    ['cut on the uplink', { ...OFFLOADS_ON, 'tx-udp-segmentation': true }, { tso: false }],
+    ['left whole', OFFLOADS_ON, {}],
   ] as const)(
     'segments of large packets, %s, too',
     async (name, all, uplink) => {
@@ -102,13 +99,13 @@ describe('between two nodes with XMasq', () => {
         }
         expect(await expectSlowPathsOwn(node, other(i), packets)).toEqual(atLeast(3));
       }
-      await lab.offload(ON);
+      await lab.offload(OFFLOADS_ON);
     },
     60_000,
   );
 
   test('the receiving node takes them to the pod itself, and pods see what they see by the slow path', async () => {
-    await lab.offload(OFF);
+    await lab.offload(OFFLOADS_OFF);
     const counters = await watchCounters(sidecars);
     const fast = await observe(
       lab,
@@ -140,8 +137,8 @@ describe('between two nodes with XMasq', () => {
   }, 60_000);
 
   test.each([
-    ['all offloads', ON],
-    ['no offload', OFF],
+    ['all offloads', OFFLOADS_ON],
+    ['no offload', OFFLOADS_OFF],
   ])('with %s streams arrive whole', async (_name, offloads) => {
     await lab.offload(offloads);
     const counters = await watchCounters(sidecars);
@@ -159,7 +156,7 @@ describe('between two nodes with XMasq', () => {
   });
 
   test('congestion marks of the underlay reach the pod as through the tunnel device', async () => {
-    await lab.offload(OFF);
+    await lab.offload(OFFLOADS_OFF);
     await lab.underlay.addRules(['ip ecn != not-ect ip ecn set ce']);
     try {
       const marked = ['0x28', '0x29', '0x2a'].map((tos) => traffic.udp(['--size', '100', '--tos', tos]));
@@ -178,7 +175,7 @@ describe('between two nodes with XMasq', () => {
   }, 30_000);
 
   test('a deny rule leaves what is established, and what it denies is never encapsulated by us', async () => {
-    await lab.offload(ON);
+    await lab.offload(OFFLOADS_ON);
     const established = traffic.tcpSmall()(FAST_SECONDS + 2);
     const { proto, port } = established.flow;
     const running = established.run();
@@ -230,7 +227,7 @@ describe('to a node without XMasq', () => {
   });
 
   test('all of it arrives, is answered, and looks as by the slow path', async () => {
-    await lab.offload(OFF);
+    await lab.offload(OFFLOADS_OFF);
     const with_ = { nodes: [sidecars.node(0)] };
     expect(await attachments(lab.node(1))).toEqual([]);
     const { out, counters } = await traffic.whileFast(with_, traffic.allSizes());
@@ -253,7 +250,7 @@ describe('to a node without XMasq', () => {
   }, 60_000);
 
   test('a stream with segments to be cut, too', async () => {
-    await lab.offload(ON);
+    await lab.offload(OFFLOADS_ON);
     const flow = traffic.fresh('tcp');
     const common = ['--tcp', '--port', String(flow.port)];
     expect(await exchange(lab, 'stream', flow, { common, client: ['--up', '20M', '--down', '20M'] })).toMatchObject({
@@ -280,8 +277,8 @@ describe('with UDP checksums and another port for the tunnel', () => {
   });
 
   test.each([
-    ['no offload', OFF],
-    ['checksums left to the device', { ...OFF, tx: true }],
+    ['no offload', OFFLOADS_OFF],
+    ['checksums left to the device', { ...OFFLOADS_OFF, tx: true }],
   ])(
     'single packets are fast, with the right checksum: %s',
     async (_name, offloads) => {
@@ -301,7 +298,7 @@ describe('with UDP checksums and another port for the tunnel', () => {
   );
 
   test('what has to be cut into segments is slow, and says why', async () => {
-    await lab.offload(ON);
+    await lab.offload(OFFLOADS_ON);
     const before = (await sidecars.node(0).status()).reasons.tunnel_checksum;
     const flow = traffic.fresh('tcp');
     const common = ['--tcp', '--port', String(flow.port)];

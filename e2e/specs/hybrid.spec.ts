@@ -3,7 +3,7 @@
  * by itself: nodes may be near for the one and far for the other.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { addressOf } from '../lab/lab.ts';
+import { OFFLOADS_OFF, addressOf } from '../lab/lab.ts';
 import type { Family, Lab, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
@@ -84,7 +84,7 @@ describe.each<{ readonly what: string; readonly router: boolean; readonly apart?
       ...(apart === undefined ? {} : { apart }),
     });
     [a, b] = [lab.node(0).pod(0), lab.node(1).pod(0)];
-    await lab.offload({ tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false });
+    await lab.offload(OFFLOADS_OFF);
     reference = await observe(lab, mix(0.7));
     sidecars = await startInMode(lab, 'masquerade');
   }, 60_000);

@@ -3,8 +3,8 @@
  * on, on the fast path. What pods are told, and that a transfer survives at all, is judged by the slow path alone.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { addressOf, sleep } from '../lab/lab.ts';
-import type { Family, Lab, LabOptions, OffloadFlags, Pod } from '../lab/lab.ts';
+import { OFFLOADS_OFF, OFFLOADS_ON, addressOf, sleep } from '../lab/lab.ts';
+import type { Family, Lab, LabOptions, Pod } from '../lab/lab.ts';
 import { PROVIDER, up } from '../lab/native/native.ts';
 import { IPPROTO, network } from '../lab/packet.ts';
 import { EMULATED, atMostNatively, stretched } from '../lab/scale.ts';
@@ -28,9 +28,6 @@ const GAP_MS = 1000;
 const TUNNEL_GAP_MS = 600;
 /** Until a probe of a path has been answered. */
 const CARRIED_MS = 12_000;
-
-const ON: OffloadFlags = { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true };
-const OFF: OffloadFlags = { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false };
 
 /** How a flow goes, by what counter that is seen, and what crosses the underlay. */
 interface Way {
@@ -163,9 +160,9 @@ describe.each(setUps)('$name', ({ options, modes }) => {
     }, 60_000);
 
     test.each([
-      ...FAMILIES.map((family) => [family, 'all offloads', ON] as const),
+      ...FAMILIES.map((family) => [family, 'all offloads', OFFLOADS_ON] as const),
       // Emulation has no time for it.
-      ...(EMULATED ? [] : [['ipv4', 'no offload', OFF] as const]),
+      ...(EMULATED ? [] : [['ipv4', 'no offload', OFFLOADS_OFF] as const]),
     ])(
       '%s, %s: a running transfer goes on fast, with packets that fit',
       async (family, _offloads, offloads) => {
@@ -180,7 +177,7 @@ describe.each(setUps)('$name', ({ options, modes }) => {
           async (port) => {
             const crossed = await onlyThatWay(flow(port), way);
             const sizes = crossed.map(({ frame }) => network(frame)?.length ?? 0);
-            if (offloads === OFF) expect(Math.max(...sizes)).toBeLessThanOrEqual(UNDERLAY_MTU);
+            if (offloads === OFFLOADS_OFF) expect(Math.max(...sizes)).toBeLessThanOrEqual(UNDERLAY_MTU);
             expect(await knownMtu(family)).toEqual(told.get(family));
           },
           way === ENCAPSULATED ? TUNNEL_GAP_MS : GAP_MS,

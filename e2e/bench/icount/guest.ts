@@ -2,7 +2,7 @@
  * Measures all paths inside the micro-VM, whose clock counts instructions (see main.ts). Prints a figure per line as JSON
  * behind FIGURE, and what it is doing on standard error.
  */
-import { LabError } from '../../lab/lab.ts';
+import { LabError, OFFLOADS_ON } from '../../lab/lab.ts';
 import type { Lab, LabOptions, OffloadFlags } from '../../lab/lab.ts';
 import { requestResponse, transfer } from '../../lab/measure.ts';
 import type { Pair } from '../../lab/measure.ts';
@@ -27,9 +27,8 @@ const TCP_WARMUP_S = 0.5;
 /** Of the packets of a measurement by XMasq's path at least so many have to be fast, or it says nothing. */
 const FAST_SHARE = 0.98;
 
-const OFFLOADS: OffloadFlags = { tx: true, sg: true, tso: true, gso: true, gro: true, 'tx-udp-segmentation': true };
 /** What XDP restores must have its checksums. */
-const WRITTEN: OffloadFlags = { ...OFFLOADS, tx: false, tso: false };
+const WRITTEN: OffloadFlags = { ...OFFLOADS_ON, tx: false, tso: false };
 const NO_SEGMENTATION: OffloadFlags = { tso: false, gso: false, gro: false, 'tx-udp-segmentation': false };
 
 /** What to measure, of main.ts: comma-separated, all if empty. */
@@ -47,7 +46,7 @@ interface Way {
   readonly sidecars?: LabSidecars;
   /** What counts the packets that go as they shall. Default: masqueraded. */
   readonly counter?: 'fast_tx' | 'fast_encap' | 'fast_direct';
-  /** Of all devices where nothing else is wanted. Default OFFLOADS. */
+  /** Of all devices where nothing else is wanted. Default OFFLOADS_ON. */
   readonly offloads?: OffloadFlags;
 }
 
@@ -96,7 +95,7 @@ async function transactions(way: Way, proto: 'tcp' | 'udp', crr = false): Promis
 }
 
 async function stream(way: Way): Promise<number> {
-  const { lab, pair, offloads = OFFLOADS } = way;
+  const { lab, pair, offloads = OFFLOADS_ON } = way;
   await lab.offload({ ...offloads, ...NO_SEGMENTATION });
   const costs: number[] = [];
   for (let i = 0; i < STREAMS; i++) {

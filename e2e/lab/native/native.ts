@@ -1,7 +1,7 @@
 /** The lab on the host kernel: nodes and pods are network namespaces, the slow path is a bridge, VXLAN and nftables. */
 import { mkdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { ANTREA, LabError, at } from '../lab.ts';
+import { ANTREA, LabError, OFFLOADS_OFF, at } from '../lab.ts';
 import type { Lab, LabOptions, OffloadFlags, Policy, Provider, ToolName, Tunnel } from '../lab.ts';
 import { TUNNEL_PORTS } from '../packet.ts';
 import { UPLINK, lowerDevices, newLabId, planNode } from './addressing.ts';
@@ -108,6 +108,7 @@ export async function upOn<N extends NativeNode, P extends Policy>(
       mtu,
       hostConntrack: options.hostConntrack ?? true,
     });
+    if (process.env['XMASQ_OFFLOADS'] === 'off') await lab.offload(OFFLOADS_OFF);
     return lab;
   } catch (error) {
     await lab.down();
