@@ -31,8 +31,8 @@ export async function* traceLooks(
     for (;;) {
       yield traceResponse(trace.look());
       const left = end - performance.now();
-      if (left <= 0) return;
-      await sleep(Math.min(INTERVAL_MS, left), undefined, { signal });
+      if (left < 1) return; // a timer may be early by a part of a millisecond
+      await sleep(Math.min(INTERVAL_MS, Math.ceil(left)), undefined, { signal });
     }
   } finally {
     trace.close();
