@@ -368,7 +368,7 @@ static __always_inline int send_as_learned(struct __sk_buff *skb, const bool v6,
 			return DROP; /* not reached: parse() has read it */
 		/* If there was nothing to clear, the lower bits of the label stay, too. */
 		if ((__u16)(bpf_ntohl(*(__be32 *)ip) >> 4) != p->id)
-			set_id6(ip, p->id);
+			*(__be32 *)ip = id6(*(__be32 *)ip, p->id);
 		addr_get6(&ip->daddr, &daddr);
 		ip->hop_limit = ttl;
 		first = *(__be32 *)ip;

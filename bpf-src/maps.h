@@ -171,7 +171,6 @@ struct xmasq_delivery {
 struct xmasq_scratch {
 	struct xmasq_flow flow;
 	struct xmasq_slot slot;
-	struct xmasq_slot copy; /* of the slot that a packet is restored by */
 	struct xmasq_delivery delivery;
 	__u8 header[XMASQ_MAX_ENCAP + 2]; /* of a tunnel, on its way to the packet */
 	/* Never read: types that nothing names are left out of the BTF, and the sidecar's names come from there. */

@@ -180,29 +180,33 @@ static __always_inline void set_id4(struct iphdr *ip, __u16 id)
 	ip->id = to;
 }
 
-/* The flow label becomes `id` and four zero bits. */
-static __always_inline void set_id6(struct ipv6hdr *ip, __u16 id)
+/* The first word of an IPv6 header when the flow label becomes `id` and four zero bits. */
+static __always_inline __be32 id6(__be32 word, __u16 id)
 {
-	__be32 *word = (__be32 *)ip;
-
-	*word = (*word & bpf_htonl(0xfff00000)) | bpf_htonl((__u32)id << 4);
+	return (word & bpf_htonl(0xfff00000)) | bpf_htonl((__u32)id << 4);
 }
 
-/* Writes the ID. False if the header cannot be written: not after parse(). Invalidates no packet pointers then. */
-static __always_inline bool write_id(struct __sk_buff *skb, const bool v6, __u16 id)
+/*
+ * Writes the ID. False if the header cannot be written: not after parse(). Invalidates packet pointers.
+ *
+ * Not through a pointer: a program that writes through one anywhere has the kernel make each packet writable before it begins
+ * (net/core/filter.c, bpf_unclone_prologue), and few packets are written here.
+ */
+static __noinline bool write_id(struct __sk_buff *skb, bool v6, __u16 id)
 {
-	void *ip;
+	struct iphdr ip;
+	__be32 word;
 
-	if (!readable(skb, L4_OFF(v6)))
+	if (v6) {
+		if (bpf_skb_load_bytes(skb, L3_OFF, &word, sizeof(word)))
+			return false;
+		word = id6(word, id);
+		return bpf_skb_store_bytes(skb, L3_OFF, &word, sizeof(word), 0) == 0;
+	}
+	if (bpf_skb_load_bytes(skb, L3_OFF, &ip, sizeof(ip)))
 		return false;
-	ip = packet_start(skb) + L3_OFF;
-	if (ip + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) > packet_end(skb))
-		return false;
-	if (v6)
-		set_id6(ip, id);
-	else
-		set_id4(ip, id);
-	return true;
+	set_id4(&ip, id);
+	return bpf_skb_store_bytes(skb, L3_OFF, &ip, sizeof(ip), 0) == 0;
 }
 
 /* An ID for a packet without DF, marker clear: fragments of it may exist one day. */
@@ -577,7 +581,20 @@ static __always_inline bool is_plain_udp(struct __sk_buff *skb, bool v6)
 	       !(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET));
 }
 
-/* Does one of the first `segments` segments of this packet look like a control message between two data planes? */
+/* Is it, or its first segment, a control message between two data planes? Invalidates packet pointers. */
+static __always_inline bool leads_control(struct __sk_buff *skb, const bool v6, __be16 tunnel_port)
+{
+	struct udphdr *udp;
+
+	if (!readable(skb, L4_OFF(v6) + sizeof(*udp) + 1) || !is_plain_udp(skb, v6))
+		return false;
+	udp = packet_start(skb) + L4_OFF(v6);
+	if ((void *)(udp + 1) + 1 > packet_end(skb))
+		return false;
+	return udp->dest == tunnel_port && *(__u8 *)(udp + 1) == XMASQ_CTL_TAG;
+}
+
+/* The same for any of the first `segments` segments, which takes longer. */
 static __noinline bool is_control(struct __sk_buff *skb, bool v6, __be16 tunnel_port, __u32 segments)
 {
 	__u32 size = skb->gso_size;

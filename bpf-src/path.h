@@ -14,9 +14,10 @@
 #include "xmasq.h"
 
 /* First word of our magic on a packet's way to uplink_egress: what kind of packet it is. */
-#define KIND_OWN(magic) (magic)
-#define KIND_ACK(magic) (~(magic))
-#define KIND_PROBE(magic) ((magic) ^ 0xffff)
+#define KIND_OWN(magic) (magic)                    /* a pod's, as it shall leave */
+#define KIND_ACK(magic) (~(magic))                 /* a copy to become an acknowledgement */
+#define KIND_PROBE(magic) ((magic) ^ 0xffff)       /* a copy to become a probe */
+#define KIND_CONTROL(magic) ((magic) ^ 0xffff0000) /* a control message */
 
 static __always_inline struct xmasq_path *find_path(__u32 peer, bool v6, __u8 proto)
 {

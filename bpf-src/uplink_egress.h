@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * uplink_egress: tc egress of the uplink; first in its chain. Lets masqueraded packets pass and
- * takes the marker bit from the node's own packets to peers, so that no peer mistakes them.
+ * takes the marker bit from the node's own packets to peers, so that no peer mistakes them. Writes to no packet through a
+ * pointer: see write_id.
  */
 #pragma once
 
@@ -27,20 +28,18 @@ static __always_inline int pass_control(struct xmasq_addr *daddr)
 /* A copy of a restored packet, made by acknowledge(): becomes a message to its sender. */
 static __noinline int send_ack(struct __sk_buff *skb, const struct xmasq_config *cfg)
 {
+	const bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
 	struct packet p;
 
-	if (!cfg)
+	if (!cfg ||
+	    (v6 ? !parse(skb, true, &p, cfg->tunnel_port, true) : !parse(skb, false, &p, cfg->tunnel_port, true)))
 		return DROP;
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return parse(skb, true, &p, cfg->tunnel_port, true) &&
-				       make_ctl(skb, true, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport,
-						p.id) ?
-			       PASS :
-			       DROP;
-	return parse(skb, false, &p, cfg->tunnel_port, true) &&
-			       make_ctl(skb, false, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport, p.id) ?
-		       PASS :
-		       DROP;
+	if (p.reason == XMASQ_REASON_MALFORMED)
+		return DROP;
+	if (v6 ? !make_ctl(skb, true, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport, p.id) :
+		 !make_ctl(skb, false, cfg->tunnel_port, XMASQ_CTL_ACK, p.proto, p.sport, p.dport, p.id))
+		return DROP;
+	return PASS;
 }
 
 /* What the transport header of a probe takes: TCP's without options, or as many bytes of others. */
@@ -74,11 +73,12 @@ static __always_inline int send_probe(struct __sk_buff *skb, const bool v6, cons
 {
 	struct xmasq_flow_key key = {};
 	__u8 l4[PROBE_L4_LEN];
+	struct xmasq_scratch *tmp;
 	struct xmasq_path *path;
 	struct xmasq_flow *f;
 	struct ethhdr *eth;
 	struct packet p;
-	__u32 sum;
+	__u32 sum, zero = 0;
 	__u16 id;
 
 	if (!parse(skb, v6, &p, cfg->tunnel_port, false))
@@ -121,33 +121,40 @@ static __always_inline int send_probe(struct __sk_buff *skb, const bool v6, cons
 		fill_checksum(l4, 2, 8, sum);
 		break;
 	}
-	eth = packet_start(skb);
-	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
+	tmp = bpf_map_lookup_elem(&scratch, &zero);
+	if (!tmp)
 		return DROP;
-	__builtin_memcpy(eth->h_dest, f->dmac, 6);
-	__builtin_memcpy(eth->h_source, f->smac, 6);
+	eth = (struct ethhdr *)tmp->header;
+	macs_write(eth, macs_read(f->dmac));
+	eth->h_proto = v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	if (v6) {
 		struct ipv6hdr *ip = (void *)(eth + 1);
 
 		*(__be32 *)ip = ip6_first_word(0, id);
 		ip->payload_len = bpf_htons(PROBE_L4_LEN);
+		ip->nexthdr = p.proto;
 		ip->hop_limit = 64;
 		addr_get6(&ip->saddr, &f->node_saddr);
 		addr_get6(&ip->daddr, &f->node_daddr);
 	} else {
 		struct iphdr *ip = (void *)(eth + 1);
 
+		*(__u8 *)ip = IPPROTO_VERSION_IHL;
 		ip->tos = 0;
 		ip->tot_len = bpf_htons(sizeof(*ip) + PROBE_L4_LEN);
 		ip->id = bpf_htons(id);
 		ip->frag_off = bpf_htons(IP_DF);
 		ip->ttl = 64;
+		ip->protocol = p.proto;
 		ip->saddr = f->node_saddr.word[3];
 		ip->daddr = f->node_daddr.word[3];
 		ip->check = 0;
 		ip->check = ip_checksum(ip);
 	}
-	return bpf_skb_store_bytes(skb, L4_OFF(v6), l4, sizeof(l4), 0) ? DROP : PASS;
+	if (bpf_skb_store_bytes(skb, 0, tmp->header, L4_OFF(v6), 0) ||
+	    bpf_skb_store_bytes(skb, L4_OFF(v6), l4, sizeof(l4), 0))
+		return DROP;
+	return PASS;
 }
 
 /* Frames on the stack of their own. */
@@ -161,25 +168,38 @@ static __noinline int send_probe6(struct __sk_buff *skb, const struct xmasq_conf
 	return cfg ? send_probe(skb, true, cfg) : DROP;
 }
 
-/* A packet with our magic: which kind is it? */
-static __always_inline int own_packet(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+/* A packet with our magic that no pod has sent: what shall become of it? */
+static __noinline int special_packet(struct __sk_buff *skb, const struct xmasq_config *cfg, __u32 kind)
 {
+	const bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
 	bool pod = is_pod_veth(skb->ingress_ifindex);
-	__u32 kind = skb->cb[0];
 
-	store_cb(skb, 0, 0, 0, 0);
-	if (kind == KIND_OWN(cfg->magic[0]) && pod) {
-		count(XMASQ_COUNTER_OWN_SEEN);
-		return PASS;
-	}
-	if (kind == KIND_OWN(cfg->magic[0]) && is_control(skb, v6, cfg->tunnel_port, 1))
+	if (!cfg)
+		return DROP;
+	if (!v6 && skb->protocol != bpf_htons(ETH_P_IP))
+		goto lost;
+	if (kind == KIND_CONTROL(cfg->magic[0]) &&
+	    (v6 ? leads_control(skb, true, cfg->tunnel_port) : leads_control(skb, false, cfg->tunnel_port)))
 		return PASS;
 	if (kind == KIND_ACK(cfg->magic[0]) && !pod)
 		return send_ack(skb, cfg);
 	if (kind == KIND_PROBE(cfg->magic[0]) && pod)
 		return v6 ? send_probe6(skb, cfg) : send_probe4(skb, cfg);
+lost:
 	count(XMASQ_COUNTER_OWN_LOST);
 	return DROP;
+}
+
+/* A packet with our magic. Most are, if anything is to be gained, and as they shall leave: so nothing of them is read. */
+static __always_inline int own_packet(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	__u32 kind = skb->cb[0];
+
+	store_cb(skb, 0, 0, 0, 0);
+	if (kind != KIND_OWN(cfg->magic[0]))
+		return special_packet(skb, cfg, kind);
+	count(XMASQ_COUNTER_OWN_SEEN);
+	return PASS;
 }
 
 /* What a pod sends leaves this node as it is. */
@@ -214,8 +234,6 @@ static __always_inline int uplink_egress_main(struct __sk_buff *skb, const bool 
 		addr_set6(&daddr, &ip->daddr);
 		if (addr_is4(&saddr) || addr_is4(&daddr))
 			return PASS; /* see parse_header6 */
-		if (has_magic(skb, cfg))
-			return own_packet(skb, true, cfg);
 		id = bpf_ntohl(*(__be32 *)ip) >> 4;
 		proto = ip->nexthdr;
 	} else {
@@ -223,9 +241,6 @@ static __always_inline int uplink_egress_main(struct __sk_buff *skb, const bool 
 
 		if ((void *)(ip + 1) > packet_end(skb) || *(__u8 *)ip >> 4 != 4)
 			return PASS;
-		/* Most packets, if anything is to be gained: so nothing more is read of them. */
-		if (has_magic(skb, cfg))
-			return own_packet(skb, false, cfg);
 		addr_set4(&saddr, ip->saddr);
 		addr_set4(&daddr, ip->daddr);
 		id = bpf_ntohs(ip->id);
@@ -234,7 +249,7 @@ static __always_inline int uplink_egress_main(struct __sk_buff *skb, const bool 
 	}
 	if (proto == IPPROTO_UDP) {
 		/* Of a packet to be segmented, the first segment: the tunnel's have their header in front of each. */
-		if (is_control(skb, v6, cfg->tunnel_port, 1))
+		if (leads_control(skb, v6, cfg->tunnel_port))
 			return pass_control(&daddr);
 		if (cfg->flags & XMASQ_CFG_ENCAP)
 			pass = LEARN_ENCAP;
@@ -276,6 +291,10 @@ int uplink_egress(struct __sk_buff *skb)
 
 	int verdict = PASS;
 
+	if (!cfg)
+		return PASS;
+	if (has_magic(skb, cfg))
+		return own_packet(skb, cfg);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		verdict = uplink_egress4(skb, cfg);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))

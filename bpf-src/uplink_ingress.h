@@ -15,15 +15,21 @@ struct ctl_datagram {
 #define CTL_OFF(v6) (L4_OFF(v6) + (int)offsetof(struct ctl_datagram, ctl))
 #define CTL_LEN(v6) (L4_OFF(v6) + (int)sizeof(struct ctl_datagram))
 
-/* Turns the packet from the underlay around: its Ethernet and IP header become those of a datagram to its sender. */
+/*
+ * Turns the packet from the underlay around: its Ethernet and IP header become those of a datagram to its sender. Not through a
+ * pointer into it, for the sake of uplink_egress: see write_id.
+ */
 static __always_inline bool turn_around(struct __sk_buff *skb, const bool v6)
 {
+	struct xmasq_scratch *tmp;
 	struct ethhdr *eth;
+	__u32 zero = 0;
 	__u8 mac[6];
 
-	eth = packet_start(skb);
-	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
+	tmp = bpf_map_lookup_elem(&scratch, &zero);
+	if (!tmp || bpf_skb_load_bytes(skb, 0, tmp->header, L4_OFF(v6)))
 		return false;
+	eth = (struct ethhdr *)tmp->header;
 	__builtin_memcpy(mac, eth->h_dest, 6);
 	__builtin_memcpy(eth->h_dest, eth->h_source, 6);
 	__builtin_memcpy(eth->h_source, mac, 6);
@@ -52,7 +58,7 @@ static __always_inline bool turn_around(struct __sk_buff *skb, const bool v6)
 		ip->check = 0;
 		ip->check = ip_checksum(ip);
 	}
-	return true;
+	return bpf_skb_store_bytes(skb, 0, tmp->header, L4_OFF(v6), 0) == 0;
 }
 
 /* IPv6 knows no datagrams without a checksum (RFC 8200 8.1), though no data plane looks at it. */
@@ -264,7 +270,7 @@ static __noinline int answer(struct __sk_buff *skb, const struct xmasq_config *c
 		return DROP;
 	count(counter);
 	/* uplink_egress lets no other control message pass. */
-	store_cb(skb, KIND_OWN(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	store_cb(skb, KIND_CONTROL(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
 	return bpf_redirect(skb->ifindex, 0);
 }
 
@@ -366,47 +372,83 @@ static __always_inline int probed(struct __sk_buff *skb, const struct xmasq_conf
 	return answer(skb, cfg, p, XMASQ_CTL_PROBED, XMASQ_COUNTER_PROBE_RECEIVED);
 }
 
-/* Writes Ethernet and IP header of a packet that `slot` restores; the transport header is done. */
-static __always_inline bool write_restored(struct __sk_buff *skb, const bool v6, const struct packet *p,
-					   const struct xmasq_slot *slot)
+/*
+ * Writes Ethernet and IP header of a packet that is restored by the slot as it is in generation `gen`; the transport header is done,
+ * with `diff`. Returns the device of the pod; 0: the slot has changed since.
+ */
+static __always_inline __u32 write_restored(struct __sk_buff *skb, const bool v6, const struct packet *p,
+					    const struct xmasq_slot *s, __u32 gen, __u32 diff)
 {
 	struct ethhdr *eth = packet_start(skb);
-	__be32 was[2], is[2];
+	struct macs macs = macs_read(s->dmac);
+	__u32 ifindex = s->ifindex;
+	__u8 ttl = s->ttl, tos = s->tos | (p->tos & TOS_ECN);
 
 	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
-		return false; /* not reached: parse() has read it */
-	macs_write(eth, macs_read(slot->dmac));
+		return 0; /* not reached: parse() has read it */
 	if (v6) {
+		struct xmasq_addr saddr = s->saddr, daddr = s->daddr;
 		struct ipv6hdr *ip = (void *)(eth + 1);
+		__be32 was[2], is[2];
 
+		barrier();
+		if (s->gen != gen)
+			return 0;
 		was[0] = *(__be32 *)ip;
 		was[1] = *((__be32 *)ip + 1);
-		is[0] = ip6_first_word(slot->tos | (p->tos & TOS_ECN), 0);
+		is[0] = ip6_first_word(tos, 0);
 		*(__be32 *)ip = is[0];
-		ip->hop_limit = slot->ttl;
+		ip->hop_limit = ttl;
 		is[1] = *((__be32 *)ip + 1);
-		addr_get6(&ip->saddr, &slot->saddr);
-		addr_get6(&ip->daddr, &slot->daddr);
-		settle_sum6(skb, p->proto, slot->csum_diff, was, is);
+		addr_get6(&ip->saddr, &saddr);
+		addr_get6(&ip->daddr, &daddr);
+		macs_write(eth, macs);
+		settle_sum6(skb, p->proto, diff, was, is);
 	} else {
+		__be32 saddr = s->saddr.word[3], daddr = s->daddr.word[3];
 		struct iphdr *ip = (void *)(eth + 1);
-		__be32 saddr = slot->saddr.word[3], daddr = slot->daddr.word[3];
-		__u16 new_id = p->id & ID_FLAG ? fresh_id() : 0;
-		__u16 frag = p->id & ID_FLAG ? 0 : IP_DF;
+		__u16 id = 0, frag = IP_DF;
 		__u32 sum;
 
-		ip->tos = slot->tos | (p->tos & TOS_ECN);
-		ip->id = bpf_htons(new_id);
+		barrier();
+		if (s->gen != gen)
+			return 0;
+		if (p->id & ID_FLAG) {
+			id = fresh_id();
+			frag = 0;
+		}
+		ip->tos = tos;
+		ip->id = bpf_htons(id);
 		ip->frag_off = bpf_htons(frag);
-		ip->ttl = slot->ttl;
+		ip->ttl = ttl;
 		ip->saddr = saddr;
 		ip->daddr = daddr;
-		sum = bpf_htons(0x4500 | slot->tos | (p->tos & TOS_ECN)) + bpf_htons(p->tot_len) + bpf_htons(new_id) +
-		      bpf_htons(frag) + bpf_htons((__u16)slot->ttl << 8 | p->proto) + (saddr & 0xffff) + (saddr >> 16) +
-		      (daddr & 0xffff) + (daddr >> 16);
+		sum = bpf_htons(0x4500 | tos) + bpf_htons(p->tot_len) + bpf_htons(id) + bpf_htons(frag) +
+		      bpf_htons((__u16)ttl << 8 | p->proto) + (saddr & 0xffff) + (saddr >> 16) + (daddr & 0xffff) +
+		      (daddr >> 16);
 		ip->check = ~fold(sum);
+		macs_write(eth, macs);
 	}
-	return true;
+	return ifindex;
+}
+
+/* A RST comes through the slot: the flow ends, and so does what conntrack knows of it. */
+static __noinline void reset_slot(struct __sk_buff *skb, const struct xmasq_config *cfg, struct xmasq_slot_key *sk,
+				  struct xmasq_slot *s, __u32 gen)
+{
+	struct xmasq_flow_key key;
+	__u32 peer;
+
+	if (!cfg || !sk || !s)
+		return;
+	peer = s->peer;
+	flow_key_of(sk, s, &key);
+	barrier();
+	if (s->gen != gen)
+		return;
+	end_flow(&key, XMASQ_SLOT_TOMBSTONE, bpf_ktime_get_coarse_ns());
+	count(XMASQ_COUNTER_FLOW_CLOSED);
+	ct_reset(skb, cfg, &key, peer);
 }
 
 /* Not verdicts: what else the packet may be. It is looked at by the caller, because the stack is too full here. */
@@ -416,11 +458,13 @@ static __always_inline bool write_restored(struct __sk_buff *skb, const bool v6,
 static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
 {
 	struct xmasq_slot_key sk = {};
-	struct xmasq_slot *s, *copy;
-	struct xmasq_scratch *tmp;
+	struct xmasq_slot *s;
 	struct packet p;
-	__u32 *id, gen, zero = 0;
+	__u32 *id, gen, peer, diff, ifindex;
+	__u8 state, flags;
+	__be16 sport;
 	__u64 now;
+	bool valid;
 	int verdict;
 
 	if (skb->pkt_type != PACKET_HOST || !parse(skb, v6, &p, cfg->tunnel_port, true))
@@ -428,11 +472,7 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 	if (!addr_equal(&p.daddr, uplink_addr(cfg, !v6)))
 		return cfg->flags & XMASQ_CFG_DIRECT ? RECEIVE_DIRECT : PASS;
 	if (p.reason == XMASQ_REASON_RESERVED_PORT && p.proto == IPPROTO_UDP && p.dport == cfg->tunnel_port) {
-		__u8 tag = 0;
-
-		if (skb->len >= (__u32)CTL_LEN(v6))
-			bpf_skb_load_bytes(skb, CTL_OFF(v6), &tag, 1);
-		if (tag == XMASQ_CTL_TAG)
+		if (skb->len >= (__u32)CTL_LEN(v6) && leads_control(skb, v6, cfg->tunnel_port))
 			return control(skb, &p.saddr);
 		return cfg->flags & XMASQ_CFG_ENCAP ? RECEIVE_ENCAP : PASS;
 	}
@@ -457,23 +497,24 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, *id);
 	}
 
-	tmp = bpf_map_lookup_elem(&scratch, &zero);
-	if (!tmp)
-		return PASS;
-	copy = &tmp->copy;
 	gen = s->gen;
 	barrier();
-	*copy = *s;
+	peer = s->peer;
+	state = s->state;
+	flags = s->flags;
+	diff = s->csum_diff;
+	sport = s->sport;
+	valid = s->key == (__u8)(p.id >> ID_KEY_SHIFT) &&
+		(state == XMASQ_SLOT_ACTIVE ||
+		 (state == XMASQ_SLOT_CLOSING && now - s->freed_at <= XMASQ_CLOSING_NS)) &&
+		endpoint_valid(s->endpoint, s->endpoint_epoch) && peer_valid(peer, s->peer_epoch);
 	barrier();
 	/* gen is odd while the slot changes, and other when the element has become another slot's since the lookup. */
-	if ((gen & 1) || s->gen != gen || copy->key != (__u8)(p.id >> ID_KEY_SHIFT) ||
-	    (copy->state != XMASQ_SLOT_ACTIVE &&
-	     (copy->state != XMASQ_SLOT_CLOSING || now - copy->freed_at > XMASQ_CLOSING_NS)) ||
-	    !endpoint_valid(copy->endpoint, copy->endpoint_epoch) || !peer_valid(copy->peer, copy->peer_epoch)) {
-		if (!peer_interpreted(cfg, copy->peer, now))
+	if (!valid || (gen & 1) || s->gen != gen) {
+		if (!peer_interpreted(cfg, peer, now))
 			return PASS;
-		verdict = unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy->peer);
-		if (verdict == PASS && !(copy->flags & XMASQ_SLOT_SHARED) && slot_try_lock(s)) {
+		verdict = unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, peer);
+		if (verdict == PASS && !(flags & XMASQ_SLOT_SHARED) && slot_try_lock(s)) {
 			s->flags |= XMASQ_SLOT_SHARED;
 			slot_unlock(s);
 		}
@@ -483,41 +524,37 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 	 * The peer has lost uplink_egress and a connection of the nodes has the flow's ports: its IDs run through all keys, and
 	 * one of them is ours. While the pods' own packets come slow, the socket tells.
 	 */
-	if ((copy->flags & XMASQ_SLOT_SHARED) && now - copy->last_rx > XMASQ_RECHECK_NS && is_nodes_own(skb, &p))
-		return pass_own(copy->peer);
-	if (!(copy->flags & XMASQ_SLOT_COMPLETE))
-		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, copy->peer);
-	if (copy->state == XMASQ_SLOT_ACTIVE) {
-		if (now >= copy->recheck_at || now - copy->last_rx > XMASQ_VERIFY_NS ||
-		    !(copy->flags & XMASQ_SLOT_PEER_FAST)) {
+	if ((flags & XMASQ_SLOT_SHARED) && now - s->last_rx > XMASQ_RECHECK_NS && is_nodes_own(skb, &p))
+		return pass_own(peer);
+	if (!(flags & XMASQ_SLOT_COMPLETE))
+		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, peer);
+	if (state == XMASQ_SLOT_ACTIVE) {
+		if (now >= s->recheck_at || now - s->last_rx > XMASQ_VERIFY_NS || !(flags & XMASQ_SLOT_PEER_FAST)) {
 			if (recheck_slot(skb, cfg, &sk, s))
-				return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, copy->peer);
+				return unknown(skb, cfg, &p, XMASQ_COUNTER_UNKNOWN_KEY, peer);
 		}
-		if (now >= copy->ack_at)
+		if (now >= s->ack_at)
 			acknowledge(skb, cfg, &sk, s, now);
 	}
 	s->last_rx = now;
 	__sync_fetch_and_add(&s->rx_packets, p.segments);
 	__sync_fetch_and_add(&s->rx_bytes, p.tot_len + (p.segments - 1) * (L4_OFF(v6) - ETH_HLEN + 20));
-	peer_lives(copy->peer, now, true);
+	peer_lives(peer, now, true);
 
-	if (p.tcp_flags & TCP_RST) {
-		struct xmasq_flow_key key;
+	if (p.tcp_flags & TCP_RST)
+		reset_slot(skb, cfg, &sk, s, gen);
 
-		flow_key_of(&sk, copy, &key);
-		end_flow(&key, XMASQ_SLOT_TOMBSTONE, now);
-		count(XMASQ_COUNTER_FLOW_CLOSED);
-		ct_reset(skb, cfg, &key, copy->peer);
+	if (!fix_checksum(skb, v6, p.proto, diff))
+		return DROP;
+	if (sport != p.sport && !change_port(skb, v6, p.proto, 0, p.sport, sport))
+		return DROP;
+	ifindex = write_restored(skb, v6, &p, s, gen, diff);
+	if (!ifindex) {
+		count(XMASQ_COUNTER_UNKNOWN_KEY);
+		return DROP;
 	}
-
-	if (!fix_checksum(skb, v6, p.proto, copy->csum_diff))
-		return DROP;
-	if (copy->sport != p.sport && !change_port(skb, v6, p.proto, 0, p.sport, copy->sport))
-		return DROP;
-	if (!write_restored(skb, v6, &p, copy))
-		return DROP;
 	count(XMASQ_COUNTER_RESTORED);
-	return deliver(skb, copy->ifindex);
+	return deliver(skb, ifindex);
 }
 
 /* One frame on the stack for each family: together they would be too large. */

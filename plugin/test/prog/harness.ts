@@ -75,6 +75,8 @@ export const ZONE = 65520;
 export const ZONE6 = 65510;
 export const TUNNEL_PORT = 4789;
 export const MAGIC = [0x11223344, 0x55667788, 0x99aabbcc, 0xddeeff01] as const;
+/** The same for control messages: path.h. */
+export const CONTROL_MAGIC = [(MAGIC[0] ^ 0xffff0000) >>> 0, MAGIC[1], MAGIC[2], MAGIC[3]] as const;
 export const MS = 1_000_000n;
 export const SEC = 1_000_000_000n;
 

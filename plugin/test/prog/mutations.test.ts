@@ -154,7 +154,7 @@ const FOUND_BY_FUZZING: readonly (readonly [guard: string, program: Fuzzed])[] =
   ['pkt_type is judged', 'uplink_ingress'],
   ['the destination is judged', 'uplink_ingress'],
   ['the node’s own marker', 'uplink_egress'],
-  ['the magic needs a pod', 'uplink_egress'],
+  ['every kind has its magic', 'uplink_egress'],
   ['AH of the node', 'uplink_egress'],
   ['XDP: the key', 'uplink_xdp'],
   ['XDP: the marker', 'uplink_xdp'],

@@ -611,29 +611,29 @@ const sending: Mutation[] = [
 
 const restoring: Mutation[] = [
   mutation('the slot’s key', 'uplink_ingress.h', 'rejected: another key', [
-    'copy->key != (__u8)(p.id >> ID_KEY_SHIFT) ||',
-    '',
+    'valid = s->key == (__u8)(p.id >> ID_KEY_SHIFT) &&',
+    'valid =',
   ]),
   mutation('COMPLETE', 'uplink_ingress.h', 'rejected: a slot that has learned no header', [
-    'if (!(copy->flags & XMASQ_SLOT_COMPLETE))',
+    'if (!(flags & XMASQ_SLOT_COMPLETE))',
     'if (0)',
   ]),
   mutation('a slot that changes', 'uplink_ingress.h', 'rejected: a slot that is being changed', ['(gen & 1) || ', '']),
   mutation('tombstones', 'uplink_ingress.h', 'rejected: a tombstone', [
-    '(copy->state != XMASQ_SLOT_CLOSING || now - copy->freed_at > XMASQ_CLOSING_NS)',
-    '(copy->state == XMASQ_SLOT_CLOSING && now - copy->freed_at > XMASQ_CLOSING_NS)',
+    '(state == XMASQ_SLOT_CLOSING && now - s->freed_at <= XMASQ_CLOSING_NS)',
+    '(state != XMASQ_SLOT_CLOSING || now - s->freed_at <= XMASQ_CLOSING_NS)',
   ]),
   mutation('closing has an end', 'uplink_ingress.h', 'rejected: more than a second after a FIN', [
-    ' || now - copy->freed_at > XMASQ_CLOSING_NS',
+    ' && now - s->freed_at <= XMASQ_CLOSING_NS',
     '',
   ]),
   mutation('endpoint epoch at the restore', 'uplink_ingress.h', 'rejected: endpoint epoch changed', [
-    '!endpoint_valid(copy->endpoint, copy->endpoint_epoch) || ',
+    'endpoint_valid(s->endpoint, s->endpoint_epoch) && ',
     '',
   ]),
   mutation('peer epoch at the restore', 'uplink_ingress.h', 'rejected: peer epoch changed', [
-    ' || !peer_valid(copy->peer, copy->peer_epoch))',
-    ')',
+    ' && peer_valid(peer, s->peer_epoch);',
+    ';',
   ]),
   mutation('excluded pods at the restore', 'flow.h', 'rejected: endpoint excluded', [' && !ep->excluded', '']),
   mutation('conntrack at the restore', 'uplink_ingress.h', 'the conntrack entry is gone: demoted and rejected', [
@@ -702,7 +702,7 @@ const restoring: Mutation[] = [
     'RST at the restore ends the conntrack entry',
     'uplink_ingress.h',
     'RST: delivered; ends the flow, the slot and the conntrack entry',
-    ['ct_reset(skb, cfg, &key, copy->peer);', ''],
+    ['\tct_reset(skb, cfg, &key, peer);', ''],
   ),
   mutation('the mark is cleared', 'receive.h', 'the mark is cleared, cb is empty', ['\tskb->mark = 0;\n', '']),
 ];
@@ -855,10 +855,18 @@ const uplink: Mutation[] = [
     'if (to == id || !bpf_map_lookup_elem(&peer_by_addr, &daddr))',
     'if (to == id)',
   ]),
-  mutation('the magic needs a pod', 'uplink_egress.h', 'the magic with no device: dropped', [
-    'kind == KIND_OWN(cfg->magic[0]) && pod',
-    'kind == KIND_OWN(cfg->magic[0])',
-  ]),
+  mutation(
+    'a control message of ours is one',
+    'uplink_egress.h',
+    'the magic of control messages on another packet: dropped',
+    ['if (kind == KIND_CONTROL(cfg->magic[0]) &&\n', 'if (kind == KIND_CONTROL(cfg->magic[0]) || \n'],
+  ),
+  mutation(
+    'every kind has its magic',
+    'uplink_egress.h',
+    'the magic of nothing that we send on another packet: dropped',
+    ['if (kind != KIND_OWN(cfg->magic[0]))', 'if (0)'],
+  ),
   mutation(
     'a pod’s marker needs the magic',
     'uplink_egress.h',

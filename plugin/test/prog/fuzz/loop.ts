@@ -1,5 +1,5 @@
 /** The fuzz loop: what is generated, run and judged for each program. */
-import { MAGIC, PROGRAMS, type Node } from '../harness.ts';
+import { CONTROL_MAGIC, MAGIC, PROGRAMS, type Node } from '../harness.ts';
 import { generate } from './generate.ts';
 import {
   judgePodEgress,
@@ -74,7 +74,7 @@ const plans: Readonly<Record<Fuzzed, Plan>> = {
         [MAGIC[0], 0, 0, 0],
         [7, MAGIC[1], MAGIC[2], MAGIC[3]],
       ];
-      skb.cb = random.pick([NO_CB, NO_CB, ours, ours, ack, probe, broken, ...others]);
+      skb.cb = random.pick([NO_CB, NO_CB, ours, CONTROL_MAGIC, ack, probe, broken, ...others]);
       skb.ingressIfindex = random.pick([0, known.ifindex, known.ifindex, ifindex.excluded, ifindex.stranger, 1]);
     },
   },

@@ -5,6 +5,7 @@
 import {
   GATEWAY_MAC,
   LOCAL_PEER,
+  CONTROL_MAGIC,
   MAGIC,
   NODE,
   PEER,
@@ -371,7 +372,7 @@ function answerRight(
   speaking(isSix(bytes) ? 6 : 4, () => {
     expected = controlFrame(control, NODE, { ...to, mac: bytes.subarray(6, 12).toString('hex') });
   });
-  for (const [word, magic] of MAGIC.entries()) if (runner.cb(word) !== magic) return 'the magic is not in cb';
+  for (const [word, magic] of CONTROL_MAGIC.entries()) if (runner.cb(word) !== magic) return 'the magic is not in cb';
   const out = runner.output.subarray(0, runner.length);
   if (expected === undefined) return 'not reached';
   return out.equals(expected) ? undefined : `answer ${out.toString('hex')}, expected ${expected.toString('hex')}`;
@@ -483,15 +484,20 @@ export function judgeUplinkEgress(world: World, run: Run): Judged {
   const done = (complaint: string | undefined): Judged => ({ complaint, touched: undefined });
   const passedAsIs = (): Judged =>
     done(runner.verdict === Verdict.pass ? unchanged(run) : `returned ${runner.verdict}`);
-  if (!isIp(input) || (isSix(bytes) && mapped(bytes))) return passedAsIs();
+  const magic = MAGIC.slice(1).every((word, i) => skb.cb[i + 1] === word);
+  const wiped = [0, 1, 2, 3].every((word) => runner.cb(word) === 0);
+  if (magic && !wiped) return done('cb was not wiped');
+  if (magic && skb.cb[0] === MAGIC[0]) return passedAsIs();
+  if (!isIp(input) || (isSix(bytes) && mapped(bytes))) {
+    return magic && runner.verdict === Verdict.drop ? done(undefined) : passedAsIs();
+  }
   const { pod, pod2, excluded } = world.bench.node.ifindex;
   const fromPod = [pod, pod2, excluded].includes(skb.ingressIfindex);
   const toPeer = peerAddrs.has(dstOf(bytes));
   const control = toTunnel(input) && input.length > l4Of(bytes) + 8 && bytes[l4Of(bytes) + 8] === CONTROL_TAG;
-  if (MAGIC.slice(1).every((word, i) => skb.cb[i + 1] === word)) {
-    if (![0, 1, 2, 3].every((word) => runner.cb(word) === 0)) return done('cb was not wiped');
+  if (magic) {
     const [kind, tag] = [skb.cb[0] ?? 0, l4Of(runner.output) + 8];
-    if (kind === MAGIC[0] && (fromPod || control)) return passedAsIs();
+    if (kind === CONTROL_MAGIC[0] && control) return passedAsIs();
     if (runner.verdict === Verdict.drop) return done(undefined);
     if (kind === ~MAGIC[0] >>> 0 && !fromPod) {
       return done(runner.output[tag] === CONTROL_TAG && runner.length === tag + 20 ? undefined : 'no acknowledgement');

@@ -7,6 +7,7 @@ import {
   Conversation,
   DRAINED,
   FLAGS,
+  CONTROL_MAGIC,
   MAGIC,
   masquerade,
   MS,
@@ -403,7 +404,7 @@ const asked: Rule[] = [
       expect(outcome.counters).toEqual({ probe_received: 1 });
       const node = { ...flow.talk.node, addr6: flow.talk.node.addr };
       expect(outcome.frame.toString('hex')).toBe(controlFrame(control, node, PEER).toString('hex'));
-      expect(outcome.skb.cb).toEqual([...MAGIC, 0]);
+      expect(outcome.skb.cb).toEqual([...CONTROL_MAGIC, 0]);
     }),
   ),
   rule('a probe needs no flow here', (bench) => {

@@ -1,7 +1,18 @@
 /** uplink_egress: our own packets pass, the node's own lose the marker towards peers, tampered ones are dropped. */
 import { expect } from '@jest/globals';
 import type { SkBuffInput } from '../../../src/bpf/testrun.ts';
-import { Conversation, MAGIC, masquerade, NODE, PEER, TUNNEL_PORT, Verdict, withId, type Bench } from '../harness.ts';
+import {
+  CONTROL_MAGIC,
+  Conversation,
+  MAGIC,
+  masquerade,
+  NODE,
+  PEER,
+  TUNNEL_PORT,
+  Verdict,
+  withId,
+  type Bench,
+} from '../harness.ts';
 import { Proto, Tcp } from '../packets.ts';
 import { expectUntouched, FORGED_ID, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
@@ -103,12 +114,12 @@ export const uplinkEgressRules: readonly Rule[] = [
   }),
   ...(
     [
-      ['no device', () => 0],
-      ['a device that is no pod’s', (bench: Bench) => bench.node.ifindex.stranger],
+      ['control messages', CONTROL_MAGIC],
+      ['nothing that we send', [(MAGIC[0] ^ 1) >>> 0, MAGIC[1], MAGIC[2], MAGIC[3]]],
     ] as const
-  ).map(([name, ifindex]) =>
-    rule(`the magic with ${name}: dropped`, (bench) => {
-      const outcome = bench.run('uplink_egress', nodes(), { cb: ours, ingress_ifindex: ifindex(bench) });
+  ).map(([name, cb]) =>
+    rule(`the magic of ${name} on another packet: dropped`, (bench) => {
+      const outcome = bench.run('uplink_egress', nodes(), { cb: [...cb] });
       expect(outcome.verdict).toBe(Verdict.drop);
       expect(outcome.counters).toEqual({ own_lost: 1 });
       expect(outcome.skb.cb).toEqual([0, 0, 0, 0, 0]);
@@ -133,7 +144,7 @@ export const uplinkEgressRules: readonly Rule[] = [
   }),
   rule('a rejection that the data plane has made passes, cb is wiped', (bench) => {
     const frame = control();
-    const outcome = bench.run('uplink_egress', frame, { cb: ours });
+    const outcome = bench.run('uplink_egress', frame, { cb: [...CONTROL_MAGIC] });
     expectUntouched(outcome, frame);
     expect(outcome.skb.cb).toEqual([0, 0, 0, 0, 0]);
   }),

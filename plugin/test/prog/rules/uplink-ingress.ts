@@ -7,7 +7,7 @@ import {
   announcement,
   byFamily,
   Conversation,
-  MAGIC,
+  CONTROL_MAGIC,
   masquerade,
   MS,
   NODE,
@@ -88,7 +88,7 @@ function expectRejected(outcome: Outcome, flow: Pick<Established, 'talk'>, key: 
   expect(outcome.verdict).toBe(Verdict.redirect);
   expect(outcome.frame.toString('hex')).toBe(rejection.toString('hex'));
   // uplink_egress lets no other control message pass.
-  expect(outcome.skb.cb).toEqual([...MAGIC, 0]);
+  expect(outcome.skb.cb).toEqual([...CONTROL_MAGIC, 0]);
 }
 
 /** The packet goes on to the stack as it came, and nobody counted it. */
