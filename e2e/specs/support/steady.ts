@@ -1,10 +1,21 @@
 /** TCP both ways and UDP with answers, paced, for a given time, while a test does things to the nodes. */
 import type { Lab } from '../../lab/lab.ts';
 import type { DatagramResult, Pair, TransferResult } from '../../lab/measure.ts';
+import { EMULATED } from '../../lab/scale.ts';
 import { withDatagrams, withTransfer } from './streams.ts';
 
 /** TCP bytes per second and direction, and datagrams. */
-const [PACE, DATAGRAMS] = [1_000_000, 100];
+const [PACE, DATAGRAMS] = EMULATED ? [200_000, 20] : [1_000_000, 100];
+
+/** That nobody waits for longer than `ms` is judged natively; under emulation what decides about the way comes late itself. */
+export function gapLimit(ms: number): number {
+  return EMULATED ? 3 * ms : ms;
+}
+
+/** How long the traffic lasts, so that what is to happen meanwhile has happened. */
+export function lasting(seconds: number): number {
+  return EMULATED ? 4 * seconds : seconds;
+}
 
 /** Server ports. */
 export interface SteadyPorts {

@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = '5513b3b6cfe8141c';
+export const LAYOUT_HASH = 'a057dbb23e362989';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -1349,42 +1349,38 @@ function readSlot(from: Buffer, at: number): Slot {
 /** struct xmasq_slot, 168 bytes. */
 export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 168, writeSlot, readSlot);
 
-/** struct xmasq_scratch, 960 bytes. */
+/** struct xmasq_scratch, 792 bytes. */
 export interface Scratch {
   /** struct xmasq_flow, offset 0. */
   readonly flow: Flow;
   /** struct xmasq_slot, offset 400. */
   readonly slot: Slot;
-  /** struct xmasq_slot, offset 568. */
-  readonly copy: Slot;
-  /** struct xmasq_delivery, offset 736. */
+  /** struct xmasq_delivery, offset 568. */
   readonly delivery: Delivery;
-  /** 72 bytes, offset 776. */
+  /** 72 bytes, offset 608. */
   readonly header: Uint8Array;
-  /** struct xmasq_named, offset 848. */
+  /** struct xmasq_named, offset 680. */
   readonly named: Named;
 }
 function writeScratch(to: Buffer, at: number, value: Scratch): void {
   writeFlow(to, at, value.flow);
   writeSlot(to, at + 400, value.slot);
-  writeSlot(to, at + 568, value.copy);
-  writeDelivery(to, at + 736, value.delivery);
+  writeDelivery(to, at + 568, value.delivery);
   checkLength('xmasq_scratch.header', value.header, 72);
-  to.set(value.header, at + 776);
-  writeNamed(to, at + 848, value.named);
+  to.set(value.header, at + 608);
+  writeNamed(to, at + 680, value.named);
 }
 function readScratch(from: Buffer, at: number): Scratch {
   return {
     flow: readFlow(from, at),
     slot: readSlot(from, at + 400),
-    copy: readSlot(from, at + 568),
-    delivery: readDelivery(from, at + 736),
-    header: Uint8Array.from(from.subarray(at + 776, at + 776 + 72)),
-    named: readNamed(from, at + 848),
+    delivery: readDelivery(from, at + 568),
+    header: Uint8Array.from(from.subarray(at + 608, at + 608 + 72)),
+    named: readNamed(from, at + 680),
   };
 }
-/** struct xmasq_scratch, 960 bytes. */
-export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 960, writeScratch, readScratch);
+/** struct xmasq_scratch, 792 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 792, writeScratch, readScratch);
 
 /** struct xmasq_slot_key, 24 bytes. */
 export interface SlotKey {
