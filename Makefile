@@ -78,7 +78,7 @@ build/tools.stamp: $(wildcard e2e/tools/*) | setup
 
 ##@ Checks
 
-.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount profile bench-micro bench-apps bench-scale bench-flow bench soak image test-image chart-check chart-golden workflow-check test-kind
+.PHONY: lint format unit prog lab-test vm-test test-ovs test-matrix test test-all test-fresh bench-icount profile bench-micro bench-modes bench-apps bench-scale bench-flow bench soak image test-image chart-check chart-golden workflow-check test-kind
 lint: build ## Linters, formatters and the TypeScript compiler; generated files are up to date.
 	@scripts/lint.sh
 
@@ -120,6 +120,9 @@ bench-micro: build ## Streams and request/response, 1 to 64 flows, by host netwo
 	@scripts/setup.sh scripts/packages-plot.txt
 	@node e2e/bench/micro/main.ts $(if $(QUICK),--quick)
 
+bench-modes: build ## XMasq's ways of carrying packets side by side, by the clock (10 minutes, QUICK=1 for a try).
+	@node e2e/bench/modes/main.ts $(if $(QUICK),--quick)
+
 bench-apps: build ## Memcached, PostgreSQL and Nginx by host network, overlay and XMasq (15 minutes, QUICK=1 for a try).
 	@scripts/setup.sh scripts/packages-bench.txt scripts/packages-plot.txt
 	@node e2e/bench/apps/main.ts $(if $(QUICK),--quick)
@@ -130,7 +133,7 @@ bench-scale: build ## Packets with up to a million flows and 5,000 peers, the si
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
 	@node e2e/flowgen/main.ts
 
-bench: build ## All benchmarks one after another, with a summary (an hour and a quarter; QUICK=1: tries of those that have one).
+bench: build ## All benchmarks one after another, with a summary (an hour and a half; QUICK=1: tries of those that have one).
 	@node e2e/bench/all.ts $(if $(QUICK),--quick)
 
 soak: build ## Flow export: 10 million records (some 15 minutes); fails when memory grows.

@@ -1,6 +1,6 @@
 /**
- * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps`, `make bench-micro` and
- * `make bench-scale` in build/, from that of `make profile` if there is one, and from the record of `make bench-icount`. What has no
+ * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps`, `make bench-micro`,
+ * `make bench-modes` and `make bench-scale` in build/, from that of `make profile` if there is one, and from the record of `make bench-icount`. What has no
  * result stays as it is; the result of a try is refused.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,6 +9,9 @@ import { format, resolveConfig } from 'prettier';
 import { FACTS as APPS_FACTS, PLOTS as APPS_PLOTS, latencyNotes } from '../e2e/bench/apps/apps.ts';
 import { filled } from '../e2e/bench/document.ts';
 import { FACTS as MICRO_FACTS, PLOTS as MICRO_PLOTS } from '../e2e/bench/micro/tests.ts';
+import { modesLine, tableOf as modesTableOf } from '../e2e/bench/modes/modes.ts';
+import type { ModeRow } from '../e2e/bench/modes/modes.ts';
+import { FACTS as MODES_FACTS } from '../e2e/bench/modes/tests.ts';
 import { recordText } from '../e2e/bench/icount/paths.ts';
 import type { Kept } from '../e2e/bench/icount/paths.ts';
 import { plotOf } from '../e2e/bench/plot.ts';
@@ -69,6 +72,11 @@ const scale = measured('bench-scale');
 if (scale !== undefined) {
   const text = `${scaleLine(scale.run as ScaleRun)}\n\n${scaleTableOf(scale.rows as ScaleRow[])}`;
   document = filled(document, 'bench-scale', text);
+}
+const modes = measured('bench-modes');
+if (modes !== undefined) {
+  const text = `${modesLine(modes.run as Run)}\n\n${modesTableOf(modes.rows as ModeRow[], MODES_FACTS)}`;
+  document = filled(document, 'bench-modes', text);
 }
 const traced = resultOf('profile.json');
 if (traced !== undefined)

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
-import { LabError } from '../lab/lab.ts';
-import type { Lab, LabOptions } from '../lab/lab.ts';
+import type { CounterName } from '../lab/admin.ts';
+import { LabError, OFFLOADS_ON } from '../lab/lab.ts';
+import type { Lab, LabOptions, OffloadFlags } from '../lab/lab.ts';
 import type { Pair } from '../lab/measure.ts';
 import { startSidecars } from '../lab/sidecar.ts';
-import type { LabSidecars } from '../lab/sidecar.ts';
+import type { LabSidecars, SidecarOptions } from '../lab/sidecar.ts';
 
 /** A lab and who talks to whom in it. */
 export interface Way {
@@ -18,7 +19,12 @@ export interface Way {
   readonly pair: Pair;
   /** Whose fast path has to carry the packets; undefined where no program of XMasq is on the way. */
   readonly sidecars?: LabSidecars;
+  /** What counts them (default fast_tx). */
+  readonly counter?: CounterName;
 }
+
+/** Offloads with which pods and nodes write their checksums: XDP cannot restore what is sent without. */
+export const WRITTEN: OffloadFlags = { ...OFFLOADS_ON, tx: false, tso: false };
 
 /** What was begun and has to be removed, also when its beginning is still under way. */
 export class Removal {
@@ -43,9 +49,9 @@ export class Removal {
     );
   }
 
-  sidecars(lab: Lab): Promise<LabSidecars> {
+  sidecars(lab: Lab, settings: SidecarOptions = {}): Promise<LabSidecars> {
     return this.add(
-      () => startSidecars(lab),
+      () => startSidecars(lab, settings),
       (sidecars) => sidecars.down(),
     );
   }

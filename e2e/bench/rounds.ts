@@ -1,4 +1,5 @@
 /** The measurements: rounds in which every way gets its turn at every test. */
+import type { CounterName } from '../lab/admin.ts';
 import { LabError, sleep } from '../lab/lab.ts';
 import type { LabSidecars, SidecarStatus } from '../lab/sidecar.ts';
 import type { Way } from './labs.ts';
@@ -91,7 +92,7 @@ async function measureOne<F extends string>(test: Test<F>, way: Way, repeated: s
     const before = await statusOfAll(sidecars);
     const values = await test.run(way);
     const after = await statusOfAll(sidecars);
-    problem = slowNodes(before, after);
+    problem = slowNodes(before, after, way.counter);
     if (problem === '') return values;
   }
   throw new LabError(`${test.title} did not stay on the fast path: ${problem}`);
@@ -105,11 +106,12 @@ function statusOfAll(sidecars: LabSidecars): Promise<SidecarStatus[]> {
 export function slowNodes(
   before: readonly Pick<SidecarStatus, 'counters' | 'reasons'>[],
   after: readonly Pick<SidecarStatus, 'counters' | 'reasons' | 'nodeName'>[],
+  counter: CounterName = 'fast_tx',
 ): string {
   const sent = after.flatMap((now, i) => {
     const then = before[i];
     if (then === undefined) return [];
-    const fast = now.counters.fast_tx - then.counters.fast_tx;
+    const fast = now.counters[counter] - then.counters[counter];
     const slow = now.counters.slow_tx - then.counters.slow_tx;
     return [{ now, then, fast, slow, all: fast + slow }];
   });

@@ -128,8 +128,8 @@ async function buildWays(removal: Removal): Promise<Readonly<Record<PathName, Wa
   };
 }
 
-/* The lab's own rules are those of an overlay; the kernel tracks connections where rules ask for it. */
-async function setRules(lab: Lab, rules: string): Promise<void> {
+/** The lab's own rules are those of an overlay; the kernel tracks connections where rules ask for it. */
+export async function setRules(lab: Lab, rules: string): Promise<void> {
   await Promise.all(lab.nodes.map((node) => node.exec(['nft', '-f', '-'], { input: `flush ruleset\n${rules}` })));
 }
 

@@ -15,6 +15,7 @@ export interface Member {
 export const MEMBERS: readonly Member[] = [
   { name: 'bench-icount', hasTry: false, hasRows: true },
   { name: 'bench-micro', hasTry: true, hasRows: true },
+  { name: 'bench-modes', hasTry: true, hasRows: true },
   { name: 'bench-apps', hasTry: true, hasRows: true },
   { name: 'bench-scale', hasTry: true, hasRows: true },
   { name: 'bench-flow', hasTry: false, hasRows: false },

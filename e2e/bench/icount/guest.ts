@@ -11,6 +11,7 @@ import { up as upOvs } from '../../lab/ovs/ovs.ts';
 import { startSidecars } from '../../lab/sidecar.ts';
 import type { LabSidecars, SidecarSettings } from '../../lab/sidecar.ts';
 import { median } from '../statistics.ts';
+import { WRITTEN } from '../labs.ts';
 import { NS_PER_INSTRUCTION, printFigure } from './counting.ts';
 import { KUBE_PROXY_RULES, NO_KUBE_PROXY_RULES } from '../kube-proxy.ts';
 import { METRICS, MODES, MODE_METRICS } from './paths.ts';
@@ -27,8 +28,6 @@ const TCP_WARMUP_S = 0.5;
 /** Of the packets of a measurement by XMasq's path at least so many have to be fast, or it says nothing. */
 const FAST_SHARE = 0.98;
 
-/** What XDP restores must have its checksums. */
-const WRITTEN: OffloadFlags = { ...OFFLOADS_ON, tx: false, tso: false };
 const NO_SEGMENTATION: OffloadFlags = { tso: false, gso: false, gro: false, 'tx-udp-segmentation': false };
 
 /** What to measure, of main.ts: comma-separated, all if empty. */

@@ -4,6 +4,7 @@ import { expect, test } from '@jest/globals';
 import { FACTS as APPS } from '../../../../e2e/bench/apps/apps.ts';
 import { filled } from '../../../../e2e/bench/document.ts';
 import { FACTS as MICRO } from '../../../../e2e/bench/micro/tests.ts';
+import { FACTS as MODES } from '../../../../e2e/bench/modes/tests.ts';
 import { FACTS as SCALE } from '../../../../e2e/bench/scale/figures.ts';
 
 const DOCUMENT = readFileSync(new URL('../../../../docs/performance.md', import.meta.url), 'utf8');
@@ -20,6 +21,7 @@ test('a place is filled anew, and nothing else changes', () => {
 test.each([
   ['bench-apps', APPS],
   ['bench-micro', MICRO],
+  ['bench-modes', MODES],
   ['bench-scale', SCALE],
 ])('docs/performance.md has a place for %s; a table in it has all its figures', (name, facts) => {
   const [, place = ''] = new RegExp(`<!-- table: ${name} -->([^]*)<!-- end of ${name} -->`).exec(DOCUMENT) ?? [];
