@@ -89,16 +89,20 @@ export class ApiClient {
   async watch(path: string, { query, opened, event, idleMs, signal }: WatchOptions): Promise<void> {
     const abort = new AbortController();
     let timer = setTimeout(() => abort.abort(new Error('the API server did not answer in time')), this.#timeoutMs);
+    const heard = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(() => abort.abort(new Error(`nothing heard for ${idleMs} ms`)), idleMs);
+    };
     const both = AbortSignal.any([signal, abort.signal]);
     try {
       await this.#guarded(both, async () => {
         const response = await this.#send(path, { query: { ...query, watch: 'true' } }, both);
         if (!isSuccess(response)) throw toError(response, await readBody(response));
         opened();
+        heard();
         const lines = new LineSplitter(MAX_LINE_BYTES);
         for await (const chunk of response as AsyncIterable<Buffer>) {
-          clearTimeout(timer);
-          timer = setTimeout(() => abort.abort(new Error(`nothing heard for ${idleMs} ms`)), idleMs);
+          heard();
           lines.push(chunk, (line) => event(JSON.parse(line) as WatchEvent));
         }
       });
