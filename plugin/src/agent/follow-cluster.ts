@@ -4,19 +4,14 @@ import type { ClusterConsumer } from '../state/cluster.ts';
 import { StaticCluster } from '../state/static-cluster.ts';
 import type { AgentParts } from './backend.ts';
 import type { Closers } from './closers.ts';
-import type { UplinkFollower } from './follow-links.ts';
+import type { LinkFollower } from './follow-links.ts';
 import { encapMode } from '../kubernetes/index.ts';
 import { KubernetesFollower } from './kubernetes.ts';
 
 const PUBLISH_MS = 1000;
 
 /** The nodes of the cluster. */
-export async function followCluster(
-  parts: AgentParts,
-  uplink: UplinkFollower,
-  log: Log,
-  closers: Closers,
-): Promise<void> {
+export async function followCluster(parts: AgentParts, links: LinkFollower, log: Log, closers: Closers): Promise<void> {
   const { config, peers, routing, degradations } = parts;
   const { file, kubernetes } = config.clusterState;
   let known = false;
@@ -24,7 +19,7 @@ export async function followCluster(
     state(state, diff) {
       // First what decides how peers are reached: entered otherwise, they would lose their flows a moment later.
       if (state.trafficEncapMode !== undefined) routing.setMode(state.trafficEncapMode);
-      uplink.setAddresses(state.own.addresses);
+      links.setAddresses(state.own.addresses);
       // The first state is compared with what an earlier start left; after that, work depends on what has changed only.
       if (known) peers.apply(diff, state.own.name);
       else peers.update(state);
@@ -45,7 +40,7 @@ export async function followCluster(
       configMap,
       consumer,
       configured: (modes) => {
-        uplink.configured(modes.trafficEncryptionMode === 'wireguard');
+        links.configured(modes.trafficEncryptionMode === 'wireguard');
         const mode = encapMode(modes);
         if (mode !== undefined) routing.setMode(mode);
       },

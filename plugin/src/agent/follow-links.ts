@@ -14,10 +14,10 @@ import { WireGuardDevice } from './device-exclusions.ts';
 /** A watch of the kernel that ended is begun anew after this. */
 const REWATCH_MS = 1000;
 
-/** Follows the uplinks; knows nothing of them before the first address. */
-export interface UplinkFollower {
-  /** Looks for the uplinks again. */
-  refresh(): void;
+/** Follows the devices; knows nothing of the uplinks before the first address. */
+export interface LinkFollower {
+  /** Checks the attachments to pods, and looks for the uplinks again. */
+  verify(): void;
   /** The node's transport addresses are these, one of each family at most. */
   setAddresses(addresses: readonly string[]): void;
   /** The configuration of antrea-agent was read. @param wireGuard it asks for WireGuard */
@@ -30,7 +30,7 @@ export function followLinks(
   notes: Notes,
   log: Log,
   closers: Closers,
-): UplinkFollower {
+): LinkFollower {
   const wireGuard = new WireGuardDevice(exclusions.source('devices'), notes, {
     readsConfiguration: config.clusterState.kubernetes !== undefined,
   });
@@ -40,8 +40,7 @@ export function followLinks(
   let stopped = false;
   let watch: Watch | undefined;
   const throttle = new Throttle(monotonic);
-  const refresh = (): void => {
-    const links = rtnetlink.links();
+  const refresh = (links: readonly rtnetlink.Link[] = rtnetlink.links()): void => {
     lookAtDevices(links);
     if (addresses.length === 0) return;
     const present = rtnetlink.addresses();
@@ -50,6 +49,12 @@ export function followLinks(
     );
     uplinkXdp.update(config.uplink.xdp === 'off' ? [] : uplink.devices.map(({ ifindex }) => xdpPlace(ifindex, links)));
     routing.setSubnets(uplink.devices);
+  };
+  /* With two hundred pods a list of all devices is a good part of what a sidecar at rest costs: one for both. */
+  const verify = (): void => {
+    const links = rtnetlink.links();
+    endpoints.verify(links);
+    refresh(links);
   };
   const begin = (): void => {
     if (stopped) return;
@@ -67,10 +72,7 @@ export function followLinks(
       onAddress: (entry) => {
         if (isUplink(entry.ifindex) || addresses.includes(entry.address)) refresh();
       },
-      onOverrun: () => {
-        endpoints.verify();
-        refresh();
-      },
+      onOverrun: verify,
       onError: (error, ended) => {
         if (throttle.allows('error')) log.warn({ err: error }, 'watching devices');
         if (ended) setTimeout(begin, REWATCH_MS).unref();
@@ -85,7 +87,7 @@ export function followLinks(
     watch?.close();
   });
   return {
-    refresh,
+    verify,
     setAddresses(next) {
       // Told with every change of any node.
       if (next.join() === addresses.join()) return;

@@ -261,11 +261,11 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
     now: monotonic,
   };
 
-  const followUplink = followLinks(parts, notes, log, closers);
+  const links = followLinks(parts, notes, log, closers);
   followConntrack(conntrack, parts, log, closers);
   const ring: RingBuffer = events.follow(dataPlane.eventsPath);
   closers.add(() => ring.close());
-  await followCluster(parts, followUplink, log, closers);
+  await followCluster(parts, links, log, closers);
   // Only the database can say that it is over.
   if (ovsdbPods === undefined) nodeExclusion.pause(Reason.NONE);
   const ovsdb = ovsdbPods && followOvsdb({ config, pods: ovsdbPods, exclusions, nodeExclusion, degradations, log });
@@ -290,10 +290,7 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   closers.every(config.approvals.pollInterval * 1000, log, 'renewing approvals', () => approvals.renew());
   closers.every(JANITOR_TICK_MS, log, 'sweeping the maps', () => janitor.tick());
   closers.every(UPLINK_TICK_MS, log, 'watching the uplink', () => uplink.tick());
-  closers.every(VERIFY_MS, log, 'checking the attachments', () => {
-    endpoints.verify();
-    followUplink.refresh();
-  });
+  closers.every(VERIFY_MS, log, 'checking the attachments', () => links.verify());
 
   const backend = new Backend(parts);
   if (config.metrics.address !== undefined) {

@@ -187,10 +187,13 @@ export class Endpoints implements PodEventSink {
     }
   }
 
-  /** Tries again what could not be done, and notices attachments that somebody else removed. Every few seconds. */
-  verify(): void {
-    const { attacher, programs, links, log } = this.#o;
-    const devices = new Map(links.all().map((link) => [link.ifindex, link.name]));
+  /**
+   * Tries again what could not be done, and notices attachments that somebody else removed. Every few seconds.
+   * @param present the node's devices, if somebody has just asked for them
+   */
+  verify(present: ReturnType<LinkSource['all']> = this.#o.links.all()): void {
+    const { attacher, programs, log } = this.#o;
+    const devices = new Map(present.map((link) => [link.ifindex, link.name]));
     for (const active of [...this.#active.values()]) {
       if (devices.get(active.ifindex) !== active.pod.ifName) {
         this.#deactivate(active, 'its interface is gone');
