@@ -1,5 +1,6 @@
 import { monotonic, type Log } from '../dataplane/ports.ts';
 import { Throttle } from '../dataplane/throttle.ts';
+import { repeat } from '../util/repeat.ts';
 
 /** Everything that has to be ended, in reverse order of its beginning. */
 export class Closers {
@@ -12,14 +13,14 @@ export class Closers {
 
   /** Calls `work` again and again; an exception is logged and does not end it. */
   every(ms: number, log: Log, what: string, work: () => unknown): void {
-    const timer = setInterval(() => {
+    const turn = (): void => {
       void Promise.resolve()
         .then(work)
         .catch((error: unknown) => {
           if (this.#throttle.allows(what)) log.error({ err: error }, `${what} failed; it is tried again`);
         });
-    }, ms);
-    this.add(() => clearInterval(timer));
+    };
+    this.add(repeat(ms, turn, true));
   }
 
   async closeAll(log: Log): Promise<void> {

@@ -3,6 +3,7 @@ import { openPinned, OwnedFd } from './fd.ts';
 import { mapInfo, MapType } from './info.ts';
 import { lastErrno, libbpf, readMemory, registerCallback, type Pointer } from './libbpf.ts';
 import type { MapSource } from './map.ts';
+import { repeat } from '../util/repeat.ts';
 
 export interface RingBufferOptions {
   /** A descriptor given here stays the caller's and must outlive the consumer. */
@@ -37,7 +38,7 @@ export class RingBuffer {
   readonly #where: string;
   readonly #owned: OwnedFd | undefined;
   readonly #maxPerTick: number;
-  readonly #timer: NodeJS.Timeout;
+  readonly #end: () => void;
   readonly #releaseCallback: () => void;
   #ring: Pointer | undefined;
   #immediate: NodeJS.Immediate | undefined;
@@ -74,8 +75,7 @@ export class RingBuffer {
       throw error;
     }
     this.#releaseCallback = release;
-    this.#timer = setInterval(() => this.#tick(), intervalMs);
-    this.#timer.unref();
+    this.#end = repeat(intervalMs, () => this.#tick(), false);
   }
 
   counts(): RingBufferCounts {
@@ -107,7 +107,7 @@ export class RingBuffer {
   close(): void {
     if (this.#closing) return;
     this.#closing = true;
-    clearInterval(this.#timer);
+    this.#end();
     clearImmediate(this.#immediate);
     // libbpf is in the middle of a walk: free afterwards.
     if (!this.#consuming) this.#free();

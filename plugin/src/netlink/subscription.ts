@@ -2,6 +2,7 @@ import { isNetlinkError } from './errors.ts';
 import { parseMessages } from './message.ts';
 import type { NetlinkMessage } from './message.ts';
 import { NetlinkSocket } from './socket.ts';
+import { repeat } from '../util/repeat.ts';
 
 const DEFAULT_INTERVAL_MS = 50;
 const DEFAULT_READS_PER_TURN = 1_024;
@@ -44,7 +45,7 @@ export class NetlinkSubscription implements Watch {
   readonly #socket: NetlinkSocket;
   readonly #onMessage: (message: NetlinkMessage) => void;
   readonly #options: WatchOptions;
-  readonly #timer: NodeJS.Timeout;
+  readonly #end: () => void;
   readonly #readsPerTurn: number;
   #continuation: NodeJS.Immediate | undefined;
 
@@ -68,12 +69,11 @@ export class NetlinkSubscription implements Watch {
       groups,
       receiveBufferBytes: options.receiveBufferBytes ?? DEFAULT_RECEIVE_BUFFER_BYTES,
     });
-    this.#timer = setInterval(() => this.#turn(), options.intervalMs ?? DEFAULT_INTERVAL_MS);
-    if (options.keepAlive !== true) this.#timer.unref();
+    this.#end = repeat(options.intervalMs ?? DEFAULT_INTERVAL_MS, () => this.#turn(), options.keepAlive === true);
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    this.#end();
     clearImmediate(this.#continuation);
     this.#continuation = undefined;
     this.#socket.close();
