@@ -454,6 +454,7 @@ static __noinline void reset_slot(struct __sk_buff *skb, const struct xmasq_conf
 /* Not verdicts: what else the packet may be. It is looked at by the caller, because the stack is too full here. */
 #define RECEIVE_ENCAP (-2)
 #define RECEIVE_DIRECT (-3)
+#define RECEIVE_ICMP (-4)
 
 static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
 {
@@ -477,7 +478,7 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 		return cfg->flags & XMASQ_CFG_ENCAP ? RECEIVE_ENCAP : PASS;
 	}
 	if (p.reason == XMASQ_REASON_ICMP_TYPE)
-		return v6 ? icmp6_error(skb, cfg) : icmp_error(skb, cfg);
+		return RECEIVE_ICMP;
 	/* Receive offload may merge packets of equal IDs to more segments than a sender may: the ID is the first one's. */
 	if ((p.reason && p.reason != XMASQ_REASON_GSO_SEGMENTS) || !p.df || !(p.id & ID_MARKER))
 		return PASS;
@@ -590,6 +591,8 @@ int uplink_ingress(struct __sk_buff *skb)
 		return receive_encap(skb, cfg);
 	case RECEIVE_DIRECT:
 		return receive_direct(skb, cfg);
+	case RECEIVE_ICMP:
+		return skb->protocol == bpf_htons(ETH_P_IPV6) ? icmp6_error(skb, cfg) : icmp_error(skb, cfg);
 	}
 	return verdict;
 }
