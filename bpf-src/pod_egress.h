@@ -44,7 +44,9 @@ static __always_inline int leave_tagged6(struct __sk_buff *skb, __u32 off)
 	if (bpf_skb_load_bytes(skb, off, &ip, sizeof(ip)) || *(__u8 *)&ip >> 4 != 6)
 		return PASS;
 	addr_set6(&daddr, &ip.daddr);
-	if (skb->gso_size && ip.nexthdr == IPPROTO_UDP && bpf_map_lookup_elem(&peer_by_addr, &daddr))
+	/* Mapped addresses would be found as those of IPv4: see parse_header6. */
+	if (skb->gso_size && ip.nexthdr == IPPROTO_UDP && !addr_is4(&daddr) &&
+	    bpf_map_lookup_elem(&peer_by_addr, &daddr))
 		return DROP;
 	if (!(*(__be32 *)&ip & bpf_htonl(IPV6_LABEL_MARKER)))
 		return PASS;

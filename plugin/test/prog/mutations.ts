@@ -1438,6 +1438,13 @@ const paths: Mutation[] = each([
 
 const six: Mutation[] = each([
   [
+    'IPv6: mapped addresses below tags',
+    'pod_egress.h',
+    'IPv6: tagged UDP segments to a peer’s IPv4 address, written as an IPv6 one, are nobody’s: left alone',
+    ' && !addr_is4(&daddr) &&',
+    ' &&',
+  ],
+  [
     'IPv6: mapped addresses',
     'packet.h',
     'IPv6: an IPv4 address in the place of an IPv6 one: nobody’s',

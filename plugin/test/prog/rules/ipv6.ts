@@ -156,6 +156,10 @@ const sending: Rule[] = [
     }
     expect(bench.run('pod_egress', frame(FORGED_ID, 9)).verdict).toBe(Verdict.drop);
   }),
+  rule('tagged UDP segments to a peer’s IPv4 address, written as an IPv6 one, are nobody’s: left alone', (bench) => {
+    const frame = conversation({ kind: 'udp' }).sent({ dst: `::ffff:${PEER.addr}`, vlan: 0 });
+    expectUntouched(bench.run('pod_egress', frame, { gso_size: 30, gso_segs: 2 }), frame);
+  }),
   ...(
     [
       ['to a peer', {}, {}, {}],
