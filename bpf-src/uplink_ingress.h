@@ -196,8 +196,11 @@ static __always_inline bool connected(const struct bpf_sock *sk, const struct pa
 	       SOCK_WORD(sk, at + 8) == p->saddr.word[2] && SOCK_WORD(sk, at + 12) == p->saddr.word[3];
 }
 
-/* Is there a connected socket of this node, or a connection of its own in zone 0, for exactly this packet? */
-static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p)
+/*
+ * Is there a connected socket of this node, or a connection of its own in zone 0, for exactly this packet? `answered`: one with
+ * packets both ways, this one included.
+ */
+static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p, bool answered)
 {
 	struct bpf_sock_tuple t = {};
 	struct xmasq_tuple zone0;
@@ -205,6 +208,7 @@ static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p)
 	struct bpf_sock *sk;
 	__u32 len;
 	__s32 error;
+	__u8 dir;
 	bool own;
 
 	if (!p || (p->proto != IPPROTO_TCP && p->proto != IPPROTO_UDP))
@@ -245,11 +249,13 @@ static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p)
 	zone0.daddr = p->daddr;
 	zone0.sport = p->sport;
 	zone0.dport = p->dport;
-	ct = ct_lookup(skb, 0, &zone0, p->proto, &error);
+	ct = ct_lookup_dir(skb, 0, &zone0, p->proto, &error, &dir);
 	if (!ct)
 		return false;
+	/* What comes the other way is the answer itself. */
+	own = !answered || dir == CT_DIR_REPLY || (ct->status & CT_SEEN_REPLY);
 	bpf_ct_release(ct);
-	return true;
+	return own;
 }
 
 static __always_inline int pass_own(__u32 peer)
@@ -282,7 +288,7 @@ static __noinline int unknown(struct __sk_buff *skb, const struct xmasq_config *
 
 	if (!cfg || !p)
 		return DROP;
-	if (is_nodes_own(skb, p))
+	if (is_nodes_own(skb, p, false))
 		return pass_own(peer);
 	count(counter);
 	/* A RST ends the flow anyway, and nobody must answer one. */
@@ -364,8 +370,11 @@ static __always_inline int probed(struct __sk_buff *skb, const struct xmasq_conf
 
 	if (!id || !peer_interpreted(cfg, *id, now))
 		return PASS;
-	/* One of 256 keys: see unknown(). */
-	if (is_nodes_own(skb, p))
+	/*
+	 * One of 256 keys: see unknown(). An entry without an answer is no proof: while this node had no hooks, masqueraded packets and
+	 * probes reached its stack and made one, and each further probe would keep it.
+	 */
+	if (is_nodes_own(skb, p, true))
 		return pass_own(*id);
 	if (!may_reject(*id, now) || !(cfg->flags & XMASQ_CFG_ADMIT))
 		return DROP;
@@ -525,7 +534,7 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 	 * The peer has lost uplink_egress and a connection of the nodes has the flow's ports: its IDs run through all keys, and
 	 * one of them is ours. While the pods' own packets come slow, the socket tells.
 	 */
-	if ((flags & XMASQ_SLOT_SHARED) && now - s->last_rx > XMASQ_RECHECK_NS && is_nodes_own(skb, &p))
+	if ((flags & XMASQ_SLOT_SHARED) && now - s->last_rx > XMASQ_RECHECK_NS && is_nodes_own(skb, &p, false))
 		return pass_own(peer);
 	if (!(flags & XMASQ_SLOT_COMPLETE))
 		return unknown(skb, cfg, &p, XMASQ_COUNTER_INCOMPLETE, peer);

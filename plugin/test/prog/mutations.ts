@@ -672,7 +672,7 @@ const restoring: Mutation[] = [
     'the node’s own connections',
     'uplink_ingress.h',
     'a zone-0 connection of the node itself: passes, counted',
-    ['if (is_nodes_own(skb, p))\n\t\treturn pass_own(peer);', ''],
+    ['if (is_nodes_own(skb, p, false))\n\t\treturn pass_own(peer);', ''],
   ),
   mutation('unknown keys are dropped', 'uplink_ingress.h', 'RST with an unknown key: dropped, not answered', [
     'if ((p->tcp_flags & TCP_RST) || !may_reject(peer, now))\n\t\treturn DROP;',
@@ -1424,8 +1424,22 @@ const paths: Mutation[] = each([
     'the node’s own packets are no probes',
     'uplink_ingress.h',
     'what looks like a probe, but belongs to a connection of the node itself: passes, counted',
-    'if (is_nodes_own(skb, p))\n\t\treturn pass_own(*id);',
+    'if (is_nodes_own(skb, p, true))\n\t\treturn pass_own(*id);',
     '',
+  ],
+  [
+    'an entry without an answer stops no probe',
+    'uplink_ingress.h',
+    'a probe that met this node’s stack before, whose conntrack remembers it, is answered',
+    'own = !answered || dir == CT_DIR_REPLY || (ct->status & CT_SEEN_REPLY);',
+    'own = true;',
+  ],
+  [
+    'an answer to this node is no probe',
+    'uplink_ingress.h',
+    'what looks like a probe, but answers what the node has sent: passes, counted',
+    ' || dir == CT_DIR_REPLY || (ct->status',
+    ' || (ct->status',
   ],
   [
     'the probes’ key is not learned',

@@ -460,6 +460,26 @@ const asked: Rule[] = [
     expectUntouched(outcome, frame);
     expect(outcome.counters).toEqual({ unknown_passed: 1 });
   }),
+  rule('what looks like a probe, but answers what the node has sent: passes, counted', (bench) => {
+    bench.heard(PEER, now());
+    const talk = new Conversation({ kind: 'udp' });
+    const tuple = { family: talk.family, src: talk.node.addr, dst: talk.remote.addr };
+    const ports = { proto: Proto.udp, sport: talk.sport, dport: talk.dport };
+    bench.node.ct.insert({ ...tuple, ...ports }, { zone: 0, mark: 0, status: 0, timeoutSeconds: 100 });
+    const frame = talk.masqueraded({ id: masquerade(PROBE_KEY) });
+    const outcome = bench.run('uplink_ingress', frame);
+    expectUntouched(outcome, frame);
+    expect(outcome.counters).toEqual({ unknown_passed: 1 });
+  }),
+  rule('a probe that met this node’s stack before, whose conntrack remembers it, is answered', (bench) => {
+    bench.heard(PEER, now());
+    const talk = new Conversation({ kind: 'udp' });
+    const tuple = { family: talk.family, src: talk.remote.addr, dst: talk.node.addr };
+    const ports = { proto: Proto.udp, sport: talk.dport, dport: talk.sport };
+    bench.node.ct.insert({ ...tuple, ...ports }, { zone: 0, mark: 0, status: 0, timeoutSeconds: 100 });
+    const outcome = bench.run('uplink_ingress', talk.masqueraded({ id: masquerade(PROBE_KEY) }));
+    expect(outcome).toMatchObject({ verdict: Verdict.redirect, counters: { probe_received: 1 } });
+  }),
   rule('the probes’ key is never given to a slot, nor learned', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     bench.run('pod_ingress', flow.talk.delivered({ id: announcement(PROBE_KEY, true) }));
