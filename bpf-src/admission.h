@@ -63,7 +63,7 @@ static __always_inline struct nf_conn *ct_find(struct __sk_buff *skb, const stru
 {
 	__s32 error;
 
-	return ct_lookup_dir(skb, zone_of(cfg, key), tuple_of(key), key->proto, &error, dir);
+	return ct_lookup(skb, zone_of(cfg, key), tuple_of(key), key->proto, &error, dir);
 }
 
 static __always_inline bool same_tuple(const struct xmasq_tuple *a, const struct xmasq_tuple *b)

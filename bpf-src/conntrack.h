@@ -145,8 +145,8 @@ int bpf_ct_change_timeout(struct nf_conn *ct, __u32 timeout_ms) __ksym __weak;
  * Looks up the connection that a TCP or UDP packet with these addresses belongs to; `dir` is the packet's direction. Each
  * family has a call of its own, because the verifier wants to know the size.
  */
-static __always_inline struct nf_conn *ct_lookup_dir(struct __sk_buff *skb, __u16 zone, const struct xmasq_tuple *t,
-						     __u8 proto, __s32 *error, __u8 *dir)
+static __always_inline struct nf_conn *ct_lookup(struct __sk_buff *skb, __u16 zone, const struct xmasq_tuple *t,
+						 __u8 proto, __s32 *error, __u8 *dir)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_ct_opts___xmasq opts = {
@@ -176,14 +176,6 @@ static __always_inline struct nf_conn *ct_lookup_dir(struct __sk_buff *skb, __u1
 	*error = opts.error;
 	*dir = opts.dir;
 	return ct;
-}
-
-static __always_inline struct nf_conn *ct_lookup(struct __sk_buff *skb, __u16 zone, const struct xmasq_tuple *t,
-						 __u8 proto, __s32 *error)
-{
-	__u8 dir;
-
-	return ct_lookup_dir(skb, zone, t, proto, error, &dir);
 }
 
 /*

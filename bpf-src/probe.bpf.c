@@ -17,11 +17,12 @@ int probe_zone(struct __sk_buff *skb)
 {
 	struct xmasq_tuple t = { .sport = bpf_htons(1), .dport = bpf_htons(2) };
 	struct nf_conn *ct;
+	__u8 dir;
 	__s32 error = 0;
 
 	addr_set4(&t.saddr, bpf_htonl(0xcb007101));
 	addr_set4(&t.daddr, bpf_htonl(0xcb007102));
-	ct = ct_lookup(skb, 65520, &t, IPPROTO_UDP, &error);
+	ct = ct_lookup(skb, 65520, &t, IPPROTO_UDP, &error, &dir);
 	if (ct) {
 		bpf_ct_release(ct);
 		return 1;

@@ -168,7 +168,7 @@ static __noinline int send_probe6(struct __sk_buff *skb, const struct xmasq_conf
 	return cfg ? send_probe(skb, true, cfg) : DROP;
 }
 
-/* A packet with our magic that no pod has sent: what shall become of it? */
+/* A packet with our magic that is no pod's, or not to leave as it is: what shall become of it? */
 static __noinline int special_packet(struct __sk_buff *skb, const struct xmasq_config *cfg, __u32 kind)
 {
 	const bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);

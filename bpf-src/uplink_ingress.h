@@ -249,7 +249,7 @@ static __noinline bool is_nodes_own(struct __sk_buff *skb, struct packet *p, boo
 	zone0.daddr = p->daddr;
 	zone0.sport = p->sport;
 	zone0.dport = p->dport;
-	ct = ct_lookup_dir(skb, 0, &zone0, p->proto, &error, &dir);
+	ct = ct_lookup(skb, 0, &zone0, p->proto, &error, &dir);
 	if (!ct)
 		return false;
 	/* What comes the other way is the answer itself. */
