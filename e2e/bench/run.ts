@@ -68,17 +68,11 @@ export function runBenchmark<F extends string>(benchmark: Benchmark<F>): Promise
     await removal.run();
     progress.end();
     const [loadAfter = 0] = loadavg();
-    report(benchmark, measured, {
-      command: `make ${name}${values.quick ? ' QUICK=1' : ''}`,
-      machine: machine(),
-      rounds: measured.rounds,
-      secondsEach: seconds,
-      quick: values.quick,
-      loadBefore: Number(loadBefore.toFixed(1)),
-      loadAfter: Number(loadAfter.toFixed(1)),
-      elapsedSeconds: Math.round(progress.elapsedMs / 1000),
-      repeated: measured.repeated,
-    });
+    report(
+      benchmark,
+      measured,
+      runOf(name, values.quick, seconds, measured, [loadBefore, loadAfter], progress.elapsedMs),
+    );
   });
 
   function report({ notes, plots }: Benchmark<F>, { samples }: Rounds<PathName, F>, run: Run): void {
@@ -97,6 +91,25 @@ export function runBenchmark<F extends string>(benchmark: Benchmark<F>): Promise
     ];
     process.stdout.write(`${lines.join('\n\n')}\n`);
   }
+}
+
+/** What is told of a run. @param loads averages before and after it */
+export function runOf(
+  name: string,
+  quick: boolean,
+  secondsEach: number,
+  { rounds, repeated }: Pick<Rounds<string, string>, 'rounds' | 'repeated'>,
+  [loadBefore, loadAfter]: readonly [number, number],
+  elapsedMs: number,
+): Run {
+  return {
+    command: `make ${name}${quick ? ' QUICK=1' : ''}`,
+    machine: machine(),
+    ...{ rounds, secondsEach, quick, repeated },
+    loadBefore: Number(loadBefore.toFixed(1)),
+    loadAfter: Number(loadAfter.toFixed(1)),
+    elapsedSeconds: Math.round(elapsedMs / 1000),
+  };
 }
 
 /** Processors, memory and kernel of this machine, for people. */

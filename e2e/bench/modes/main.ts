@@ -10,9 +10,8 @@ import { LabError } from '../../lab/lab.ts';
 import { WRITTEN, nodeToNode, podToPod } from '../labs.ts';
 import type { Removal, Way } from '../labs.ts';
 import { runMeasurement } from '../program.ts';
-import type { Run } from '../result.ts';
 import { measureRounds } from '../rounds.ts';
-import { machine, setRules } from '../run.ts';
+import { runOf, setRules } from '../run.ts';
 import { NAMES, modesLine, rowsOf, tableOf } from './modes.ts';
 import type { ModePath } from './modes.ts';
 import { FACTS, modeTests } from './tests.ts';
@@ -81,17 +80,7 @@ process.exitCode = await runMeasurement(NAME, async (removal, progress) => {
   await removal.run();
   progress.end();
   const [loadAfter = 0] = loadavg();
-  const run: Run = {
-    command: `make ${NAME}${values.quick ? ' QUICK=1' : ''}`,
-    machine: machine(),
-    rounds: measured.rounds,
-    secondsEach: SECONDS,
-    quick: values.quick,
-    loadBefore: Number(loadBefore.toFixed(1)),
-    loadAfter: Number(loadAfter.toFixed(1)),
-    elapsedSeconds: Math.round(progress.elapsedMs / 1000),
-    repeated: measured.repeated,
-  };
+  const run = runOf(NAME, values.quick, SECONDS, measured, [loadBefore, loadAfter], progress.elapsedMs);
   const rows = rowsOf(measured.samples, FACTS);
   mkdirSync(path.dirname(FILE), { recursive: true });
   writeFileSync(FILE, `${JSON.stringify(rows, undefined, 2)}\n`);

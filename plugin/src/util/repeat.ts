@@ -24,16 +24,16 @@ export function repeat(ms: number, work: () => void, keepAlive: boolean): () => 
     group = { members, timer };
     groups.set(ms, group);
   }
-  const { members, timer } = group;
+  const joined = group;
   const id = Symbol('repeat');
-  members.set(id, { work, keepAlive });
-  hold(group);
+  joined.members.set(id, { work, keepAlive });
+  hold(joined);
   return () => {
-    if (!members.delete(id)) return;
-    if (members.size > 0) {
-      hold({ members, timer });
+    if (!joined.members.delete(id)) return;
+    if (joined.members.size > 0) {
+      hold(joined);
     } else {
-      clearInterval(timer);
+      clearInterval(joined.timer);
       groups.delete(ms);
     }
   };
