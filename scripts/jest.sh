@@ -21,7 +21,7 @@ case $suite in
   vm) limit=1500 ;;
   ovs)
     # Each file boots a micro-VM of its own, where everything takes some ten times longer.
-    limit=9000
+    limit=10800
     if [ "${XMASQ_VM:-}" = 1 ] || ! modprobe -n -q -a openvswitch vport-geneve 2>/dev/null; then
       order=(--maxWorkers=2)
     fi
