@@ -9,6 +9,9 @@ import { errorMessage } from '../util/errors.ts';
 const HZ_VALUES = [100, 250, 300, 1000] as const;
 /** Jiffies are read this far apart: with HZ 100 the error is then at most one in 20. */
 const HZ_INTERVAL_MS = 220;
+/** When jiffies were read shall be known so well that it does not matter, within so many tries. */
+const READING_WITHIN_NS = 1_000_000n;
+const READING_TRIES = 10;
 /** probe_jiffies returns this many low bits. */
 const JIFFIES_MASK = 0x7fffffff;
 
@@ -42,20 +45,41 @@ export function snapHz(jiffies: number, milliseconds: number): number {
   return nearest;
 }
 
+/** A value and when it was read, in nanoseconds, to half of `within`. */
+export interface TimedReading {
+  readonly value: number;
+  readonly at: bigint;
+  readonly within: bigint;
+}
+
+/**
+ * Reads a value so that it is known when: a process may be stopped between its reading and that of the clock. Of some tries the
+ * one whose time is known best; the first that is known well enough ends them.
+ * @param clock nanoseconds
+ */
+export function readTimed(read: () => number, clock: () => bigint = () => process.hrtime.bigint()): TimedReading {
+  let best: TimedReading | undefined;
+  for (let attempt = 0; attempt < READING_TRIES; attempt++) {
+    const before = clock();
+    const value = read();
+    const within = clock() - before;
+    if (best === undefined || within < best.within) best = { value, at: before + within / 2n, within };
+    if (within <= READING_WITHIN_NS) break;
+  }
+  if (best === undefined) throw new RangeError('not reached: there is at least one try');
+  return best;
+}
+
 async function measureHz(progFd: number): Promise<number> {
-  const read = (): { jiffies: number; at: bigint } => ({
-    at: process.hrtime.bigint(),
-    jiffies: testRun(progFd, { data: FRAME }).retval & JIFFIES_MASK,
-  });
+  const read = (): TimedReading => readTimed(() => testRun(progFd, { data: FRAME }).retval & JIFFIES_MASK);
   let problem: unknown;
   for (let attempt = 0; attempt < 3; attempt++) {
     const first = read();
     await new Promise((resolve) => setTimeout(resolve, HZ_INTERVAL_MS << attempt));
     const second = read();
     try {
-      return snapHz((second.jiffies - first.jiffies) & JIFFIES_MASK, Number(second.at - first.at) / 1e6);
+      return snapHz((second.value - first.value) & JIFFIES_MASK, Number(second.at - first.at) / 1e6);
     } catch (error) {
-      // A process that is stopped between the two readings of one pair measures nonsense: try longer.
       problem = error;
     }
   }

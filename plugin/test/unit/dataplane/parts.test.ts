@@ -7,7 +7,7 @@ import { Events } from '../../../src/dataplane/events.ts';
 import { IdPool } from '../../../src/dataplane/ids.ts';
 import { EventType, INTERPRET_NS, LAYOUT_VERSION, Reason, type Event } from '../../../src/dataplane/layout.ts';
 import type { PinLayout } from '../../../src/dataplane/pins.ts';
-import { missingCapabilities, snapHz } from '../../../src/dataplane/probe.ts';
+import { missingCapabilities, readTimed, snapHz } from '../../../src/dataplane/probe.ts';
 import { Throttle } from '../../../src/dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink, type UplinkSearch } from '../../../src/dataplane/uplink.ts';
 import { UplinkXdp, xdpPlace } from '../../../src/dataplane/uplink-xdp.ts';
@@ -391,6 +391,27 @@ describe('probes', () => {
 
   test('nonsense is refused', () => {
     for (const jiffies of [0, 10, 35, 120, 500]) expect(() => snapHz(jiffies, 220)).toThrow(RangeError);
+  });
+
+  test('a reading counts whose time is known, not one that the process was stopped at', () => {
+    const times = [0n, 45_000_000n, 50_000_000n, 50_000_200n];
+    const values = [7, 18];
+    expect(
+      readTimed(
+        () => values.shift() ?? NaN,
+        () => times.shift() ?? 0n,
+      ),
+    ).toEqual({ value: 18, at: 50_000_100n, within: 200n });
+  });
+
+  test('of readings that all take long the quickest counts', () => {
+    let [clock, reads] = [0n, 0];
+    const reading = readTimed(
+      () => reads++,
+      () => (clock += reads === 5 ? 2_000_000n : 9_000_000n),
+    );
+    expect(reading).toMatchObject({ within: 2_000_000n });
+    expect(reads).toBe(10);
   });
 
   test('missing capabilities are named', () => {
