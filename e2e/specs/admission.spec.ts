@@ -23,6 +23,8 @@ const LEASE_SECONDS = EMULATED ? 10 : 3;
 const LONGER = EMULATED ? 10 : 1;
 /** Between two requests of a flow. */
 const INTERVAL_US = stretched(10_000);
+/** When a TCP connection counts as failed: under emulation the first one may take longer than a second. */
+const PATIENCE_MS = String(stretched(1000));
 /** Per second: pings, and messages of an SCTP association. */
 const PINGS = EMULATED ? 9 : 45;
 const MESSAGES = EMULATED ? 10 : 50;
@@ -448,7 +450,9 @@ function requests(name: string, proto: 'tcp' | 'udp', port = freshPort(), sport?
     flow,
     run: async (seconds = ADMITTED_SECONDS, args = []) => {
       const common = [`--${proto}`, '--port', String(port)];
-      const client = ['--seconds', String(seconds), '--interval-us', String(INTERVAL_US), '--json', ...args];
+      const pace = ['--seconds', String(seconds), '--interval-us', String(INTERVAL_US)];
+      const patience = proto === 'tcp' ? ['--timeout-ms', PATIENCE_MS] : [];
+      const client = [...pace, ...patience, '--json', ...args];
       const from = sport === undefined ? [] : ['--sport', String(sport)];
       await exchange(lab, 'rr', flow, { common, client: [...client, ...from] }, false);
     },
@@ -544,9 +548,10 @@ async function shows(name: string, flow: WireFlow, node: number, reason: ReasonN
       EMULATED ? 10_000 : (ADMITTED_SECONDS + 0.5) * 1000,
       stretched(200),
     );
-  } catch {
+  } catch (cause) {
     const flows = seen.map(describeFlow).join('; ');
-    throw new Error(`${name} on ${lab.node(node).name}: not ${path} (${reason}): ${flows || 'no flow'}`);
+    const what = `${name} on ${lab.node(node).name}: not ${path} (${reason}): ${flows || 'no flow'}`;
+    throw new Error(`${what}; ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
 }
 
