@@ -7,7 +7,7 @@ import { Events } from '../../../src/dataplane/events.ts';
 import { IdPool } from '../../../src/dataplane/ids.ts';
 import { EventType, INTERPRET_NS, LAYOUT_VERSION, Reason, type Event } from '../../../src/dataplane/layout.ts';
 import type { PinLayout } from '../../../src/dataplane/pins.ts';
-import { missingCapabilities, readTimed, snapHz } from '../../../src/dataplane/probe.ts';
+import { hzBetween, missingCapabilities, readTimed, snapHz } from '../../../src/dataplane/probe.ts';
 import { Throttle } from '../../../src/dataplane/throttle.ts';
 import { ACTIVE_FLAGS, findUplink, Uplink, type UplinkSearch } from '../../../src/dataplane/uplink.ts';
 import { UplinkXdp, xdpPlace } from '../../../src/dataplane/uplink-xdp.ts';
@@ -412,6 +412,14 @@ describe('probes', () => {
     );
     expect(reading).toMatchObject({ within: 2_000_000n });
     expect(reads).toBe(10);
+  });
+
+  test('HZ is not told from readings whose times are not known', () => {
+    const first = { value: 0x7ffffff0, at: 5_000_000n, within: 1_000_000n };
+    // 55 jiffies on, over the end of what is read.
+    const second = { value: 0x27, at: 225_000_000n, within: 1_000_000n };
+    expect(hzBetween(first, second)).toBe(250);
+    expect(() => hzBetween(first, { ...second, within: 11_000_000n })).toThrow(RangeError);
   });
 
   test('missing capabilities are named', () => {
