@@ -105,7 +105,10 @@ export function runOf(
   return {
     command: `make ${name}${quick ? ' QUICK=1' : ''}`,
     machine: machine(),
-    ...{ rounds, secondsEach, quick, repeated },
+    rounds,
+    secondsEach,
+    quick,
+    repeated,
     loadBefore: Number(loadBefore.toFixed(1)),
     loadAfter: Number(loadAfter.toFixed(1)),
     elapsedSeconds: Math.round(elapsedMs / 1000),
