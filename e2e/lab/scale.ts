@@ -48,6 +48,9 @@ export function stretched(duration: number): number {
   return duration * TIME_FACTOR;
 }
 
+/** Milliseconds after which the tools take a connection or a request for failed: natively their default. */
+export const PATIENCE_MS = String(stretched(1000));
+
 /** Where a new flow is approved: by conntrack's mark in the kernel, or (kernels before 6.11) by the sidecar's approvals. */
 export const ADMISSION: 'conntrack' | 'approvals' = hasZoneOption(release()) ? 'conntrack' : 'approvals';
 

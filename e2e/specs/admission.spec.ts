@@ -6,7 +6,7 @@ import type { Lab, Node, Pod } from '../lab/lab.ts';
 import type { ReasonName } from '../lab/admin.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
-import { ADMISSION, EMULATED, groups, stretched } from '../lab/scale.ts';
+import { ADMISSION, EMULATED, PATIENCE_MS, groups, stretched } from '../lab/scale.ts';
 import { describeFlow, startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, Reasons, SidecarFlow } from '../lab/sidecar.ts';
 import { rawInput, udpFrame } from './support/frames.ts';
@@ -23,8 +23,6 @@ const LEASE_SECONDS = EMULATED ? 10 : 3;
 const LONGER = EMULATED ? 10 : 1;
 /** Between two requests of a flow. */
 const INTERVAL_US = stretched(10_000);
-/** When a TCP connection counts as failed: under emulation the first one may take longer than a second. */
-const PATIENCE_MS = String(stretched(1000));
 /** Per second: pings, and messages of an SCTP association. */
 const PINGS = EMULATED ? 9 : 45;
 const MESSAGES = EMULATED ? 10 : 50;
@@ -451,6 +449,7 @@ function requests(name: string, proto: 'tcp' | 'udp', port = freshPort(), sport?
     run: async (seconds = ADMITTED_SECONDS, args = []) => {
       const common = [`--${proto}`, '--port', String(port)];
       const pace = ['--seconds', String(seconds), '--interval-us', String(INTERVAL_US)];
+      // Not for UDP, which sends the next datagram after it where no answer comes.
       const patience = proto === 'tcp' ? ['--timeout-ms', PATIENCE_MS] : [];
       const client = [...pace, ...patience, '--json', ...args];
       const from = sport === undefined ? [] : ['--sport', String(sport)];

@@ -8,7 +8,7 @@ import type { Family, Lab, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import { network } from '../lab/packet.ts';
-import { stretched } from '../lab/scale.ts';
+import { PATIENCE_MS } from '../lab/scale.ts';
 import type { LabSidecars } from '../lab/sidecar.ts';
 import { carriages } from './support/carriage.ts';
 import type { Carriage } from './support/carriage.ts';
@@ -203,7 +203,7 @@ describe.each([
       await lab.offload(OFFLOADS_ON);
       const established = fresh('tcp', family);
       const common = ['--tcp', '--port', String(established.port)];
-      const client = ['--seconds', '4', '--interval-us', '5000', '--timeout-ms', String(stretched(1000)), '--json'];
+      const client = ['--seconds', '4', '--interval-us', '5000', '--timeout-ms', PATIENCE_MS, '--json'];
       const traffic = exchange(lab, 'rr', established, { common, client });
       const ends = { proto: protocolNumber('tcp', family), port: established.port };
       await waitCarried(running(), ends, 'direct');

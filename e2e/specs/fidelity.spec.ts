@@ -7,7 +7,7 @@ import { eventually } from '../lab/lab.ts';
 import type { Lab, Pod } from '../lab/lab.ts';
 import { freshPort } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
-import { EMULATED, atMostNatively, stretched } from '../lab/scale.ts';
+import { EMULATED, PATIENCE_MS, atMostNatively } from '../lab/scale.ts';
 import { startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { atLeast } from './support/matchers.ts';
@@ -27,8 +27,6 @@ const THINNER = EMULATED ? 5 : 1;
 const DATAGRAMS = 200 / THINNER;
 /** TCP: time between two requests. */
 const REQUEST_US = 5000 * THINNER;
-/** When a connection or a request counts as failed. */
-const PATIENCE_MS = String(stretched(1000));
 /** TCP streams: bytes per second and direction. */
 const STREAM_PACE = 500_000 / THINNER;
 const OFFLOADS_OFF = { tso: false, gso: false, gro: false, tx: false, 'tx-udp-segmentation': false } as const;

@@ -5,7 +5,7 @@ import { sleep } from '../../lab/lab.ts';
 import { freshPort } from '../../lab/measure.ts';
 import { IPPROTO } from '../../lab/packet.ts';
 import type { CapturedPacket } from '../../lab/pcap.ts';
-import { EMULATED, stretched } from '../../lab/scale.ts';
+import { EMULATED, PATIENCE_MS, stretched } from '../../lab/scale.ts';
 import type { Counters, LabSidecars } from '../../lab/sidecar.ts';
 import { watchCounters } from './counters.ts';
 import { rawInput, udpFrame } from './frames.ts';
@@ -17,7 +17,6 @@ import type { WireFlow } from './wire.ts';
 
 /** UDP is admitted once conntrack calls it assured: two seconds. */
 export const FAST_SECONDS = EMULATED ? 12 : 4;
-const PATIENCE_MS = String(stretched(1000));
 /** What emulation carries of several flows at once. */
 const DATAGRAMS_PER_SECOND = EMULATED ? 20 : 200;
 const BYTES_PER_SECOND = EMULATED ? 50_000 : 500_000;
