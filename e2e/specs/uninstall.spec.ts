@@ -25,8 +25,8 @@ const MOST_S = 300;
 const UDP_RATE = EMULATED ? '50' : '200';
 /** Microseconds from one request to the next, on one TCP connection. */
 const TCP_INTERVAL = EMULATED ? '50000' : '5000';
-/** For a first answer; nobody is clean by then. */
-const SHORT_S = 2;
+/** For a first answer, of a process that has to load a client first, on a busy machine, too; nobody is clean by then. */
+const SHORT_S = 20;
 /** From the removal until the process has noticed, said so, or begun anew. */
 const SOON_MS = 10_000;
 
@@ -103,17 +103,19 @@ test('a node that does not answer is named in time; once all answer, nothing of 
       expect(annotationsOf(0)).toHaveProperty(['node.xmasq.antrea.io/capability']);
 
       await sidecars.node(1).kill9();
-      const begun = Date.now();
-      const failed = await uninstall(SHORT_S);
-      expect(failed).toMatchObject({ code: 1, stdout: '0 of 2 nodes are clean\n' });
-      expect(failed.stderr).toContain(`not removed from 2 of 2 nodes within ${SHORT_S} s`);
-      expect(failed.stderr).toContain(`${lab.node(1).name} (no answer)`);
-      expect(Date.now() - begun).toBeLessThan((SHORT_S + 15) * 1000);
-
-      // Taken back in mid-drain: it takes part again.
-      expect(await sidecars.node(0).status()).toMatchObject({ state: 'draining' });
-      clearFlag();
-      await sidecars.node(1).start();
+      try {
+        const begun = Date.now();
+        const failed = await uninstall(SHORT_S);
+        expect(failed.stderr).toContain(`not removed from 2 of 2 nodes within ${SHORT_S} s`);
+        expect(failed).toMatchObject({ code: 1, stdout: '0 of 2 nodes are clean\n' });
+        expect(failed.stderr).toContain(`${lab.node(1).name} (no answer)`);
+        expect(Date.now() - begun).toBeLessThan((SHORT_S + 15) * 1000);
+        expect(await sidecars.node(0).status()).toMatchObject({ state: 'draining' });
+      } finally {
+        // Taken back in mid-drain: it takes part again.
+        clearFlag();
+        await sidecars.node(1).start();
+      }
       await sidecars.waitReady();
       await sidecars.waitFast({ proto: 'tcp', port: tcpPort }, 2 * SOON_MS);
       await sidecars.waitFast({ proto: 'udp', port: udp.port }, 2 * SOON_MS);
