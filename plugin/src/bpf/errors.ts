@@ -11,6 +11,7 @@ export const Errno = {
   ENODEV: 19,
   EINVAL: 22,
   ENOSPC: 28,
+  EBADMSG: 74,
   EOPNOTSUPP: 95,
 } as const;
 

@@ -44,6 +44,8 @@ export interface TestRunOptions {
   readonly repeat?: number;
   /** Room for the resulting packet in bytes, default the packet and 512. */
   readonly dataOutMax?: number;
+  /** BPF_F_TEST_SKB_CHECKSUM_COMPLETE: the packet comes with its sum, as from a device, which has to be right afterwards. */
+  readonly summed?: boolean;
 }
 
 export interface TestRunResult {
@@ -61,6 +63,8 @@ const OPTS_BYTES = 80;
 /** struct __sk_buff up to hwtstamp; kernels accept more than they know if it is zero. */
 const SK_BUFF_BYTES = 192;
 const DEFAULT_ROOM = 512;
+/** BPF_F_TEST_SKB_CHECKSUM_COMPLETE of linux/bpf.h. */
+const TEST_SUMMED = 4;
 
 /** Offsets in struct __sk_buff of linux/bpf.h. */
 const SKB = {
@@ -106,11 +110,12 @@ function decodeContext(skb: Buffer): SkBuffOutput {
 
 /**
  * Runs a tc program on a packet.
- * @throws BpfError EINVAL for a packet or context that the kernel refuses, ENOSPC where dataOutMax is too small
+ * @throws BpfError EINVAL for a packet, context or flag that the kernel refuses, ENOSPC where dataOutMax is too small, EBADMSG
+ *   where the sum of the packet is wrong afterwards
  */
 export function testRun(progFd: number, options: TestRunOptions): TestRunResult {
-  const { data, ctx = {}, repeat = 1, dataOutMax = data.length + DEFAULT_ROOM } = options;
-  const { ctxOut, ...result } = run(progFd, data, encodeContext(ctx), repeat, dataOutMax);
+  const { data, ctx = {}, repeat = 1, dataOutMax = data.length + DEFAULT_ROOM, summed = false } = options;
+  const { ctxOut, ...result } = run(progFd, data, encodeContext(ctx), repeat, dataOutMax, summed ? TEST_SUMMED : 0);
   return { ...result, ctxOut: decodeContext(ctxOut) };
 }
 
@@ -143,7 +148,7 @@ interface RawResult extends Omit<TestRunResult, 'ctxOut'> {
   readonly ctxOut: Buffer;
 }
 
-function run(progFd: number, data: Buffer, ctxIn: Buffer, repeat: number, dataOutMax: number): RawResult {
+function run(progFd: number, data: Buffer, ctxIn: Buffer, repeat: number, dataOutMax: number, flags = 0): RawResult {
   const dataOut = Buffer.alloc(dataOutMax);
   const ctxOut = Buffer.alloc(ctxIn.length);
   const opts = Buffer.alloc(OPTS_BYTES);
@@ -157,6 +162,7 @@ function run(progFd: number, data: Buffer, ctxIn: Buffer, repeat: number, dataOu
   opts.writeUInt32LE(ctxIn.length, 48);
   opts.writeUInt32LE(ctxOut.length, 52);
   opts.writeInt32LE(repeat, 60);
+  opts.writeUInt32LE(flags, 68);
   const rc = libbpf().bpf_prog_test_run_opts(progFd, opts);
   // The addresses above do not keep the buffers alive; this use after the call does.
   check(`test run of program descriptor ${progFd} on ${data.length} bytes with ${ctxIn.length} of context`, rc);
