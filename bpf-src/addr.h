@@ -37,6 +37,12 @@ static __always_inline bool addr_is4(const struct xmasq_addr *a)
 	return !(a->word[0] | a->word[1] | (a->word[2] ^ bpf_htonl(0xffff)));
 }
 
+/* The sum of the two 16-bit words of an IPv4 address. */
+static __always_inline __u32 addr_words4(const struct xmasq_addr *a)
+{
+	return (a->word[3] & 0xffff) + (a->word[3] >> 16);
+}
+
 static __always_inline bool addr_is_none(const struct xmasq_addr *a)
 {
 	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);

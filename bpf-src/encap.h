@@ -394,7 +394,7 @@ static __always_inline int send_as_learned(struct __sk_buff *skb, const bool v6,
 	}
 	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
 		return DROP;
-	store_cb(skb, KIND_OWN(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	set_magic(skb, cfg, KIND_OWN);
 	return to_uplink(f, ifindex, bpf_ktime_get_coarse_ns());
 }
 

@@ -47,6 +47,8 @@ static __noinline void learn_key(struct packet *p, const __u8 *macs, __u32 ttl, 
 		__builtin_memcpy(s->smac, macs + 6, 6);
 		s->ttl = ttl;
 		s->tos = p->tos & ~TOS_ECN;
+		s->ip_sum = bpf_htons(0x4500 | s->tos) + bpf_htons((__u16)ttl << 8 | p->proto) +
+			    addr_words4(&s->saddr) + addr_words4(&s->daddr);
 		barrier();
 		s->flags |= XMASQ_SLOT_COMPLETE;
 		slot_unlock(s);

@@ -162,6 +162,19 @@ static __always_inline bool peer_heard(__u32 id, __u64 now)
 }
 
 /*
+ * May the slot, in generation `gen`, restore a packet with this ID, and is nothing about it due? Else uplink_ingress looks at it
+ * closer.
+ */
+static __always_inline bool slot_is_busy(const struct xmasq_slot *s, __u32 gen, __u16 id, __u64 now)
+{
+	__u32 other = (gen & 1) | (s->key ^ (__u8)(id >> ID_KEY_SHIFT)) | (s->state ^ XMASQ_SLOT_ACTIVE) |
+		      (s->flags ^ (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST));
+
+	return !other && now < s->recheck_at && now < s->ack_at && now - s->last_rx <= XMASQ_VERIFY_NS &&
+	       endpoint_valid(s->endpoint, s->endpoint_epoch) && peer_valid(s->peer, s->peer_epoch);
+}
+
+/*
  * Are packets of this node to be read as masqueraded ones? A peer that has not been heard of for long may have lost its
  * hooks, and what looks masqueraded is its own traffic. A peer that has withdrawn its capability may still send for a
  * while. After a loss of state here the clock starts anew: capable peers go on sending what can no longer be restored.

@@ -11,6 +11,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -21,6 +22,9 @@
 /* Let the next program or the stack decide: TCX_NEXT and TC_ACT_UNSPEC are the same number. */
 #define PASS (-1)
 #define DROP TC_ACT_SHOT
+
+/* Not a verdict: what is quick does not do for the packet, or for its flow. */
+#define LOOK_CLOSER (-2)
 
 #define IP_DF 0x4000
 #define IP_MF 0x2000
@@ -101,29 +105,31 @@ static __always_inline void *packet_end(const struct __sk_buff *skb)
 }
 
 /*
- * The scratch words of an skb survive redirects: they tell uplink_egress what a packet is. One store each, in assembler,
- * for the same reason as above.
+ * The scratch words of an skb survive redirects: they tell uplink_egress what a packet is. Two at a time, in assembler, for the
+ * same reason as above.
  */
-#define STORE_CB(skb, i, value)                                                                                     \
-	asm volatile("*(u32 *)(%0 + %1) = %2" ::"r"(skb), "i"(offsetof(struct __sk_buff, cb) + 4 * (i)), "r"(value) \
-		     : "memory")
+#define CB_AT(i) (offsetof(struct __sk_buff, cb) + 8 * (i))
+#define STORE_CB(skb, i, value) asm volatile("*(u64 *)(%0 + %1) = %2" ::"r"(skb), "i"(CB_AT(i)), "r"(value) : "memory")
+#define LOAD_CB(skb, i)                                                                          \
+	({                                                                                       \
+		__u64 value_;                                                                    \
+		asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_) : "r"(skb), "i"(CB_AT(i))); \
+		value_;                                                                          \
+	})
 
-static __always_inline void store_cb(struct __sk_buff *skb, __u32 a, __u32 b, __u32 c, __u32 d)
+/* Makes `len` bytes readable: returns where they begin, or NULL if the packet is shorter. Invalidates packet pointers. */
+static __always_inline void *readable(struct __sk_buff *skb, __u32 len)
 {
-	STORE_CB(skb, 0, a);
-	STORE_CB(skb, 1, b);
-	STORE_CB(skb, 2, c);
-	STORE_CB(skb, 3, d);
-}
+	void *start = packet_start(skb);
 
-/* Makes `len` bytes readable; false if the packet is shorter. Invalidates packet pointers. */
-static __always_inline bool readable(struct __sk_buff *skb, __u32 len)
-{
-	if (packet_start(skb) + len <= packet_end(skb))
-		return true;
-	if (skb->len < len)
-		return false;
-	return bpf_skb_pull_data(skb, len) == 0 && packet_start(skb) + len <= packet_end(skb);
+	if (start + len > packet_end(skb)) {
+		if (skb->len < len || bpf_skb_pull_data(skb, len))
+			return NULL;
+		start = packet_start(skb);
+		if (start + len > packet_end(skb))
+			return NULL;
+	}
+	return start;
 }
 
 /*
@@ -201,7 +207,8 @@ static __noinline bool write_id(struct __sk_buff *skb, bool v6, __u16 id)
 		if (bpf_skb_load_bytes(skb, L3_OFF, &word, sizeof(word)))
 			return false;
 		word = id6(word, id);
-		return bpf_skb_store_bytes(skb, L3_OFF, &word, sizeof(word), 0) == 0;
+		/* Of IPv4's header the sum stays the same. */
+		return bpf_skb_store_bytes(skb, L3_OFF, &word, sizeof(word), BPF_F_RECOMPUTE_CSUM) == 0;
 	}
 	if (bpf_skb_load_bytes(skb, L3_OFF, &ip, sizeof(ip)))
 		return false;
@@ -311,6 +318,7 @@ static __always_inline void parse_header4(const struct __sk_buff *skb, const str
 					  __u32 l3_off, bool padded)
 {
 	__u16 frag = bpf_ntohs(ip->frag_off);
+	__u32 unusual;
 
 	addr_set4(&p->saddr, ip->saddr);
 	addr_set4(&p->daddr, ip->daddr);
@@ -320,13 +328,17 @@ static __always_inline void parse_header4(const struct __sk_buff *skb, const str
 	p->tos = ip->tos;
 	p->ttl = ip->ttl;
 	p->df = !!(frag & IP_DF);
+	unusual = (*(__u8 *)ip ^ IPPROTO_VERSION_IHL) | (ip->frag_off & bpf_htons(0xffff & ~IP_DF)) |
+		  skb->vlan_present | (padded ? p->tot_len + l3_off > skb->len : (p->tot_len + l3_off) ^ skb->len);
+	if (!unusual)
+		return;
 	if (skb->vlan_present)
 		p->reason = XMASQ_REASON_VLAN;
 	else if (*(__u8 *)ip != IPPROTO_VERSION_IHL)
 		p->reason = XMASQ_REASON_IP_OPTIONS;
 	else if (frag & (IP_MF | IP_OFFSET))
 		p->reason = XMASQ_REASON_FRAGMENT;
-	else if ((frag & IP_EVIL) || p->tot_len + l3_off > skb->len || (!padded && p->tot_len + l3_off != skb->len))
+	else
 		p->reason = XMASQ_REASON_MALFORMED;
 }
 
@@ -397,7 +409,7 @@ static __always_inline void read_icmp(struct packet *p, const __u8 *l4, bool v6)
 	p->dport = bpf_htons(l4[0]);
 }
 
-/* What of protocol, ports and segments keeps a packet off the fast path. */
+/* What of protocol and ports keeps a packet off the fast path. */
 static __always_inline void check_ports(struct packet *p, __be16 tunnel_port)
 {
 	if (p->reason)
@@ -418,6 +430,10 @@ static __always_inline void check_ports(struct packet *p, __be16 tunnel_port)
 		p->reason = XMASQ_REASON_PROTOCOL;
 		break;
 	}
+}
+
+static __always_inline void check_segments(struct packet *p)
+{
 	if (!p->reason && p->segments > ID_MAX_SEGMENTS)
 		p->reason = XMASQ_REASON_GSO_SEGMENTS;
 }
@@ -428,8 +444,7 @@ static __always_inline void check_ports(struct packet *p, __be16 tunnel_port)
  * is not for the fast path; ports are then valid only if the reason is about what follows them. `padded` allows the Ethernet
  * padding of short frames.
  */
-static __always_inline bool parse(struct __sk_buff *skb, const bool v6, struct packet *p, __be16 tunnel_port,
-				  bool padded)
+static __always_inline bool parse_headers(struct __sk_buff *skb, const bool v6, struct packet *p, const bool padded)
 {
 	const int l4_off = L4_OFF(v6);
 	__u8 *ip, *l4;
@@ -439,11 +454,10 @@ static __always_inline bool parse(struct __sk_buff *skb, const bool v6, struct p
 	p->tcp_flags = 0;
 	p->l4_len = 60;
 	p->v6 = v6;
-	if (!readable(skb, l4_off))
+	ip = readable(skb, l4_off);
+	if (!ip)
 		return false;
-	ip = packet_start(skb) + L3_OFF;
-	if ((void *)ip + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) > packet_end(skb))
-		return false;
+	ip += L3_OFF;
 	if (*ip >> 4 != (v6 ? 6 : 4))
 		return false;
 	p->segments = segments_of(skb);
@@ -456,46 +470,47 @@ static __always_inline bool parse(struct __sk_buff *skb, const bool v6, struct p
 
 	switch (p->proto) {
 	case IPPROTO_TCP:
-		if (!readable(skb, l4_off + sizeof(struct tcphdr)))
+		l4 = readable(skb, l4_off + sizeof(struct tcphdr));
+		if (!l4)
 			goto malformed;
-		l4 = packet_start(skb) + l4_off;
-		if ((void *)l4 + sizeof(struct tcphdr) > packet_end(skb))
-			goto malformed;
-		read_tcp(p, l4);
+		read_tcp(p, l4 + l4_off);
 		break;
 	case IPPROTO_UDP:
-		if (!readable(skb, l4_off + sizeof(struct udphdr)))
+		l4 = readable(skb, l4_off + sizeof(struct udphdr));
+		if (!l4)
 			goto malformed;
-		l4 = packet_start(skb) + l4_off;
-		if ((void *)l4 + sizeof(struct udphdr) > packet_end(skb))
-			goto malformed;
-		read_udp(p, l4);
+		read_udp(p, l4 + l4_off);
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if (!readable(skb, l4_off + 8))
+		l4 = readable(skb, l4_off + 8);
+		if (!l4)
 			goto malformed;
-		l4 = packet_start(skb) + l4_off;
-		if ((void *)l4 + 8 > packet_end(skb))
-			goto malformed;
-		read_icmp(p, l4, v6);
+		read_icmp(p, l4 + l4_off, v6);
 		break;
 	case IPPROTO_SCTP:
-		if (!readable(skb, l4_off + 12))
+		l4 = readable(skb, l4_off + 12);
+		if (!l4)
 			goto malformed;
-		l4 = packet_start(skb) + l4_off;
-		if ((void *)l4 + 12 > packet_end(skb))
-			goto malformed;
-		read_ports(p, l4);
+		read_ports(p, l4 + l4_off);
 		if (!sctp_is_data(skb, l4_off))
 			p->reason = XMASQ_REASON_SCTP_CONTROL;
 		break;
 	}
-	check_ports(p, tunnel_port);
 	return true;
 
 malformed:
 	p->reason = XMASQ_REASON_MALFORMED;
+	return true;
+}
+
+static __always_inline bool parse(struct __sk_buff *skb, const bool v6, struct packet *p, __be16 tunnel_port,
+				  const bool padded)
+{
+	if (!parse_headers(skb, v6, p, padded))
+		return false;
+	check_ports(p, tunnel_port);
+	check_segments(p);
 	return true;
 }
 
@@ -561,6 +576,7 @@ static __noinline void peek(struct __sk_buff *skb, __u32 off, struct packet *p, 
 		break;
 	}
 	check_ports(p, tunnel_port);
+	check_segments(p);
 	return;
 
 malformed:
@@ -641,12 +657,67 @@ static __always_inline int checksum_offset(__u8 proto)
 	}
 }
 
+/* The parts of struct sk_buff that its context does not show; CHECKSUM_* of include/linux/skbuff.h. */
+struct sk_buff {
+	__u8 ip_summed : 2;
+} __attribute__((preserve_access_index));
+
+#define CHECKSUM_COMPLETE 2
+#define CHECKSUM_PARTIAL 3
+
+/* Since kernel 6.2; a move of a register for the verifier (kernel/bpf/verifier.c). */
+extern void *bpf_cast_to_kern_ctx(void *skb) __ksym __weak;
+
 /*
- * Puts the change of addresses into the transport checksum, whatever its state: absent (UDP 0), complete, or pending for
- * the device (CHECKSUM_PARTIAL). `diff` is from bpf_csum_diff. False if the packet could not be written. IPv6: see
- * settle_sum6.
+ * Puts the change of addresses into the transport checksum at `check`, as bpf_l4_csum_replace would (net/core/utils.c,
+ * inet_proto_csum_replace_by_diff). False: it was not done, and takes the helper, where the device has summed up all of a received
+ * packet, and where a program cannot see whether it has.
  */
-static __always_inline bool fix_checksum(struct __sk_buff *skb, const bool v6, __u8 proto, __u32 diff)
+static __always_inline bool fix_checksum_at(struct __sk_buff *skb, __u16 *check, __u8 proto, __u32 diff)
+{
+	struct sk_buff *kern;
+	__u64 summed, sum;
+
+	if (!check || !bpf_cast_to_kern_ctx)
+		return false;
+	kern = bpf_cast_to_kern_ctx(skb);
+	summed = *((__u8 *)kern + __CORE_RELO(kern, ip_summed, BYTE_OFFSET));
+	summed <<= __CORE_RELO(kern, ip_summed, LSHIFT_U64);
+	summed >>= __CORE_RELO(kern, ip_summed, RSHIFT_U64);
+	if (summed == CHECKSUM_COMPLETE)
+		return false;
+	sum = *check;
+	if (!sum && proto == IPPROTO_UDP)
+		return true;
+	if (summed != CHECKSUM_PARTIAL)
+		sum ^= 0xffff;
+	sum += diff;
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	if (summed != CHECKSUM_PARTIAL)
+		sum ^= 0xffff;
+	if (!(__u16)sum && proto == IPPROTO_UDP)
+		sum = 0xffff;
+	*check = sum;
+	return true;
+}
+
+/* The field in a packet that begins at `start`; NULL: its protocol has none that fix_checksum_at knows. */
+static __always_inline __u16 *checksum_of(struct __sk_buff *skb, void *start, const bool v6, __u8 proto)
+{
+	__u16 *check;
+
+	if (proto == IPPROTO_TCP)
+		check = start + L4_OFF(v6) + 16;
+	else if (proto == IPPROTO_UDP)
+		check = start + L4_OFF(v6) + 6;
+	else
+		return NULL;
+	return (void *)(check + 1) > packet_end(skb) ? NULL : check;
+}
+
+/* The same, whatever the state of the checksum, by the kernel. False if the packet could not be written: not after parse(). */
+static __always_inline bool fix_checksum_by_helper(struct __sk_buff *skb, const bool v6, __u8 proto, __u32 diff)
 {
 	if (proto == IPPROTO_TCP)
 		return bpf_l4_csum_replace(skb, L4_OFF(v6) + 16, 0, diff, BPF_F_PSEUDO_HDR) == 0;
@@ -658,14 +729,24 @@ static __always_inline bool fix_checksum(struct __sk_buff *skb, const bool v6, _
 }
 
 /*
- * The device's sum over a received packet (CHECKSUM_COMPLETE) after its IPv6 header was rewritten. The header of IPv4 sums up
- * to the same before and after; that of IPv6 does not, and the helper above has counted the change of the transport checksum
- * alone (net/core/utils.c, inet_proto_csum_replace_by_diff). `was` and `is` are the header's first eight bytes.
+ * Puts the change of addresses into the transport checksum, whatever its state: absent (UDP 0), complete, or pending for
+ * the device (CHECKSUM_PARTIAL). `diff` is from bpf_csum_diff. False if the packet could not be written. IPv6: see
+ * settle_sum6.
  */
-static __always_inline void settle_sum6(struct __sk_buff *skb, __u8 proto, __u32 diff, __be32 *was, __be32 *is)
+static __always_inline bool fix_checksum(struct __sk_buff *skb, const bool v6, __u8 proto, __u32 diff)
 {
-	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP && proto != IPPROTO_ICMPV6)
-		diff = 0;
+	return fix_checksum_at(skb, checksum_of(skb, packet_start(skb), v6, proto), proto, diff) ||
+	       fix_checksum_by_helper(skb, v6, proto, diff);
+}
+
+/*
+ * The device's sum over a received packet (CHECKSUM_COMPLETE) after its IPv6 header was rewritten. The header of IPv4 sums up
+ * to the same before and after; that of IPv6 does not. `diff` of the addresses is missing in it either way: a transport checksum
+ * makes up for it, but the helper above has counted that (net/core/utils.c, inet_proto_csum_replace_by_diff), or there is none.
+ * `was` and `is` are the header's first eight bytes.
+ */
+static __always_inline void settle_sum6(struct __sk_buff *skb, __u32 diff, __be32 *was, __be32 *is)
+{
 	bpf_csum_update(skb, bpf_csum_diff(was, 8, is, 8, diff));
 }
 

@@ -13,11 +13,44 @@
 #include "packet.h"
 #include "xmasq.h"
 
-/* First word of our magic on a packet's way to uplink_egress: what kind of packet it is. */
-#define KIND_OWN(magic) (magic)                    /* a pod's, as it shall leave */
-#define KIND_ACK(magic) (~(magic))                 /* a copy to become an acknowledgement */
-#define KIND_PROBE(magic) ((magic) ^ 0xffff)       /* a copy to become a probe */
-#define KIND_CONTROL(magic) ((magic) ^ 0xffff0000) /* a control message */
+/* What kind of packet with our magic it is: what its first word differs by from the magic's. Pairs of words are read at once. */
+#define KIND_OWN 0UL              /* a pod's, as it shall leave */
+#define KIND_ACK 0xffffffffUL     /* a copy to become an acknowledgement */
+#define KIND_PROBE 0xffffUL       /* a copy to become a probe */
+#define KIND_CONTROL 0xffff0000UL /* a control message */
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct xmasq_config, magic) % 8 == 0,
+	       "the first of two words is the lower half");
+
+static __always_inline __u64 magic_pair(const struct xmasq_config *cfg, int i)
+{
+	const void *magic = cfg->magic; /* or the compiler would know of four bytes' alignment only */
+
+	return ((const __u64 *)magic)[i];
+}
+
+/* On its way to uplink_egress. */
+static __always_inline void set_magic(struct __sk_buff *skb, const struct xmasq_config *cfg, __u64 kind)
+{
+	STORE_CB(skb, 0, magic_pair(cfg, 0) ^ kind);
+	STORE_CB(skb, 1, magic_pair(cfg, 1));
+}
+
+static __always_inline void wipe_magic(struct __sk_buff *skb)
+{
+	STORE_CB(skb, 0, 0UL);
+	STORE_CB(skb, 1, 0UL);
+}
+
+#define NO_MAGIC (-1UL)
+
+/* The packet's kind; NO_MAGIC: it has none. */
+static __always_inline __u64 magic_kind(const struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	__u64 first = LOAD_CB(skb, 0) ^ magic_pair(cfg, 0);
+
+	return first >> 32 || LOAD_CB(skb, 1) != magic_pair(cfg, 1) ? NO_MAGIC : first;
+}
 
 static __always_inline struct xmasq_path *find_path(__u32 peer, bool v6, __u8 proto)
 {
@@ -86,10 +119,10 @@ static __always_inline void probe(struct __sk_buff *skb, const struct xmasq_conf
 	path->probe_at = now + path->probe_wait;
 	path->probes++;
 	path->awaited = (bpf_get_prandom_u32() & ID_COUNT_MASK) + 1;
-	store_cb(skb, KIND_PROBE(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	set_magic(skb, cfg, KIND_PROBE);
 	if (bpf_clone_redirect(skb, f->out_ifindex, 0) == 0)
 		count(XMASQ_COUNTER_PROBE_SENT);
-	store_cb(skb, 0, 0, 0, 0);
+	wipe_magic(skb);
 }
 
 /* What a probe has in its ID. Its number is in the count, which nobody needs: it has no segments. */

@@ -209,7 +209,7 @@ static __always_inline bool translate(struct __sk_buff *skb, const bool v6, stru
 		addr_get6(&ip->daddr, &out.daddr);
 		ip->hop_limit = ttl;
 		is[1] = *((__be32 *)ip + 1);
-		settle_sum6(skb, p->proto, diff, was, is);
+		settle_sum6(skb, diff, was, is);
 	} else {
 		struct iphdr *ip = packet_start(skb) + L3_OFF;
 
@@ -241,40 +241,34 @@ static __always_inline int send_local(struct __sk_buff *skb, __u32 ifindex)
 	return bpf_redirect_peer(ifindex, 0);
 }
 
-/* Rewrites the packet into one between the two nodes and sends it out of the uplink. */
-static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg,
-					    const struct packet *p, struct xmasq_flow *f, __u64 now)
+/*
+ * Rewrites the packet, which begins at `start`, into one between the two nodes, as uplink_egress lets it pass. False: the flow is
+ * another one by now, and the packet is as it was.
+ */
+static __always_inline bool masquerade(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg,
+				       void *start, __u16 *check, const struct packet *p, const struct xmasq_flow *f)
 {
-	__u32 gen = f->gen, sum = f->ip_sum, csum_diff = f->csum_diff, ifindex = f->out_ifindex;
+	__u32 gen = f->gen, sum = f->ip_sum, csum_diff = f->csum_diff;
 	struct xmasq_addr saddr = f->node_saddr, daddr = f->node_daddr;
-	__be16 dport = f->out.dport;
 	struct macs macs = macs_read(f->dmac);
-	struct ethhdr *eth;
 	__u16 id;
 
 	id = ID_MARKER | (p->df ? 0 : ID_FLAG) | (__u16)f->peer_key << ID_KEY_SHIFT;
 	barrier();
 	/* See struct xmasq_flow: the element may have become another flow's since the lookup. */
 	if (f->gen != gen || f->gen2 != gen)
-		return leave_slow(skb, p, XMASQ_REASON_STALE);
+		return false;
 
-	if (!fix_checksum(skb, v6, p->proto, csum_diff))
-		return leave_slow(skb, p, XMASQ_REASON_MALFORMED);
-	if (dport != p->dport && !change_port(skb, v6, p->proto, 2, p->dport, dport))
-		return DROP; /* not reached: the checksum was written just now */
-	eth = packet_start(skb);
-	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
-		return DROP; /* not reached: parse() has read it */
-	macs_write(eth, macs);
+	macs_write(start, macs);
 	if (v6) {
-		struct ipv6hdr *ip = (void *)(eth + 1);
+		struct ipv6hdr *ip = start + L3_OFF;
 
 		*(__be32 *)ip = ip6_first_word(p->tos & TOS_ECN, id);
 		ip->hop_limit = 64;
 		addr_get6(&ip->saddr, &saddr);
 		addr_get6(&ip->daddr, &daddr);
 	} else {
-		struct iphdr *ip = (void *)(eth + 1);
+		struct iphdr *ip = start + L3_OFF;
 
 		ip->tos = p->tos & TOS_ECN;
 		ip->id = bpf_htons(id);
@@ -285,10 +279,106 @@ static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6
 		sum += bpf_htons(p->tos & TOS_ECN) + bpf_htons(p->tot_len) + bpf_htons(id);
 		ip->check = ~fold(sum);
 	}
-
-	store_cb(skb, KIND_OWN(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	set_magic(skb, cfg, KIND_OWN);
+	if (!fix_checksum_at(skb, check, p->proto, csum_diff))
+		fix_checksum_by_helper(skb, v6, p->proto, csum_diff);
 	count(XMASQ_COUNTER_FAST_TX);
+	return true;
+}
+
+static __always_inline int send_masqueraded(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg,
+					    const struct packet *p, struct xmasq_flow *f, __u64 now)
+{
+	__u32 ifindex = f->out_ifindex;
+	__be16 dport = f->out.dport;
+	void *start = packet_start(skb);
+
+	if (start + L4_OFF(v6) > packet_end(skb))
+		return DROP; /* not reached: parse() has read it */
+	if (!masquerade(skb, v6, cfg, start, checksum_of(skb, start, v6, p->proto), p, f))
+		return leave_slow(skb, p, XMASQ_REASON_STALE);
+	if (dport != p->dport && !change_port(skb, v6, p->proto, 2, p->dport, dport))
+		return DROP; /* not reached: the checksum was written just now */
 	return to_uplink(f, ifindex, now);
+}
+
+/* Not a verdict either: LOOK_CLOSER, and there is no flow. */
+#define NO_FLOW (-3)
+/* Of FLOW_KIND, the flags of a flow whose packets may be masqueraded, as its last one was. */
+#define FLOW_BUSY (FLOW_READY | XMASQ_FLOW_KEYED)
+#define FLOW_KIND (FLOW_BUSY | XMASQ_FLOW_LOCAL | XMASQ_FLOW_UNLEARNED)
+
+/*
+ * The usual packet of a busy flow: masqueraded like the one before it, with nothing about packet or flow to be looked at
+ * closer. Otherwise LOOK_CLOSER, or NO_FLOW where there is none, and the packet is as it was.
+ */
+static __always_inline int send_busy(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+{
+	struct packet p = { .v6 = v6, .segments = 1 };
+	struct xmasq_flow_key key;
+	struct xmasq_flow *f;
+	__u64 tick = bpf_jiffies64(), now;
+	void *start = packet_start(skb);
+	__u32 ifindex, other, len;
+	__u16 *check;
+
+	if (start + L4_OFF(v6) + sizeof(struct udphdr) > packet_end(skb) || skb->gso_size)
+		goto closer;
+	if (v6) {
+		if (*(__u8 *)(start + L3_OFF) >> 4 != 6)
+			goto closer;
+		parse_header6(skb, start + L3_OFF, &p, L3_OFF, false);
+	} else {
+		parse_header4(skb, start + L3_OFF, &p, L3_OFF, false);
+	}
+	if (p.reason)
+		goto closer;
+	if (p.proto == IPPROTO_TCP) {
+		if (start + L4_OFF(v6) + sizeof(struct tcphdr) > packet_end(skb))
+			goto closer;
+		read_tcp(&p, start + L4_OFF(v6));
+		if (p.reason || (p.tcp_flags & TCP_RST))
+			goto closer;
+		check = start + L4_OFF(v6) + 16;
+	} else if (p.proto == IPPROTO_UDP) {
+		read_udp(&p, start + L4_OFF(v6));
+		check = start + L4_OFF(v6) + 6;
+	} else {
+		goto closer;
+	}
+	key.saddr = p.saddr;
+	key.daddr = p.daddr;
+	key.sport = p.sport;
+	key.dport = p.dport;
+	key.ifindex = skb->ifindex;
+	key.proto = p.proto;
+	__builtin_memset(key.pad, 0, sizeof(key.pad));
+	f = bpf_map_lookup_elem(&flows, &key);
+	if (!f)
+		return NO_FLOW;
+	now = f->tick == tick ? f->last_tx : bpf_ktime_get_coarse_ns();
+	/* recheck_at is 0 after a packet of the connection that went, or came, by the slow path, and when the key was rejected. */
+	other = (p.ttl ^ f->ttl) | ((p.tos & ~TOS_ECN) ^ f->tos) | f->blocked | ((f->flags & FLOW_KIND) ^ FLOW_BUSY) |
+		(f->mode ^ XMASQ_MODE_MASQUERADE) | (f->out.dport ^ p.dport);
+	if (other || !mac_equal(((struct ethhdr *)start)->h_source, f->pod_mac) || !f->recheck_at ||
+	    now >= f->verify_at || skb->len - ETH_HLEN > f->mtu)
+		goto closer;
+	ifindex = f->out_ifindex;
+	len = skb->len - ETH_HLEN;
+	if (!masquerade(skb, v6, cfg, start, check, &p, f))
+		goto closer;
+	if (f->tick != tick) {
+		f->tick = tick;
+		f->last_tx = now;
+	}
+	__sync_fetch_and_add(&f->tx_packets, 1);
+	__sync_fetch_and_add(&f->tx_bytes, len);
+	__sync_fetch_and_add(&f->masq_packets, 1);
+	return bpf_redirect(ifindex, 0);
+
+closer:
+	barrier();
+	return LOOK_CLOSER;
 }
 
 /*
@@ -355,7 +445,8 @@ static __always_inline bool announces(const struct xmasq_config *cfg, const stru
 	return (f->flags & XMASQ_FLOW_KEYED) && p->segments <= ID_MAX_SEGMENTS && (cfg->flags & XMASQ_CFG_ADMIT);
 }
 
-static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg,
+					   bool no_flow)
 {
 	struct xmasq_flow_key key = {};
 	struct xmasq_flow *f;
@@ -392,7 +483,7 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 	key.dport = p.dport;
 	key.ifindex = skb->ifindex;
 	key.proto = p.proto;
-	f = bpf_map_lookup_elem(&flows, &key);
+	f = no_flow ? NULL : bpf_map_lookup_elem(&flows, &key);
 	now = bpf_ktime_get_coarse_ns();
 
 	if (reason == XMASQ_REASON_TCP_SYN || reason == XMASQ_REASON_TCP_FIN) {
@@ -546,15 +637,45 @@ static __always_inline int pod_egress_main(struct __sk_buff *skb, const bool v6,
 	return send_learned(skb, cfg, &p, f, mode);
 }
 
-/* One frame on the stack for each family: together they would be too large. */
-static __noinline int pod_egress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+/* Looking for a masqueraded flow first is dear where most are something else. */
+static __always_inline bool mostly_masquerades(const struct xmasq_config *cfg)
 {
-	return cfg ? pod_egress_main(skb, false, cfg) : PASS;
+	return cfg && (cfg->flags & (XMASQ_CFG_MASQUERADE | XMASQ_CFG_DIRECT)) == XMASQ_CFG_MASQUERADE;
 }
 
-static __noinline int pod_egress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+/* A frame on the stack for each family: together they would be too large. */
+static __noinline int pod_egress4_busy(struct __sk_buff *skb, const struct xmasq_config *cfg)
 {
-	return cfg ? pod_egress_main(skb, true, cfg) : PASS;
+	return cfg ? send_busy(skb, false, cfg) : PASS;
+}
+
+static __noinline int pod_egress4_other(struct __sk_buff *skb, const struct xmasq_config *cfg, bool no_flow)
+{
+	return cfg ? pod_egress_main(skb, false, cfg, no_flow) : PASS;
+}
+
+static __always_inline int pod_egress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	int verdict = mostly_masquerades(cfg) ? pod_egress4_busy(skb, cfg) : LOOK_CLOSER;
+
+	return verdict < PASS ? pod_egress4_other(skb, cfg, verdict == NO_FLOW) : verdict;
+}
+
+static __noinline int pod_egress6_busy(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? send_busy(skb, true, cfg) : PASS;
+}
+
+static __noinline int pod_egress6_other(struct __sk_buff *skb, const struct xmasq_config *cfg, bool no_flow)
+{
+	return cfg ? pod_egress_main(skb, true, cfg, no_flow) : PASS;
+}
+
+static __always_inline int pod_egress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	int verdict = mostly_masquerades(cfg) ? pod_egress6_busy(skb, cfg) : LOOK_CLOSER;
+
+	return verdict < PASS ? pod_egress6_other(skb, cfg, verdict == NO_FLOW) : verdict;
 }
 
 SEC("tc")

@@ -138,7 +138,7 @@ static __always_inline bool write_received(struct __sk_buff *skb, const bool v6,
 		ip->hop_limit = d->ttl;
 		is[1] = *((__be32 *)ip + 1);
 		addr_get6(&ip->saddr, &d->saddr);
-		settle_sum6(skb, p->proto, diff, was, is);
+		settle_sum6(skb, diff, was, is);
 	} else {
 		struct iphdr *ip = (void *)(eth + 1);
 

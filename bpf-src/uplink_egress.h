@@ -8,11 +8,6 @@
 
 #include "uplink_ingress.h"
 
-static __always_inline bool has_magic(const struct __sk_buff *skb, const struct xmasq_config *cfg)
-{
-	return skb->cb[1] == cfg->magic[1] && skb->cb[2] == cfg->magic[2] && skb->cb[3] == cfg->magic[3];
-}
-
 /*
  * A control message to `daddr` that this node's data plane has not made comes from a pod, translated to the node's address, or
  * from a process of the node: the peer would take it for ours, and it is of no use to anybody else.
@@ -169,7 +164,7 @@ static __noinline int send_probe6(struct __sk_buff *skb, const struct xmasq_conf
 }
 
 /* A packet with our magic that is no pod's, or not to leave as it is: what shall become of it? */
-static __noinline int special_packet(struct __sk_buff *skb, const struct xmasq_config *cfg, __u32 kind)
+static __noinline int special_packet(struct __sk_buff *skb, const struct xmasq_config *cfg, __u64 kind)
 {
 	const bool v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
 	bool pod = is_pod_veth(skb->ingress_ifindex);
@@ -178,12 +173,12 @@ static __noinline int special_packet(struct __sk_buff *skb, const struct xmasq_c
 		return DROP;
 	if (!v6 && skb->protocol != bpf_htons(ETH_P_IP))
 		goto lost;
-	if (kind == KIND_CONTROL(cfg->magic[0]) &&
+	if (kind == KIND_CONTROL &&
 	    (v6 ? leads_control(skb, true, cfg->tunnel_port) : leads_control(skb, false, cfg->tunnel_port)))
 		return PASS;
-	if (kind == KIND_ACK(cfg->magic[0]) && !pod)
+	if (kind == KIND_ACK && !pod)
 		return send_ack(skb, cfg);
-	if (kind == KIND_PROBE(cfg->magic[0]) && pod)
+	if (kind == KIND_PROBE && pod)
 		return v6 ? send_probe6(skb, cfg) : send_probe4(skb, cfg);
 lost:
 	count(XMASQ_COUNTER_OWN_LOST);
@@ -191,12 +186,10 @@ lost:
 }
 
 /* A packet with our magic. Most are, if anything is to be gained, and as they shall leave: so nothing of them is read. */
-static __always_inline int own_packet(struct __sk_buff *skb, const struct xmasq_config *cfg)
+static __always_inline int own_packet(struct __sk_buff *skb, const struct xmasq_config *cfg, __u64 kind)
 {
-	__u32 kind = skb->cb[0];
-
-	store_cb(skb, 0, 0, 0, 0);
-	if (kind != KIND_OWN(cfg->magic[0]))
+	wipe_magic(skb);
+	if (kind != KIND_OWN)
 		return special_packet(skb, cfg, kind);
 	count(XMASQ_COUNTER_OWN_SEEN);
 	return PASS;
@@ -288,13 +281,14 @@ SEC("tc")
 int uplink_egress(struct __sk_buff *skb)
 {
 	const struct xmasq_config *cfg = get_config();
-
 	int verdict = PASS;
+	__u64 kind;
 
 	if (!cfg)
 		return PASS;
-	if (has_magic(skb, cfg))
-		return own_packet(skb, cfg);
+	kind = magic_kind(skb, cfg);
+	if (kind != NO_MAGIC)
+		return own_packet(skb, cfg, kind);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		verdict = uplink_egress4(skb, cfg);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))

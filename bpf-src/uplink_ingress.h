@@ -276,7 +276,7 @@ static __noinline int answer(struct __sk_buff *skb, const struct xmasq_config *c
 		return DROP;
 	count(counter);
 	/* uplink_egress lets no other control message pass. */
-	store_cb(skb, KIND_CONTROL(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	set_magic(skb, cfg, KIND_CONTROL);
 	return bpf_redirect(skb->ifindex, 0);
 }
 
@@ -357,10 +357,10 @@ static __always_inline void acknowledge(struct __sk_buff *skb, const struct xmas
 		s->acked_tx = f->masq_packets;
 		return;
 	}
-	store_cb(skb, KIND_ACK(cfg->magic[0]), cfg->magic[1], cfg->magic[2], cfg->magic[3]);
+	set_magic(skb, cfg, KIND_ACK);
 	if (bpf_clone_redirect(skb, skb->ifindex, 0) == 0)
 		count(XMASQ_COUNTER_ACK_SENT);
-	store_cb(skb, 0, 0, 0, 0);
+	wipe_magic(skb);
 }
 
 /* A probe of a peer's: it shall know that masqueraded packets arrive. */
@@ -382,22 +382,19 @@ static __always_inline int probed(struct __sk_buff *skb, const struct xmasq_conf
 }
 
 /*
- * Writes Ethernet and IP header of a packet that is restored by the slot as it is in generation `gen`; the transport header is done,
- * with `diff`. Returns the device of the pod; 0: the slot has changed since.
+ * Makes the packet, which begins at `start`, the pod's again, by the slot as it is in generation `gen`. Returns the device of the pod;
+ * 0: the slot has changed since, and the packet is as it was.
  */
-static __always_inline __u32 write_restored(struct __sk_buff *skb, const bool v6, const struct packet *p,
-					    const struct xmasq_slot *s, __u32 gen, __u32 diff)
+static __always_inline __u32 restore(struct __sk_buff *skb, const bool v6, void *start, __u16 *check,
+				     const struct packet *p, const struct xmasq_slot *s, __u32 gen)
 {
-	struct ethhdr *eth = packet_start(skb);
 	struct macs macs = macs_read(s->dmac);
-	__u32 ifindex = s->ifindex;
+	__u32 ifindex = s->ifindex, diff = s->csum_diff;
 	__u8 ttl = s->ttl, tos = s->tos | (p->tos & TOS_ECN);
 
-	if ((void *)eth + L4_OFF(v6) > packet_end(skb))
-		return 0; /* not reached: parse() has read it */
 	if (v6) {
 		struct xmasq_addr saddr = s->saddr, daddr = s->daddr;
-		struct ipv6hdr *ip = (void *)(eth + 1);
+		struct ipv6hdr *ip = start + L3_OFF;
 		__be32 was[2], is[2];
 
 		barrier();
@@ -411,13 +408,16 @@ static __always_inline __u32 write_restored(struct __sk_buff *skb, const bool v6
 		is[1] = *((__be32 *)ip + 1);
 		addr_get6(&ip->saddr, &saddr);
 		addr_get6(&ip->daddr, &daddr);
-		macs_write(eth, macs);
-		settle_sum6(skb, p->proto, diff, was, is);
+		macs_write(start, macs);
+		if (!fix_checksum_at(skb, check, p->proto, diff)) {
+			fix_checksum_by_helper(skb, true, p->proto, diff);
+			settle_sum6(skb, diff, was, is);
+		}
 	} else {
 		__be32 saddr = s->saddr.word[3], daddr = s->daddr.word[3];
-		struct iphdr *ip = (void *)(eth + 1);
+		struct iphdr *ip = start + L3_OFF;
 		__u16 id = 0, frag = IP_DF;
-		__u32 sum;
+		__u32 sum = s->ip_sum;
 
 		barrier();
 		if (s->gen != gen)
@@ -432,11 +432,11 @@ static __always_inline __u32 write_restored(struct __sk_buff *skb, const bool v6
 		ip->ttl = ttl;
 		ip->saddr = saddr;
 		ip->daddr = daddr;
-		sum = bpf_htons(0x4500 | tos) + bpf_htons(p->tot_len) + bpf_htons(id) + bpf_htons(frag) +
-		      bpf_htons((__u16)ttl << 8 | p->proto) + (saddr & 0xffff) + (saddr >> 16) + (daddr & 0xffff) +
-		      (daddr >> 16);
+		sum += bpf_htons(p->tos & TOS_ECN) + bpf_htons(p->tot_len) + bpf_htons(id) + bpf_htons(frag);
 		ip->check = ~fold(sum);
-		macs_write(eth, macs);
+		macs_write(start, macs);
+		if (!fix_checksum_at(skb, check, p->proto, diff))
+			fix_checksum_by_helper(skb, false, p->proto, diff);
 	}
 	return ifindex;
 }
@@ -461,16 +461,105 @@ static __noinline void reset_slot(struct __sk_buff *skb, const struct xmasq_conf
 }
 
 /* Not verdicts: what else the packet may be. It is looked at by the caller, because the stack is too full here. */
-#define RECEIVE_ENCAP (-2)
-#define RECEIVE_DIRECT (-3)
-#define RECEIVE_ICMP (-4)
+#define RECEIVE_ENCAP (-3)
+#define RECEIVE_DIRECT (-4)
+#define RECEIVE_ICMP (-5)
+
+/*
+ * The usual packet of a busy flow: restored like the one before it, with nothing about packet or slot to be looked at closer.
+ * Otherwise LOOK_CLOSER, and the packet is as it was.
+ */
+static __always_inline int restore_busy(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
+{
+	struct packet p = { .v6 = v6, .segments = 1 };
+	__u64 tick = bpf_jiffies64(), now;
+	void *start = packet_start(skb);
+	struct xmasq_slot_key sk;
+	struct xmasq_slot *s;
+	__u32 ifindex, gen;
+	__u16 *check;
+
+	if (start + L4_OFF(v6) + sizeof(struct udphdr) > packet_end(skb))
+		goto closer;
+	if (v6) {
+		if (*(__u8 *)(start + L3_OFF) >> 4 != 6)
+			goto closer;
+		parse_header6(skb, start + L3_OFF, &p, L3_OFF, true);
+	} else {
+		parse_header4(skb, start + L3_OFF, &p, L3_OFF, true);
+	}
+	if (p.reason || !p.df || !(p.id & ID_MARKER) || (__u8)(p.id >> ID_KEY_SHIFT) == XMASQ_PROBE_KEY ||
+	    skb->gso_size || skb->pkt_type != PACKET_HOST)
+		goto closer;
+	if (v6 ? !addr_equal(&p.daddr, &cfg->uplink_addr6) : p.daddr.word[3] != cfg->uplink_addr4.word[3])
+		goto closer;
+	if (p.proto == IPPROTO_TCP) {
+		if (start + L4_OFF(v6) + sizeof(struct tcphdr) > packet_end(skb))
+			goto closer;
+		read_tcp(&p, start + L4_OFF(v6));
+		if (p.reason || (p.tcp_flags & TCP_RST))
+			goto closer;
+		check = start + L4_OFF(v6) + 16;
+	} else if (p.proto == IPPROTO_UDP) {
+		read_udp(&p, start + L4_OFF(v6));
+		check = start + L4_OFF(v6) + 6;
+	} else {
+		goto closer;
+	}
+	sk.peer = p.saddr;
+	sk.sport = p.sport;
+	sk.dport = p.dport;
+	sk.proto = p.proto;
+	__builtin_memset(sk.pad, 0, sizeof(sk.pad));
+	s = bpf_map_lookup_elem(&slots, &sk);
+	if (!s)
+		goto closer;
+	gen = s->gen;
+	barrier();
+	now = s->tick == tick ? s->last_rx : bpf_ktime_get_coarse_ns();
+	if (!slot_is_busy(s, gen, p.id, now) || s->sport != p.sport)
+		goto closer;
+	ifindex = restore(skb, v6, start, check, &p, s, gen);
+	if (!ifindex)
+		goto closer;
+	if (s->tick != tick) {
+		s->tick = tick;
+		s->last_rx = now;
+		peer_lives(s->peer, now, true);
+	}
+	__sync_fetch_and_add(&s->rx_packets, 1);
+	__sync_fetch_and_add(&s->rx_bytes, p.tot_len);
+	count(XMASQ_COUNTER_RESTORED);
+	return deliver(skb, ifindex);
+
+closer:
+	barrier();
+	return LOOK_CLOSER;
+}
+
+static __always_inline __u32 restore_any(struct __sk_buff *skb, const bool v6, const struct packet *p,
+					 const struct xmasq_slot *s, __u32 gen)
+{
+	void *start = packet_start(skb);
+
+	if (start + L4_OFF(v6) > packet_end(skb))
+		return 0; /* not reached: parse() has read it */
+	return restore(skb, v6, start, checksum_of(skb, start, v6, p->proto), p, s, gen);
+}
+
+/* A frame of its own: that of the caller is in a chain of calls that just fits on the stack of kernel 6.1. */
+static __noinline __u32 restore_other(struct __sk_buff *skb, const struct packet *p, const struct xmasq_slot *s,
+				      __u32 gen)
+{
+	return p->v6 ? restore_any(skb, true, p, s, gen) : restore_any(skb, false, p, s, gen);
+}
 
 static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool v6, const struct xmasq_config *cfg)
 {
 	struct xmasq_slot_key sk = {};
 	struct xmasq_slot *s;
 	struct packet p;
-	__u32 *id, gen, peer, diff, ifindex;
+	__u32 *id, gen, peer, ifindex;
 	__u8 state, flags;
 	__be16 sport;
 	__u64 now;
@@ -512,7 +601,6 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 	peer = s->peer;
 	state = s->state;
 	flags = s->flags;
-	diff = s->csum_diff;
 	sport = s->sport;
 	valid = s->key == (__u8)(p.id >> ID_KEY_SHIFT) &&
 		(state == XMASQ_SLOT_ACTIVE ||
@@ -554,28 +642,50 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 	if (p.tcp_flags & TCP_RST)
 		reset_slot(skb, cfg, &sk, s, gen);
 
-	if (!fix_checksum(skb, v6, p.proto, diff))
-		return DROP;
-	if (sport != p.sport && !change_port(skb, v6, p.proto, 0, p.sport, sport))
-		return DROP;
-	ifindex = write_restored(skb, v6, &p, s, gen, diff);
+	ifindex = restore_other(skb, &p, s, gen);
 	if (!ifindex) {
 		count(XMASQ_COUNTER_UNKNOWN_KEY);
 		return DROP;
 	}
+	if (sport != p.sport && !change_port(skb, v6, p.proto, 0, p.sport, sport))
+		return DROP; /* not reached: the checksum was written just now */
 	count(XMASQ_COUNTER_RESTORED);
 	return deliver(skb, ifindex);
 }
 
-/* One frame on the stack for each family: together they would be too large. */
-static __noinline int uplink_ingress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+/* A frame on the stack for each family: together they would be too large. */
+static __noinline int uplink_ingress4_busy(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? restore_busy(skb, false, cfg) : PASS;
+}
+
+static __noinline int uplink_ingress4_other(struct __sk_buff *skb, const struct xmasq_config *cfg)
 {
 	return cfg ? uplink_ingress_main(skb, false, cfg) : PASS;
 }
 
-static __noinline int uplink_ingress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+static __always_inline int uplink_ingress4(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	int verdict = uplink_ingress4_busy(skb, cfg);
+
+	return verdict == LOOK_CLOSER ? uplink_ingress4_other(skb, cfg) : verdict;
+}
+
+static __noinline int uplink_ingress6_busy(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	return cfg ? restore_busy(skb, true, cfg) : PASS;
+}
+
+static __noinline int uplink_ingress6_other(struct __sk_buff *skb, const struct xmasq_config *cfg)
 {
 	return cfg ? uplink_ingress_main(skb, true, cfg) : PASS;
+}
+
+static __always_inline int uplink_ingress6(struct __sk_buff *skb, const struct xmasq_config *cfg)
+{
+	int verdict = uplink_ingress6_busy(skb, cfg);
+
+	return verdict == LOOK_CLOSER ? uplink_ingress6_other(skb, cfg) : verdict;
 }
 
 SEC("tc")

@@ -147,12 +147,7 @@ static __always_inline int uplink_xdp_main(struct xdp_md *ctx, const struct xmas
 	gen = s->gen;
 	barrier();
 	now = bpf_ktime_get_coarse_ns();
-	if ((gen & 1) || s->key != (__u8)(id >> ID_KEY_SHIFT) || s->state != XMASQ_SLOT_ACTIVE ||
-	    (s->flags & (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=
-		    (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST) ||
-	    now >= s->recheck_at || now - s->last_rx > XMASQ_VERIFY_NS || now >= s->ack_at ||
-	    !endpoint_valid(s->endpoint, s->endpoint_epoch) || !peer_valid(s->peer, s->peer_epoch) ||
-	    !mac_equal(eth->h_dest, s->wire_dmac))
+	if (!slot_is_busy(s, gen, id, now) || !mac_equal(eth->h_dest, s->wire_dmac))
 		return XDP_PASS;
 	to_s = s->saddr;
 	to_d = s->daddr;

@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 /* Bumped whenever a key or value below changes its meaning without changing its size. */
-#define XMASQ_LAYOUT_VERSION 5
+#define XMASQ_LAYOUT_VERSION 6
 
 /* Version of the key exchange and of the marker format; peers with another one are not peers. */
 #define XMASQ_PROTOCOL_VERSION 3
@@ -250,6 +250,7 @@ struct xmasq_flow {
 	__u64 slow_packets; /* sent on the slow path since admission */
 	__u64 admitted_at;
 	__u64 last_tx;          /* last packet of the pod, on either path */
+	__u64 tick;             /* jiffies when last_tx was read from the clock */
 	__u64 last_rx_slow;     /* last packet delivered by the slow path */
 	__u64 verify_at;        /* next look at slot, peer and neighbour */
 	__u64 recheck_at;       /* next look at conntrack */
@@ -335,6 +336,7 @@ struct xmasq_slot {
 	__u64 rx_packets; /* restored; segments count one by one */
 	__u64 rx_bytes;   /* likewise, IP total length of each segment */
 	__u64 last_rx;    /* last restored packet, or acknowledgement from the peer that ours arrive */
+	__u64 tick;       /* jiffies when a restored packet last had last_rx read from the clock */
 	__u64 recheck_at;
 	__u64 freed_at;
 	__u64 ack_at;            /* next acknowledgement, see XMASQ_ACK_NS */
@@ -348,6 +350,7 @@ struct xmasq_slot {
 	__u32 peer; /* id */
 	__u32 peer_epoch;
 	__u32 csum_diff; /* node addresses -> pod addresses, for the transport checksum */
+	__u32 ip_sum;    /* sum of the constant 16-bit words of the restored IPv4 header */
 	__u8 dmac[6];    /* Ethernet addresses as the slow path delivers them, in the order of a frame */
 	__u8 smac[6];
 	__u8 key;

@@ -8,6 +8,7 @@ import { Degradations } from '../dataplane/degradations.ts';
 import { Drain } from '../dataplane/drain.ts';
 import { Endpoints } from '../dataplane/endpoints.ts';
 import { Events } from '../dataplane/events.ts';
+import { EVERYTHING, flush } from '../dataplane/flush.ts';
 import { Janitor } from '../dataplane/janitor.ts';
 import { ConfigFlag, MAX_ENDPOINTS, Reason } from '../dataplane/layout.ts';
 import { reloadProgram, type LoadedDataPlane, type LoadOptions } from '../dataplane/load.ts';
@@ -150,12 +151,15 @@ async function assemble({ config, load, dataPlane, probe, log, closers }: Assemb
   const notes = new Notes(pins.notes);
   const degradations = new Degradations(log);
   const configMap = new ConfigMap(tables.config, monotonic);
+  const { tunnelPort: formerPort } = configMap.get();
   configMap.update({
     hz: probe.hz,
     ctZone4: config.conntrack.zone,
     ctZone6: config.conntrack.zone6,
     tunnelPort: config.tunnel.port,
   });
+  // Which ports are reserved is looked at before a flow is admitted, and not with each of its packets.
+  if (formerPort !== config.tunnel.port) await flush(tables, EVERYTHING, monotonic);
   configMap.setFlags(probe.conntrackZone ? ConfigFlag.CT_LOOKUP : 0, probe.conntrackZone ? 0 : ConfigFlag.CT_LOOKUP);
   setTransmitMode(configMap, config.transmitMode);
   const drain = new Drain(configMap, notes, monotonic);

@@ -35,7 +35,7 @@ export {
 } from '../gen/layouts.ts';
 
 /** XMASQ_LAYOUT_VERSION. */
-export const LAYOUT_VERSION = 5;
+export const LAYOUT_VERSION = 6;
 /** XMASQ_PROTOCOL_VERSION. */
 export const PROTOCOL_VERSION = 3;
 /** XMASQ_MAX_ENDPOINTS: ids are 1 to this, exclusive. */

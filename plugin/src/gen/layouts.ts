@@ -3,7 +3,7 @@ import { addressCodec, readAddress, writeAddress } from '../bpf/address.ts';
 import { checkBigInteger, checkInteger, checkLength, makeCodec, u32Codec, u64Codec, type Codec } from '../bpf/codec.ts';
 
 /** Identifies these layouts: equal exactly if structs, enums and maps are. */
-export const LAYOUT_HASH = 'a057dbb23e362989';
+export const LAYOUT_HASH = 'a1a9468dea053458';
 
 /** enum xmasq_config_flag. */
 export const ConfigFlag = {
@@ -716,7 +716,7 @@ function readTuple(from: Buffer, at: number): Tuple {
 /** struct xmasq_tuple, 36 bytes. */
 export const tupleCodec: Codec<Tuple> = makeCodec('xmasq_tuple', 36, writeTuple, readTuple);
 
-/** struct xmasq_flow, 400 bytes. */
+/** struct xmasq_flow, 408 bytes. */
 export interface Flow {
   /** u32, offset 0. */
   readonly gen: number;
@@ -735,104 +735,106 @@ export interface Flow {
   /** u64, offset 48. */
   readonly lastTx: bigint;
   /** u64, offset 56. */
-  readonly lastRxSlow: bigint;
+  readonly tick: bigint;
   /** u64, offset 64. */
-  readonly verifyAt: bigint;
+  readonly lastRxSlow: bigint;
   /** u64, offset 72. */
-  readonly recheckAt: bigint;
+  readonly verifyAt: bigint;
   /** u64, offset 80. */
-  readonly fastSince: bigint;
+  readonly recheckAt: bigint;
   /** u64, offset 88. */
+  readonly fastSince: bigint;
+  /** u64, offset 96. */
   readonly unansweredSince: bigint;
-  /** u32, offset 96. */
+  /** u32, offset 104. */
   readonly unansweredTx: number;
-  /** u32, offset 100. */
+  /** u32, offset 108. */
   readonly unansweredHeard: number;
-  /** u64, offset 104. */
-  readonly holeUntil: bigint;
   /** u64, offset 112. */
-  readonly rejectUntil: bigint;
+  readonly holeUntil: bigint;
   /** u64, offset 120. */
-  readonly deviatingSince: bigint;
+  readonly rejectUntil: bigint;
   /** u64, offset 128. */
-  readonly rxPackets: bigint;
+  readonly deviatingSince: bigint;
   /** u64, offset 136. */
-  readonly rxBytes: bigint;
+  readonly rxPackets: bigint;
   /** u64, offset 144. */
-  readonly lastRx: bigint;
+  readonly rxBytes: bigint;
   /** u64, offset 152. */
+  readonly lastRx: bigint;
+  /** u64, offset 160. */
   readonly rxRecheckAt: bigint;
-  /** u32, offset 160. */
-  readonly csumDiff: number;
-  /** u32, offset 164. */
-  readonly ipSum: number;
   /** u32, offset 168. */
-  readonly endpoint: number;
+  readonly csumDiff: number;
   /** u32, offset 172. */
-  readonly endpointEpoch: number;
+  readonly ipSum: number;
   /** u32, offset 176. */
-  readonly peer: number;
+  readonly endpoint: number;
   /** u32, offset 180. */
-  readonly peerEpoch: number;
+  readonly endpointEpoch: number;
   /** u32, offset 184. */
-  readonly slotGen: number;
+  readonly peer: number;
   /** u32, offset 188. */
+  readonly peerEpoch: number;
+  /** u32, offset 192. */
+  readonly slotGen: number;
+  /** u32, offset 196. */
   readonly outIfindex: number;
-  /** IPv4 or IPv6 address as text, empty: none, offset 192. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 200. */
   readonly nodeSaddr: string;
-  /** IPv4 or IPv6 address as text, empty: none, offset 208. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 216. */
   readonly nodeDaddr: string;
-  /** struct xmasq_tuple, offset 224. */
+  /** struct xmasq_tuple, offset 232. */
   readonly out: Tuple;
-  /** 6 bytes, offset 260. */
+  /** 6 bytes, offset 268. */
   readonly dmac: Uint8Array;
-  /** 6 bytes, offset 266. */
+  /** 6 bytes, offset 274. */
   readonly smac: Uint8Array;
-  /** 6 bytes, offset 272. */
+  /** 6 bytes, offset 280. */
   readonly viaMac: Uint8Array;
-  /** 6 bytes, offset 278. */
+  /** 6 bytes, offset 286. */
   readonly podMac: Uint8Array;
-  /** u8, offset 284. */
-  readonly peerKey: number;
-  /** u8, offset 285. */
-  readonly ownKey: number;
-  /** u8, offset 286. */
-  readonly ttl: number;
-  /** u8, offset 287. */
-  readonly tos: number;
-  /** u8, offset 288. */
-  readonly blocked: number;
-  /** u8, offset 289. */
-  readonly rejectKey: number;
-  /** u8, offset 290. */
-  readonly rejectLevel: number;
-  /** u8, offset 291. */
-  readonly holeLevel: number;
   /** u8, offset 292. */
-  readonly proto: number;
+  readonly peerKey: number;
   /** u8, offset 293. */
-  readonly outTtl: number;
+  readonly ownKey: number;
   /** u8, offset 294. */
-  readonly mode: number;
+  readonly ttl: number;
   /** u8, offset 295. */
+  readonly tos: number;
+  /** u8, offset 296. */
+  readonly blocked: number;
+  /** u8, offset 297. */
+  readonly rejectKey: number;
+  /** u8, offset 298. */
+  readonly rejectLevel: number;
+  /** u8, offset 299. */
+  readonly holeLevel: number;
+  /** u8, offset 300. */
+  readonly proto: number;
+  /** u8, offset 301. */
+  readonly outTtl: number;
+  /** u8, offset 302. */
+  readonly mode: number;
+  /** u8, offset 303. */
   readonly encapLen: number;
-  /** 70 bytes, offset 296. */
+  /** 70 bytes, offset 304. */
   readonly encap: Uint8Array;
-  /** 6 bytes, offset 366. */
+  /** 6 bytes, offset 374. */
   readonly rxDmac: Uint8Array;
-  /** 6 bytes, offset 372. */
+  /** 6 bytes, offset 380. */
   readonly rxSmac: Uint8Array;
-  /** u8, offset 378. */
+  /** u8, offset 386. */
   readonly rxTtl: number;
-  /** u8, offset 379. */
+  /** u8, offset 387. */
   readonly rxWireTtl: number;
-  /** u8, offset 380. */
+  /** u8, offset 388. */
   readonly unkeyed: number;
-  /** u32, offset 384. */
-  readonly txGen: number;
-  /** u32, offset 388. */
-  readonly mtu: number;
   /** u32, offset 392. */
+  readonly txGen: number;
+  /** u32, offset 396. */
+  readonly mtu: number;
+  /** u32, offset 400. */
   readonly gen2: number;
 }
 function writeFlow(to: Buffer, at: number, value: Flow): void {
@@ -850,75 +852,76 @@ function writeFlow(to: Buffer, at: number, value: Flow): void {
   );
   to.writeBigUInt64LE(checkBigInteger('xmasq_flow.admitted_at', value.admittedAt, 0n, 18446744073709551615n), at + 40);
   to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_tx', value.lastTx, 0n, 18446744073709551615n), at + 48);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx_slow', value.lastRxSlow, 0n, 18446744073709551615n), at + 56);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.verify_at', value.verifyAt, 0n, 18446744073709551615n), at + 64);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 72);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.fast_since', value.fastSince, 0n, 18446744073709551615n), at + 80);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.tick', value.tick, 0n, 18446744073709551615n), at + 56);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx_slow', value.lastRxSlow, 0n, 18446744073709551615n), at + 64);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.verify_at', value.verifyAt, 0n, 18446744073709551615n), at + 72);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 80);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.fast_since', value.fastSince, 0n, 18446744073709551615n), at + 88);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.unanswered_since', value.unansweredSince, 0n, 18446744073709551615n),
-    at + 88,
+    at + 96,
   );
-  to.writeUInt32LE(checkInteger('xmasq_flow.unanswered_tx', value.unansweredTx, 0, 4294967295), at + 96);
-  to.writeUInt32LE(checkInteger('xmasq_flow.unanswered_heard', value.unansweredHeard, 0, 4294967295), at + 100);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 104);
+  to.writeUInt32LE(checkInteger('xmasq_flow.unanswered_tx', value.unansweredTx, 0, 4294967295), at + 104);
+  to.writeUInt32LE(checkInteger('xmasq_flow.unanswered_heard', value.unansweredHeard, 0, 4294967295), at + 108);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.hole_until', value.holeUntil, 0n, 18446744073709551615n), at + 112);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.reject_until', value.rejectUntil, 0n, 18446744073709551615n),
-    at + 112,
+    at + 120,
   );
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.deviating_since', value.deviatingSince, 0n, 18446744073709551615n),
-    at + 120,
+    at + 128,
   );
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.rx_packets', value.rxPackets, 0n, 18446744073709551615n), at + 128);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.rx_bytes', value.rxBytes, 0n, 18446744073709551615n), at + 136);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx', value.lastRx, 0n, 18446744073709551615n), at + 144);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.rx_packets', value.rxPackets, 0n, 18446744073709551615n), at + 136);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.rx_bytes', value.rxBytes, 0n, 18446744073709551615n), at + 144);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_flow.last_rx', value.lastRx, 0n, 18446744073709551615n), at + 152);
   to.writeBigUInt64LE(
     checkBigInteger('xmasq_flow.rx_recheck_at', value.rxRecheckAt, 0n, 18446744073709551615n),
-    at + 152,
+    at + 160,
   );
-  to.writeUInt32LE(checkInteger('xmasq_flow.csum_diff', value.csumDiff, 0, 4294967295), at + 160);
-  to.writeUInt32LE(checkInteger('xmasq_flow.ip_sum', value.ipSum, 0, 4294967295), at + 164);
-  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint', value.endpoint, 0, 4294967295), at + 168);
-  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 172);
-  to.writeUInt32LE(checkInteger('xmasq_flow.peer', value.peer, 0, 4294967295), at + 176);
-  to.writeUInt32LE(checkInteger('xmasq_flow.peer_epoch', value.peerEpoch, 0, 4294967295), at + 180);
-  to.writeUInt32LE(checkInteger('xmasq_flow.slot_gen', value.slotGen, 0, 4294967295), at + 184);
-  to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 188);
-  writeAddress(to, at + 192, 'xmasq_flow.node_saddr', value.nodeSaddr);
-  writeAddress(to, at + 208, 'xmasq_flow.node_daddr', value.nodeDaddr);
-  writeTuple(to, at + 224, value.out);
+  to.writeUInt32LE(checkInteger('xmasq_flow.csum_diff', value.csumDiff, 0, 4294967295), at + 168);
+  to.writeUInt32LE(checkInteger('xmasq_flow.ip_sum', value.ipSum, 0, 4294967295), at + 172);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint', value.endpoint, 0, 4294967295), at + 176);
+  to.writeUInt32LE(checkInteger('xmasq_flow.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 180);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer', value.peer, 0, 4294967295), at + 184);
+  to.writeUInt32LE(checkInteger('xmasq_flow.peer_epoch', value.peerEpoch, 0, 4294967295), at + 188);
+  to.writeUInt32LE(checkInteger('xmasq_flow.slot_gen', value.slotGen, 0, 4294967295), at + 192);
+  to.writeUInt32LE(checkInteger('xmasq_flow.out_ifindex', value.outIfindex, 0, 4294967295), at + 196);
+  writeAddress(to, at + 200, 'xmasq_flow.node_saddr', value.nodeSaddr);
+  writeAddress(to, at + 216, 'xmasq_flow.node_daddr', value.nodeDaddr);
+  writeTuple(to, at + 232, value.out);
   checkLength('xmasq_flow.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 260);
+  to.set(value.dmac, at + 268);
   checkLength('xmasq_flow.smac', value.smac, 6);
-  to.set(value.smac, at + 266);
+  to.set(value.smac, at + 274);
   checkLength('xmasq_flow.via_mac', value.viaMac, 6);
-  to.set(value.viaMac, at + 272);
+  to.set(value.viaMac, at + 280);
   checkLength('xmasq_flow.pod_mac', value.podMac, 6);
-  to.set(value.podMac, at + 278);
-  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 284);
-  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 285);
-  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 286);
-  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 287);
-  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 288);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 289);
-  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 290);
-  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 291);
-  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 292);
-  to.writeUInt8(checkInteger('xmasq_flow.out_ttl', value.outTtl, 0, 255), at + 293);
-  to.writeUInt8(checkInteger('xmasq_flow.mode', value.mode, 0, 255), at + 294);
-  to.writeUInt8(checkInteger('xmasq_flow.encap_len', value.encapLen, 0, 255), at + 295);
+  to.set(value.podMac, at + 286);
+  to.writeUInt8(checkInteger('xmasq_flow.peer_key', value.peerKey, 0, 255), at + 292);
+  to.writeUInt8(checkInteger('xmasq_flow.own_key', value.ownKey, 0, 255), at + 293);
+  to.writeUInt8(checkInteger('xmasq_flow.ttl', value.ttl, 0, 255), at + 294);
+  to.writeUInt8(checkInteger('xmasq_flow.tos', value.tos, 0, 255), at + 295);
+  to.writeUInt8(checkInteger('xmasq_flow.blocked', value.blocked, 0, 255), at + 296);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_key', value.rejectKey, 0, 255), at + 297);
+  to.writeUInt8(checkInteger('xmasq_flow.reject_level', value.rejectLevel, 0, 255), at + 298);
+  to.writeUInt8(checkInteger('xmasq_flow.hole_level', value.holeLevel, 0, 255), at + 299);
+  to.writeUInt8(checkInteger('xmasq_flow.proto', value.proto, 0, 255), at + 300);
+  to.writeUInt8(checkInteger('xmasq_flow.out_ttl', value.outTtl, 0, 255), at + 301);
+  to.writeUInt8(checkInteger('xmasq_flow.mode', value.mode, 0, 255), at + 302);
+  to.writeUInt8(checkInteger('xmasq_flow.encap_len', value.encapLen, 0, 255), at + 303);
   checkLength('xmasq_flow.encap', value.encap, 70);
-  to.set(value.encap, at + 296);
+  to.set(value.encap, at + 304);
   checkLength('xmasq_flow.rx_dmac', value.rxDmac, 6);
-  to.set(value.rxDmac, at + 366);
+  to.set(value.rxDmac, at + 374);
   checkLength('xmasq_flow.rx_smac', value.rxSmac, 6);
-  to.set(value.rxSmac, at + 372);
-  to.writeUInt8(checkInteger('xmasq_flow.rx_ttl', value.rxTtl, 0, 255), at + 378);
-  to.writeUInt8(checkInteger('xmasq_flow.rx_wire_ttl', value.rxWireTtl, 0, 255), at + 379);
-  to.writeUInt8(checkInteger('xmasq_flow.unkeyed', value.unkeyed, 0, 255), at + 380);
-  to.writeUInt32LE(checkInteger('xmasq_flow.tx_gen', value.txGen, 0, 4294967295), at + 384);
-  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 388);
-  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 392);
+  to.set(value.rxSmac, at + 380);
+  to.writeUInt8(checkInteger('xmasq_flow.rx_ttl', value.rxTtl, 0, 255), at + 386);
+  to.writeUInt8(checkInteger('xmasq_flow.rx_wire_ttl', value.rxWireTtl, 0, 255), at + 387);
+  to.writeUInt8(checkInteger('xmasq_flow.unkeyed', value.unkeyed, 0, 255), at + 388);
+  to.writeUInt32LE(checkInteger('xmasq_flow.tx_gen', value.txGen, 0, 4294967295), at + 392);
+  to.writeUInt32LE(checkInteger('xmasq_flow.mtu', value.mtu, 0, 4294967295), at + 396);
+  to.writeUInt32LE(checkInteger('xmasq_flow.gen2', value.gen2, 0, 4294967295), at + 400);
 }
 function readFlow(from: Buffer, at: number): Flow {
   return {
@@ -930,60 +933,61 @@ function readFlow(from: Buffer, at: number): Flow {
     slowPackets: from.readBigUInt64LE(at + 32),
     admittedAt: from.readBigUInt64LE(at + 40),
     lastTx: from.readBigUInt64LE(at + 48),
-    lastRxSlow: from.readBigUInt64LE(at + 56),
-    verifyAt: from.readBigUInt64LE(at + 64),
-    recheckAt: from.readBigUInt64LE(at + 72),
-    fastSince: from.readBigUInt64LE(at + 80),
-    unansweredSince: from.readBigUInt64LE(at + 88),
-    unansweredTx: from.readUInt32LE(at + 96),
-    unansweredHeard: from.readUInt32LE(at + 100),
-    holeUntil: from.readBigUInt64LE(at + 104),
-    rejectUntil: from.readBigUInt64LE(at + 112),
-    deviatingSince: from.readBigUInt64LE(at + 120),
-    rxPackets: from.readBigUInt64LE(at + 128),
-    rxBytes: from.readBigUInt64LE(at + 136),
-    lastRx: from.readBigUInt64LE(at + 144),
-    rxRecheckAt: from.readBigUInt64LE(at + 152),
-    csumDiff: from.readUInt32LE(at + 160),
-    ipSum: from.readUInt32LE(at + 164),
-    endpoint: from.readUInt32LE(at + 168),
-    endpointEpoch: from.readUInt32LE(at + 172),
-    peer: from.readUInt32LE(at + 176),
-    peerEpoch: from.readUInt32LE(at + 180),
-    slotGen: from.readUInt32LE(at + 184),
-    outIfindex: from.readUInt32LE(at + 188),
-    nodeSaddr: readAddress(from, at + 192),
-    nodeDaddr: readAddress(from, at + 208),
-    out: readTuple(from, at + 224),
-    dmac: Uint8Array.from(from.subarray(at + 260, at + 260 + 6)),
-    smac: Uint8Array.from(from.subarray(at + 266, at + 266 + 6)),
-    viaMac: Uint8Array.from(from.subarray(at + 272, at + 272 + 6)),
-    podMac: Uint8Array.from(from.subarray(at + 278, at + 278 + 6)),
-    peerKey: from.readUInt8(at + 284),
-    ownKey: from.readUInt8(at + 285),
-    ttl: from.readUInt8(at + 286),
-    tos: from.readUInt8(at + 287),
-    blocked: from.readUInt8(at + 288),
-    rejectKey: from.readUInt8(at + 289),
-    rejectLevel: from.readUInt8(at + 290),
-    holeLevel: from.readUInt8(at + 291),
-    proto: from.readUInt8(at + 292),
-    outTtl: from.readUInt8(at + 293),
-    mode: from.readUInt8(at + 294),
-    encapLen: from.readUInt8(at + 295),
-    encap: Uint8Array.from(from.subarray(at + 296, at + 296 + 70)),
-    rxDmac: Uint8Array.from(from.subarray(at + 366, at + 366 + 6)),
-    rxSmac: Uint8Array.from(from.subarray(at + 372, at + 372 + 6)),
-    rxTtl: from.readUInt8(at + 378),
-    rxWireTtl: from.readUInt8(at + 379),
-    unkeyed: from.readUInt8(at + 380),
-    txGen: from.readUInt32LE(at + 384),
-    mtu: from.readUInt32LE(at + 388),
-    gen2: from.readUInt32LE(at + 392),
+    tick: from.readBigUInt64LE(at + 56),
+    lastRxSlow: from.readBigUInt64LE(at + 64),
+    verifyAt: from.readBigUInt64LE(at + 72),
+    recheckAt: from.readBigUInt64LE(at + 80),
+    fastSince: from.readBigUInt64LE(at + 88),
+    unansweredSince: from.readBigUInt64LE(at + 96),
+    unansweredTx: from.readUInt32LE(at + 104),
+    unansweredHeard: from.readUInt32LE(at + 108),
+    holeUntil: from.readBigUInt64LE(at + 112),
+    rejectUntil: from.readBigUInt64LE(at + 120),
+    deviatingSince: from.readBigUInt64LE(at + 128),
+    rxPackets: from.readBigUInt64LE(at + 136),
+    rxBytes: from.readBigUInt64LE(at + 144),
+    lastRx: from.readBigUInt64LE(at + 152),
+    rxRecheckAt: from.readBigUInt64LE(at + 160),
+    csumDiff: from.readUInt32LE(at + 168),
+    ipSum: from.readUInt32LE(at + 172),
+    endpoint: from.readUInt32LE(at + 176),
+    endpointEpoch: from.readUInt32LE(at + 180),
+    peer: from.readUInt32LE(at + 184),
+    peerEpoch: from.readUInt32LE(at + 188),
+    slotGen: from.readUInt32LE(at + 192),
+    outIfindex: from.readUInt32LE(at + 196),
+    nodeSaddr: readAddress(from, at + 200),
+    nodeDaddr: readAddress(from, at + 216),
+    out: readTuple(from, at + 232),
+    dmac: Uint8Array.from(from.subarray(at + 268, at + 268 + 6)),
+    smac: Uint8Array.from(from.subarray(at + 274, at + 274 + 6)),
+    viaMac: Uint8Array.from(from.subarray(at + 280, at + 280 + 6)),
+    podMac: Uint8Array.from(from.subarray(at + 286, at + 286 + 6)),
+    peerKey: from.readUInt8(at + 292),
+    ownKey: from.readUInt8(at + 293),
+    ttl: from.readUInt8(at + 294),
+    tos: from.readUInt8(at + 295),
+    blocked: from.readUInt8(at + 296),
+    rejectKey: from.readUInt8(at + 297),
+    rejectLevel: from.readUInt8(at + 298),
+    holeLevel: from.readUInt8(at + 299),
+    proto: from.readUInt8(at + 300),
+    outTtl: from.readUInt8(at + 301),
+    mode: from.readUInt8(at + 302),
+    encapLen: from.readUInt8(at + 303),
+    encap: Uint8Array.from(from.subarray(at + 304, at + 304 + 70)),
+    rxDmac: Uint8Array.from(from.subarray(at + 374, at + 374 + 6)),
+    rxSmac: Uint8Array.from(from.subarray(at + 380, at + 380 + 6)),
+    rxTtl: from.readUInt8(at + 386),
+    rxWireTtl: from.readUInt8(at + 387),
+    unkeyed: from.readUInt8(at + 388),
+    txGen: from.readUInt32LE(at + 392),
+    mtu: from.readUInt32LE(at + 396),
+    gen2: from.readUInt32LE(at + 400),
   };
 }
-/** struct xmasq_flow, 400 bytes. */
-export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 400, writeFlow, readFlow);
+/** struct xmasq_flow, 408 bytes. */
+export const flowCodec: Codec<Flow> = makeCodec('xmasq_flow', 408, writeFlow, readFlow);
 
 /** struct xmasq_named, 112 bytes. */
 export interface Named {
@@ -1222,7 +1226,7 @@ function readRefusal(from: Buffer, at: number): Refusal {
 /** struct xmasq_refusal, 32 bytes. */
 export const refusalCodec: Codec<Refusal> = makeCodec('xmasq_refusal', 32, writeRefusal, readRefusal);
 
-/** struct xmasq_slot, 168 bytes. */
+/** struct xmasq_slot, 184 bytes. */
 export interface Slot {
   /** u32, offset 0. */
   readonly gen: number;
@@ -1235,50 +1239,54 @@ export interface Slot {
   /** u64, offset 24. */
   readonly lastRx: bigint;
   /** u64, offset 32. */
-  readonly recheckAt: bigint;
+  readonly tick: bigint;
   /** u64, offset 40. */
-  readonly freedAt: bigint;
+  readonly recheckAt: bigint;
   /** u64, offset 48. */
-  readonly ackAt: bigint;
+  readonly freedAt: bigint;
   /** u64, offset 56. */
+  readonly ackAt: bigint;
+  /** u64, offset 64. */
   readonly ackedTx: bigint;
-  /** IPv4 or IPv6 address as text, empty: none, offset 64. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 72. */
   readonly saddr: string;
-  /** IPv4 or IPv6 address as text, empty: none, offset 80. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 88. */
   readonly daddr: string;
-  /** IPv4 or IPv6 address as text, empty: none, offset 96. */
+  /** IPv4 or IPv6 address as text, empty: none, offset 104. */
   readonly pod: string;
-  /** u32, offset 112. */
-  readonly ifindex: number;
-  /** u32, offset 116. */
-  readonly endpoint: number;
   /** u32, offset 120. */
-  readonly endpointEpoch: number;
+  readonly ifindex: number;
   /** u32, offset 124. */
-  readonly peer: number;
+  readonly endpoint: number;
   /** u32, offset 128. */
-  readonly peerEpoch: number;
+  readonly endpointEpoch: number;
   /** u32, offset 132. */
+  readonly peer: number;
+  /** u32, offset 136. */
+  readonly peerEpoch: number;
+  /** u32, offset 140. */
   readonly csumDiff: number;
-  /** 6 bytes, offset 136. */
+  /** u32, offset 144. */
+  readonly ipSum: number;
+  /** 6 bytes, offset 148. */
   readonly dmac: Uint8Array;
-  /** 6 bytes, offset 142. */
+  /** 6 bytes, offset 154. */
   readonly smac: Uint8Array;
-  /** u8, offset 148. */
+  /** u8, offset 160. */
   readonly key: number;
-  /** u8, offset 149. */
+  /** u8, offset 161. */
   readonly state: number;
-  /** u8, offset 150. */
+  /** u8, offset 162. */
   readonly flags: number;
-  /** u8, offset 151. */
+  /** u8, offset 163. */
   readonly ttl: number;
-  /** u8, offset 152. */
+  /** u8, offset 164. */
   readonly tos: number;
-  /** u16, network byte order in C, offset 154. */
+  /** u16, network byte order in C, offset 166. */
   readonly sport: number;
-  /** u32, offset 156. */
+  /** u32, offset 168. */
   readonly acks: number;
-  /** 6 bytes, offset 160. */
+  /** 6 bytes, offset 172. */
   readonly wireDmac: Uint8Array;
 }
 function writeSlot(to: Buffer, at: number, value: Slot): void {
@@ -1287,32 +1295,34 @@ function writeSlot(to: Buffer, at: number, value: Slot): void {
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.rx_packets', value.rxPackets, 0n, 18446744073709551615n), at + 8);
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.rx_bytes', value.rxBytes, 0n, 18446744073709551615n), at + 16);
   to.writeBigUInt64LE(checkBigInteger('xmasq_slot.last_rx', value.lastRx, 0n, 18446744073709551615n), at + 24);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 32);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.freed_at', value.freedAt, 0n, 18446744073709551615n), at + 40);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.ack_at', value.ackAt, 0n, 18446744073709551615n), at + 48);
-  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.acked_tx', value.ackedTx, 0n, 18446744073709551615n), at + 56);
-  writeAddress(to, at + 64, 'xmasq_slot.saddr', value.saddr);
-  writeAddress(to, at + 80, 'xmasq_slot.daddr', value.daddr);
-  writeAddress(to, at + 96, 'xmasq_slot.pod', value.pod);
-  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 112);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 116);
-  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 120);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 124);
-  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 128);
-  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 132);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.tick', value.tick, 0n, 18446744073709551615n), at + 32);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.recheck_at', value.recheckAt, 0n, 18446744073709551615n), at + 40);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.freed_at', value.freedAt, 0n, 18446744073709551615n), at + 48);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.ack_at', value.ackAt, 0n, 18446744073709551615n), at + 56);
+  to.writeBigUInt64LE(checkBigInteger('xmasq_slot.acked_tx', value.ackedTx, 0n, 18446744073709551615n), at + 64);
+  writeAddress(to, at + 72, 'xmasq_slot.saddr', value.saddr);
+  writeAddress(to, at + 88, 'xmasq_slot.daddr', value.daddr);
+  writeAddress(to, at + 104, 'xmasq_slot.pod', value.pod);
+  to.writeUInt32LE(checkInteger('xmasq_slot.ifindex', value.ifindex, 0, 4294967295), at + 120);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint', value.endpoint, 0, 4294967295), at + 124);
+  to.writeUInt32LE(checkInteger('xmasq_slot.endpoint_epoch', value.endpointEpoch, 0, 4294967295), at + 128);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer', value.peer, 0, 4294967295), at + 132);
+  to.writeUInt32LE(checkInteger('xmasq_slot.peer_epoch', value.peerEpoch, 0, 4294967295), at + 136);
+  to.writeUInt32LE(checkInteger('xmasq_slot.csum_diff', value.csumDiff, 0, 4294967295), at + 140);
+  to.writeUInt32LE(checkInteger('xmasq_slot.ip_sum', value.ipSum, 0, 4294967295), at + 144);
   checkLength('xmasq_slot.dmac', value.dmac, 6);
-  to.set(value.dmac, at + 136);
+  to.set(value.dmac, at + 148);
   checkLength('xmasq_slot.smac', value.smac, 6);
-  to.set(value.smac, at + 142);
-  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 148);
-  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 149);
-  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 150);
-  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 151);
-  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 152);
-  to.writeUInt16BE(checkInteger('xmasq_slot.sport', value.sport, 0, 65535), at + 154);
-  to.writeUInt32LE(checkInteger('xmasq_slot.acks', value.acks, 0, 4294967295), at + 156);
+  to.set(value.smac, at + 154);
+  to.writeUInt8(checkInteger('xmasq_slot.key', value.key, 0, 255), at + 160);
+  to.writeUInt8(checkInteger('xmasq_slot.state', value.state, 0, 255), at + 161);
+  to.writeUInt8(checkInteger('xmasq_slot.flags', value.flags, 0, 255), at + 162);
+  to.writeUInt8(checkInteger('xmasq_slot.ttl', value.ttl, 0, 255), at + 163);
+  to.writeUInt8(checkInteger('xmasq_slot.tos', value.tos, 0, 255), at + 164);
+  to.writeUInt16BE(checkInteger('xmasq_slot.sport', value.sport, 0, 65535), at + 166);
+  to.writeUInt32LE(checkInteger('xmasq_slot.acks', value.acks, 0, 4294967295), at + 168);
   checkLength('xmasq_slot.wire_dmac', value.wireDmac, 6);
-  to.set(value.wireDmac, at + 160);
+  to.set(value.wireDmac, at + 172);
 }
 function readSlot(from: Buffer, at: number): Slot {
   return {
@@ -1321,66 +1331,68 @@ function readSlot(from: Buffer, at: number): Slot {
     rxPackets: from.readBigUInt64LE(at + 8),
     rxBytes: from.readBigUInt64LE(at + 16),
     lastRx: from.readBigUInt64LE(at + 24),
-    recheckAt: from.readBigUInt64LE(at + 32),
-    freedAt: from.readBigUInt64LE(at + 40),
-    ackAt: from.readBigUInt64LE(at + 48),
-    ackedTx: from.readBigUInt64LE(at + 56),
-    saddr: readAddress(from, at + 64),
-    daddr: readAddress(from, at + 80),
-    pod: readAddress(from, at + 96),
-    ifindex: from.readUInt32LE(at + 112),
-    endpoint: from.readUInt32LE(at + 116),
-    endpointEpoch: from.readUInt32LE(at + 120),
-    peer: from.readUInt32LE(at + 124),
-    peerEpoch: from.readUInt32LE(at + 128),
-    csumDiff: from.readUInt32LE(at + 132),
-    dmac: Uint8Array.from(from.subarray(at + 136, at + 136 + 6)),
-    smac: Uint8Array.from(from.subarray(at + 142, at + 142 + 6)),
-    key: from.readUInt8(at + 148),
-    state: from.readUInt8(at + 149),
-    flags: from.readUInt8(at + 150),
-    ttl: from.readUInt8(at + 151),
-    tos: from.readUInt8(at + 152),
-    sport: from.readUInt16BE(at + 154),
-    acks: from.readUInt32LE(at + 156),
-    wireDmac: Uint8Array.from(from.subarray(at + 160, at + 160 + 6)),
+    tick: from.readBigUInt64LE(at + 32),
+    recheckAt: from.readBigUInt64LE(at + 40),
+    freedAt: from.readBigUInt64LE(at + 48),
+    ackAt: from.readBigUInt64LE(at + 56),
+    ackedTx: from.readBigUInt64LE(at + 64),
+    saddr: readAddress(from, at + 72),
+    daddr: readAddress(from, at + 88),
+    pod: readAddress(from, at + 104),
+    ifindex: from.readUInt32LE(at + 120),
+    endpoint: from.readUInt32LE(at + 124),
+    endpointEpoch: from.readUInt32LE(at + 128),
+    peer: from.readUInt32LE(at + 132),
+    peerEpoch: from.readUInt32LE(at + 136),
+    csumDiff: from.readUInt32LE(at + 140),
+    ipSum: from.readUInt32LE(at + 144),
+    dmac: Uint8Array.from(from.subarray(at + 148, at + 148 + 6)),
+    smac: Uint8Array.from(from.subarray(at + 154, at + 154 + 6)),
+    key: from.readUInt8(at + 160),
+    state: from.readUInt8(at + 161),
+    flags: from.readUInt8(at + 162),
+    ttl: from.readUInt8(at + 163),
+    tos: from.readUInt8(at + 164),
+    sport: from.readUInt16BE(at + 166),
+    acks: from.readUInt32LE(at + 168),
+    wireDmac: Uint8Array.from(from.subarray(at + 172, at + 172 + 6)),
   };
 }
-/** struct xmasq_slot, 168 bytes. */
-export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 168, writeSlot, readSlot);
+/** struct xmasq_slot, 184 bytes. */
+export const slotCodec: Codec<Slot> = makeCodec('xmasq_slot', 184, writeSlot, readSlot);
 
-/** struct xmasq_scratch, 792 bytes. */
+/** struct xmasq_scratch, 816 bytes. */
 export interface Scratch {
   /** struct xmasq_flow, offset 0. */
   readonly flow: Flow;
-  /** struct xmasq_slot, offset 400. */
+  /** struct xmasq_slot, offset 408. */
   readonly slot: Slot;
-  /** struct xmasq_delivery, offset 568. */
+  /** struct xmasq_delivery, offset 592. */
   readonly delivery: Delivery;
-  /** 72 bytes, offset 608. */
+  /** 72 bytes, offset 632. */
   readonly header: Uint8Array;
-  /** struct xmasq_named, offset 680. */
+  /** struct xmasq_named, offset 704. */
   readonly named: Named;
 }
 function writeScratch(to: Buffer, at: number, value: Scratch): void {
   writeFlow(to, at, value.flow);
-  writeSlot(to, at + 400, value.slot);
-  writeDelivery(to, at + 568, value.delivery);
+  writeSlot(to, at + 408, value.slot);
+  writeDelivery(to, at + 592, value.delivery);
   checkLength('xmasq_scratch.header', value.header, 72);
-  to.set(value.header, at + 608);
-  writeNamed(to, at + 680, value.named);
+  to.set(value.header, at + 632);
+  writeNamed(to, at + 704, value.named);
 }
 function readScratch(from: Buffer, at: number): Scratch {
   return {
     flow: readFlow(from, at),
-    slot: readSlot(from, at + 400),
-    delivery: readDelivery(from, at + 568),
-    header: Uint8Array.from(from.subarray(at + 608, at + 608 + 72)),
-    named: readNamed(from, at + 680),
+    slot: readSlot(from, at + 408),
+    delivery: readDelivery(from, at + 592),
+    header: Uint8Array.from(from.subarray(at + 632, at + 632 + 72)),
+    named: readNamed(from, at + 704),
   };
 }
-/** struct xmasq_scratch, 792 bytes. */
-export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 792, writeScratch, readScratch);
+/** struct xmasq_scratch, 816 bytes. */
+export const scratchCodec: Codec<Scratch> = makeCodec('xmasq_scratch', 816, writeScratch, readScratch);
 
 /** struct xmasq_slot_key, 24 bytes. */
 export interface SlotKey {

@@ -13,7 +13,7 @@ import { attachClsact, ensureClsact } from '../../src/bpf/clsact.ts';
 import { openPinned } from '../../src/bpf/fd.ts';
 import { programInfo } from '../../src/bpf/info.ts';
 import { attachTcx, Link, queryTcx, type Direction } from '../../src/bpf/link.ts';
-import { ArrayMap } from '../../src/bpf/map.ts';
+import { ArrayMap, HashMap } from '../../src/bpf/map.ts';
 import { BpfObject } from '../../src/bpf/object.ts';
 import { BPFFS, ensureBpffs } from '../../src/bpf/pins.ts';
 import { parseConfig } from '../../src/config/load.ts';
@@ -30,6 +30,7 @@ import {
 } from '../../src/dataplane/load.ts';
 import { Notes } from '../../src/dataplane/notes.ts';
 import { PinLayout } from '../../src/dataplane/pins.ts';
+import { monotonic } from '../../src/dataplane/ports.ts';
 import { probeKernel } from '../../src/dataplane/probe.ts';
 import { maps } from '../../src/gen/layouts.ts';
 import { xmasq } from '../../src/gen/xmasq.js';
@@ -388,8 +389,8 @@ describe('the sidecar', () => {
     ip('link', 'del', uplinkDevice);
   });
 
-  async function start(): Promise<void> {
-    agent = await startAgent(config, files, quiet);
+  async function start(startConfig: Config = config): Promise<void> {
+    agent = await startAgent(startConfig, files, quiet);
     client = new Client(`unix://${config.socket}`, credentials.createInsecure(), {
       'grpc.use_local_subchannel_pool': 1,
     });
@@ -519,6 +520,23 @@ describe('the sidecar', () => {
       pins: 0,
     });
   }, 60_000);
+
+  test('flows are forgotten when the tunnel has another port, which may be one of theirs', async () => {
+    const tunnel = (port: number): Config => ({ ...config, tunnel: { ...config.tunnel, port } });
+    await start(tunnel(6081));
+    await stop();
+    using flows = new HashMap({ path: pins.map('flows') }, maps.flows.key, maps.flows.value);
+    const key = maps.flows.key.decode(Buffer.alloc(maps.flows.key.size));
+    const flow = maps.flows.value.decode(Buffer.alloc(maps.flows.value.size));
+    flows.set(key, { ...flow, lastTx: monotonic(), lastRxSlow: monotonic() });
+    await start(tunnel(6081));
+    expect(flows.get(key)).toBeDefined();
+    await stop();
+    await start(tunnel(6082));
+    expect(flows.get(key)).toBeUndefined();
+    await stop();
+    await cleanup(config, { force: true, wait: false, say: () => undefined });
+  }, 30_000);
 
   test('an uplink that is not there, or goes, is a degradation', async () => {
     ip('addr', 'del', '192.0.2.1/24', 'dev', uplinkDevice);

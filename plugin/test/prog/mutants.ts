@@ -13,21 +13,21 @@ import { serviceRules } from './rules/services.ts';
 import { uplinkEgressRules } from './rules/uplink-egress.ts';
 import { uplinkIngressRules } from './rules/uplink-ingress.ts';
 import { uplinkXdpRules } from './rules/uplink-xdp.ts';
-import type { Rule } from './rules/rule.ts';
+import { busyToo, summedToo, type Rule } from './rules/rule.ts';
 
 const rules = new Map<string, Rule>();
 for (const rule of [
-  ...podEgressFastRules,
-  ...podEgressSlowRules,
+  ...busyToo(podEgressFastRules),
+  ...busyToo(podEgressSlowRules),
   ...podIngressRules,
-  ...uplinkIngressRules,
+  ...busyToo(summedToo(uplinkIngressRules)),
   ...uplinkEgressRules,
-  ...serviceRules,
+  ...busyToo(summedToo(serviceRules)),
   ...icmpErrorRules,
-  ...encapRules,
+  ...summedToo(encapRules),
   ...directRules,
   ...pathRules,
-  ...ipv6Rules,
+  ...busyToo(summedToo(ipv6Rules)),
   ...uplinkXdpRules,
   ...instrumentedRules,
 ]) {

@@ -2,6 +2,7 @@
  * Guards of the data plane, how to take each one out, and the rule that then must fail. Searched text must occur exactly
  * once in its file.
  */
+import { KERNEL_SUMS } from './harness.ts';
 
 /** One change of the sources. */
 export interface Edit {
@@ -497,16 +498,16 @@ const sending: Mutation[] = [
     'else if (0)',
   ]),
   mutation('fragments', 'packet.h', 'first fragment: slow, marker cleared (fast flow)', [
-    'if (frag & (IP_MF | IP_OFFSET))',
-    'if (0)',
+    '(ip->frag_off & bpf_htons(0xffff & ~IP_DF))',
+    '(ip->frag_off & bpf_htons(IP_EVIL))',
   ]),
   mutation('IP options', 'packet.h', 'IP options: slow, marker cleared (fast flow)', [
-    'if (*(__u8 *)ip != IPPROTO_VERSION_IHL)',
-    'if (0)',
+    '(*(__u8 *)ip ^ IPPROTO_VERSION_IHL) | ',
+    '',
   ]),
   mutation('lengths', 'packet.h', 'bytes after the packet: slow, marker cleared (fast flow)', [
-    '((frag & IP_EVIL) || p->tot_len + l3_off > skb->len || (!padded && p->tot_len + l3_off != skb->len))',
-    '((frag & IP_EVIL) || p->tot_len + l3_off > skb->len)',
+    '(padded ? p->tot_len + l3_off > skb->len : (p->tot_len + l3_off) ^ skb->len)',
+    '(p->tot_len + l3_off > skb->len)',
   ]),
   mutation(
     'a new connection is not the old one',
@@ -581,7 +582,7 @@ const sending: Mutation[] = [
     'an entry taken over while it is read',
     'pod_egress.h',
     'a flow entry that another flow took over while it was read: slow',
-    ['if (f->gen != gen || f->gen2 != gen)\n\t\treturn leave_slow(skb, p, XMASQ_REASON_STALE);', ''],
+    ['since the lookup. */\n\tif (f->gen != gen || f->gen2 != gen)\n\t\treturn false;', 'since the lookup. */'],
   ),
   mutation(
     'RST ends the conntrack entry',
@@ -644,11 +645,14 @@ const restoring: Mutation[] = [
     '\tif (!f || f->slot_gen != s->gen) {\n\t\tfree_slot',
     '\tif (!f)\n\t\treturn XMASQ_REASON_NONE;\n\tif (0) {\n\t\tfree_slot',
   ]),
-  mutation('DF is judged', 'uplink_ingress.h', 'not masqueraded: no DF', [' || !p.df ||', ' ||']),
+  mutation('DF is judged', 'uplink_ingress.h', 'not masqueraded: no DF', [
+    ' || !p.df || !(p.id & ID_MARKER))',
+    ' || !(p.id & ID_MARKER))',
+  ]),
   mutation('the marker is judged', 'uplink_ingress.h', 'not masqueraded: no marker', [' || !(p.id & ID_MARKER))', ')']),
   mutation('fragments are judged', 'packet.h', 'not masqueraded: first fragment', [
-    'if (frag & (IP_MF | IP_OFFSET))',
-    'if (0)',
+    '(ip->frag_off & bpf_htons(0xffff & ~IP_DF))',
+    '(ip->frag_off & bpf_htons(IP_EVIL))',
   ]),
   mutation('FIN is judged', 'packet.h', 'not masqueraded: FIN', ['else if (p->tcp_flags & TCP_FIN)', 'else if (0)']),
   mutation('the destination is judged', 'uplink_ingress.h', 'not masqueraded: another address of the node', [
@@ -859,13 +863,13 @@ const uplink: Mutation[] = [
     'a control message of ours is one',
     'uplink_egress.h',
     'the magic of control messages on another packet: dropped',
-    ['if (kind == KIND_CONTROL(cfg->magic[0]) &&\n', 'if (kind == KIND_CONTROL(cfg->magic[0]) || \n'],
+    ['if (kind == KIND_CONTROL &&\n', 'if (kind == KIND_CONTROL || \n'],
   ),
   mutation(
     'every kind has its magic',
     'uplink_egress.h',
     'the magic of nothing that we send on another packet: dropped',
-    ['if (kind != KIND_OWN(cfg->magic[0]))', 'if (0)'],
+    ['if (kind != KIND_OWN)', 'if (0)'],
   ),
   mutation(
     'a pod’s marker needs the magic',
@@ -874,7 +878,7 @@ const uplink: Mutation[] = [
     ['if (is_pod_veth(skb->ingress_ifindex)) {', 'if (0) {'],
   ),
   mutation('cb is wiped', 'uplink_egress.h', 'ours: passes as it is, cb is wiped', [
-    '\tstore_cb(skb, 0, 0, 0, 0);\n\tif (kind',
+    '\twipe_magic(skb);\n\tif (kind',
     '\tif (kind',
   ]),
   mutation('no forged control message leaves', 'uplink_egress.h', 'a control message of a pod, translated: dropped', [
@@ -885,14 +889,14 @@ const uplink: Mutation[] = [
     'acknowledgements come from no pod',
     'uplink_egress.h',
     'the magic of acknowledgements on a pod’s packet: dropped',
-    ['kind == KIND_ACK(cfg->magic[0]) && !pod', 'kind == KIND_ACK(cfg->magic[0])'],
+    ['kind == KIND_ACK && !pod', 'kind == KIND_ACK'],
   ),
 ];
 
 const instrumented: Mutation[] = [
   mutation('VLAN tags', 'packet.h', 'uplink_ingress: a VLAN tag beside the packet: not masqueraded', [
-    'p->df = !!(frag & IP_DF);\n\tif (skb->vlan_present)',
-    'p->df = !!(frag & IP_DF);\n\tif (0)',
+    ' |\n\t\t  skb->vlan_present | (padded',
+    ' | (padded',
   ]),
   mutation(
     'no forged control message with a VLAN tag',
@@ -1565,69 +1569,208 @@ const six: Mutation[] = each([
   ],
 ]);
 
+/** Guards of what is quick with busy flows: whatever is not the plain case is looked at closer. Those of the slot: see `xdp`. */
+const busy: Mutation[] = [
+  ...(
+    [
+      [
+        'segments',
+        'more than 64 segments: slow, does not announce',
+        ' || skb->gso_size)\n\t\tgoto closer;',
+        ')\n\t\tgoto closer;',
+      ],
+      [
+        'the IP header',
+        'fragment with DF: slow, marker cleared (fast flow)',
+        '\tif (p.reason)\n\t\tgoto closer;\n',
+        '',
+      ],
+      [
+        'FIN',
+        'FIN of a fast flow: slow, and the flow ends',
+        'if (p.reason || (p.tcp_flags & TCP_RST))',
+        'if (p.tcp_flags & TCP_RST)',
+      ],
+      [
+        'RST',
+        'RST of a fast flow: carried fast, ends the flow, its slot and the conntrack entry (busy flow)',
+        'if (p.reason || (p.tcp_flags & TCP_RST))',
+        'if (p.reason)',
+      ],
+      ['TTL', 'another TTL in a fast flow: slow, does not announce', '(p.ttl ^ f->ttl) | ', ''],
+      ['DSCP', 'another DSCP in a fast flow: slow, does not announce', '((p.tos & ~TOS_ECN) ^ f->tos) | ', ''],
+      ['what verify() has found', 'a flow that is slow stays so until the next look', ' | f->blocked | ', ' | '],
+      ['keys', 'not fast without HAVE_KEY', '((f->flags & FLOW_KIND) ^ FLOW_BUSY)', '0'],
+      [
+        'the mode',
+        'a busy flow that was sent in a tunnel header is masqueraded again',
+        '(f->mode ^ XMASQ_MODE_MASQUERADE) | ',
+        '',
+      ],
+      [
+        'ports of Services',
+        'Service, udp: every byte of the masqueraded packet (busy flow)',
+        '(f->out.dport ^ p.dport)',
+        '0',
+      ],
+      [
+        'the MAC address',
+        'a fast flow with another source MAC: slow, does not announce',
+        '!mac_equal(((struct ethhdr *)start)->h_source, f->pod_mac) || ',
+        '',
+      ],
+      [
+        'conntrack when it is due',
+        'conntrack is asked when another program wants it',
+        '!f->recheck_at ||\n\t    now',
+        'now',
+      ],
+      ['the next look', 'endpoint epoch changed: stale', 'now >= f->verify_at || skb->len', 'skb->len'],
+      [
+        'the clock',
+        'after a pause of the pod the flow is looked at, whenever its last packet was',
+        'f->tick == tick ? f->last_tx : bpf_ktime_get_coarse_ns()',
+        'f->last_tx',
+      ],
+      [
+        'the last packet',
+        'a busy flow’s last packet is noted',
+        '\t\tf->last_tx = now;\n\t}\n\t__sync',
+        '\t}\n\t__sync',
+      ],
+      ['the MTU', 'larger than the uplink’s MTU: slow and announcing', ' || skb->len - ETH_HLEN > f->mtu)', ')'],
+    ] as const
+  ).map(([guard, rule, search, replace]) => mutation(`busy flow: ${guard}`, 'pod_egress.h', rule, [search, replace])),
+  ...(
+    [
+      [
+        'segments',
+        'counts packets and bytes per segment, and is a sign of life of the peer',
+        ' ||\n\t    skb->gso_size ||',
+        ' ||',
+      ],
+      [
+        'the frame',
+        'not masqueraded: another host’s frame (pkt_type OTHERHOST)',
+        ' || skb->pkt_type != PACKET_HOST)\n\t\tgoto',
+        ')\n\t\tgoto',
+      ],
+      ['the IP header', 'not masqueraded: first fragment', 'if (p.reason || !p.df ||', 'if (!p.df ||'],
+      ['DF', 'not masqueraded: no DF', 'if (p.reason || !p.df ||', 'if (p.reason ||'],
+      ['the marker', 'not masqueraded: our key, but no marker', ' || !(p.id & ID_MARKER) ||', ' ||'],
+      [
+        'the destination',
+        'not masqueraded: another address of the node',
+        ' : p.daddr.word[3] != cfg->uplink_addr4.word[3])',
+        ' : 0)',
+      ],
+      ['FIN', 'not masqueraded: FIN', 'if (p.reason || (p.tcp_flags & TCP_RST))', 'if (p.tcp_flags & TCP_RST)'],
+      [
+        'RST',
+        'RST: delivered; ends the flow, the slot and the conntrack entry',
+        'if (p.reason || (p.tcp_flags & TCP_RST))',
+        'if (p.reason)',
+      ],
+      ['the slot', 'rejected: another key', '!slot_is_busy(s, gen, p.id, now) || ', ''],
+      [
+        'the peer lives',
+        'a single packet is a sign of life of the peer, too, once in a tick',
+        '\t\tpeer_lives(s->peer, now, true);\n\t}',
+        '\t}',
+      ],
+    ] as const
+  ).map(([guard, rule, search, replace]) =>
+    mutation(`busy slot: ${guard}`, 'uplink_ingress.h', `${rule} (busy flow)`, [search, replace]),
+  ),
+];
+
+/** What keeps a device's sum of the packet right. */
+const sums: Mutation[] = [
+  mutation('a device’s sum is told', 'packet.h', 'udp: every byte of the restored packet (summed up)', [
+    '\tif (summed == CHECKSUM_COMPLETE)\n\t\treturn false;\n',
+    '',
+  ]),
+  mutation(
+    'a device’s sum of a restored IPv6 packet',
+    'uplink_ingress.h',
+    'tcp: every byte of the restored packet (IPv6) (summed up)',
+    ['settle_sum6(skb, diff, was, is);', ''],
+  ),
+  mutation(
+    'the addresses in it, without a transport checksum',
+    'packet.h',
+    'sctp: every byte of the restored packet (IPv6) (summed up)',
+    ['bpf_csum_diff(was, 8, is, 8, diff)', 'bpf_csum_diff(was, 8, is, 8, 0)'],
+  ),
+  mutation(
+    'a device’s sum of an IPv6 packet out of a tunnel',
+    'receive.h',
+    'IPv6 out of geneve over IPv4: every byte (summed up)',
+    ['settle_sum6(skb, diff, was, is);', ''],
+  ),
+  mutation(
+    'a device’s sum of an IPv6 packet that announced',
+    'packet.h',
+    'udp: every byte of the restored packet (IPv6) (summed up)',
+    ['sizeof(word), BPF_F_RECOMPUTE_CSUM)', 'sizeof(word), 0)'],
+  ),
+];
+
 /** Guards of uplink_xdp: whatever is not the plain case is left to uplink_ingress. */
 const xdp: Mutation[] = [
-  mutation('XDP: the header is learned', 'uplink_xdp.h', 'left alone by XDP: a slot that has learned no header', [
-    '(XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=\n\t\t    (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST) ||',
-    '(XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=\n\t\t    XMASQ_SLOT_PEER_FAST ||',
+  mutation('XDP: the header is learned', 'flow.h', 'left alone by XDP: a slot that has learned no header', [
+    '(s->flags ^ (XMASQ_SLOT_COMPLETE',
+    '((s->flags | XMASQ_SLOT_COMPLETE) ^ (XMASQ_SLOT_COMPLETE',
   ]),
   mutation(
     'XDP: the flow knows of the peer',
-    'uplink_xdp.h',
+    'flow.h',
     'left alone by XDP: the flow does not know yet that the peer sends fast',
-    [
-      '(XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=\n\t\t    (XMASQ_SLOT_COMPLETE | XMASQ_SLOT_PEER_FAST) ||',
-      '(XMASQ_SLOT_COMPLETE | XMASQ_SLOT_SHARED)) !=\n\t\t    XMASQ_SLOT_COMPLETE ||',
-    ],
+    ['(s->flags ^ (XMASQ_SLOT_COMPLETE', '((s->flags | XMASQ_SLOT_PEER_FAST) ^ (XMASQ_SLOT_COMPLETE'],
   ),
-  mutation(
-    'XDP: connections of the nodes',
-    'uplink_xdp.h',
-    'left alone by XDP: the nodes have a connection on these ports',
-    ['XMASQ_SLOT_PEER_FAST | XMASQ_SLOT_SHARED)) !=', 'XMASQ_SLOT_PEER_FAST)) !='],
-  ),
-  mutation('XDP: a closing slot', 'uplink_xdp.h', 'left alone by XDP: a closing slot', [
-    's->state != XMASQ_SLOT_ACTIVE ||',
-    's->state == XMASQ_SLOT_TOMBSTONE ||',
+  mutation('XDP: connections of the nodes', 'flow.h', 'left alone by XDP: the nodes have a connection on these ports', [
+    '(s->flags ^ (XMASQ_SLOT_COMPLETE',
+    '((s->flags & ~XMASQ_SLOT_SHARED) ^ (XMASQ_SLOT_COMPLETE',
   ]),
-  mutation('XDP: a tombstone', 'uplink_xdp.h', 'left alone by XDP: a tombstone', [
-    's->state != XMASQ_SLOT_ACTIVE ||',
-    's->state == XMASQ_SLOT_CLOSING ||',
+  mutation('XDP: a closing slot', 'flow.h', 'left alone by XDP: a closing slot', [
+    '(s->state ^ XMASQ_SLOT_ACTIVE)',
+    '(s->state == XMASQ_SLOT_TOMBSTONE)',
   ]),
-  mutation('XDP: a slot that changes hands', 'uplink_xdp.h', 'left alone by XDP: a slot that is being changed', [
-    '(gen & 1) || ',
-    '',
+  mutation('XDP: a tombstone', 'flow.h', 'left alone by XDP: a tombstone', [
+    '(s->state ^ XMASQ_SLOT_ACTIVE)',
+    '(s->state == XMASQ_SLOT_CLOSING)',
   ]),
-  mutation('XDP: the key', 'uplink_xdp.h', 'left alone by XDP: another key, or no marker', [
-    's->key != (__u8)(id >> ID_KEY_SHIFT) || ',
+  mutation('XDP: a slot that changes hands', 'flow.h', 'left alone by XDP: a slot that is being changed', [
+    '(gen & 1) | (s->key',
+    '(s->key',
+  ]),
+  mutation('XDP: the key', 'flow.h', 'left alone by XDP: another key, or no marker', [
+    '(s->key ^ (__u8)(id >> ID_KEY_SHIFT)) | ',
     '',
   ]),
   mutation('XDP: the marker', 'uplink_xdp.h', 'left alone by XDP: another key, or no marker', [
     '!(id & ID_MARKER) || ',
     '',
   ]),
-  mutation('XDP: conntrack', 'uplink_xdp.h', 'left alone by XDP: conntrack has to be asked', [
-    'now >= s->recheck_at || ',
+  mutation('XDP: conntrack', 'flow.h', 'left alone by XDP: conntrack has to be asked', [' && now < s->recheck_at', '']),
+  mutation('XDP: after a pause', 'flow.h', 'left alone by XDP: the last packet came more than 100 ms ago', [
+    ' && now - s->last_rx <= XMASQ_VERIFY_NS',
     '',
   ]),
-  mutation('XDP: after a pause', 'uplink_xdp.h', 'left alone by XDP: the last packet came more than 100 ms ago', [
-    'now - s->last_rx > XMASQ_VERIFY_NS || ',
+  mutation('XDP: acknowledgements', 'flow.h', 'left alone by XDP: an acknowledgement is due', [
+    ' && now < s->ack_at',
     '',
   ]),
-  mutation('XDP: acknowledgements', 'uplink_xdp.h', 'left alone by XDP: an acknowledgement is due', [
-    'now >= s->ack_at ||',
-    '0 ||',
+  mutation('XDP: the endpoint', 'flow.h', 'left alone by XDP: endpoint epoch changed', [
+    'endpoint_valid(s->endpoint, s->endpoint_epoch) && peer_valid(s->peer, s->peer_epoch);',
+    'peer_valid(s->peer, s->peer_epoch);',
   ]),
-  mutation('XDP: the endpoint', 'uplink_xdp.h', 'left alone by XDP: endpoint epoch changed', [
-    '!endpoint_valid(s->endpoint, s->endpoint_epoch) || ',
-    '',
-  ]),
-  mutation('XDP: the peer', 'uplink_xdp.h', 'left alone by XDP: peer epoch changed', [
-    ' || !peer_valid(s->peer, s->peer_epoch) ||',
-    ' ||',
+  mutation('XDP: the peer', 'flow.h', 'left alone by XDP: peer epoch changed', [
+    ' && peer_valid(s->peer, s->peer_epoch);',
+    ';',
   ]),
   mutation('XDP: the frame’s MAC address', 'uplink_xdp.h', 'left alone by XDP: a frame for another MAC address', [
-    ' ||\n\t    !mac_equal(eth->h_dest, s->wire_dmac))',
+    ' || !mac_equal(eth->h_dest, s->wire_dmac))',
     ')',
   ]),
   mutation('XDP: the node’s address', 'uplink_xdp.h', 'left alone by XDP: the node has another address', [
@@ -1740,6 +1883,8 @@ export const mutations: readonly Mutation[] = [
   ...tunnels,
   ...paths,
   ...six,
+  ...busy,
+  ...(KERNEL_SUMS ? sums : []),
   ...xdp,
 ];
 /** Those that need the instrumented object. */

@@ -189,6 +189,13 @@ const life: Rule[] = [
     bench.patchFlow(flow.flowKey, { verifyAt: 1n, recheckAt: now() });
     expect(lookups()).toBe(1);
   }),
+  rule('conntrack is asked when another program wants it', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    const lookups = (): number => bench.run('pod_egress', flow.talk.sent()).counters['ct_lookup'] ?? 0;
+    lookups();
+    bench.patchFlow(flow.flowKey, { recheckAt: 0n });
+    expect([lookups(), lookups()]).toEqual([1, 0]);
+  }),
   rule('flow and slot are looked at every 100 ms', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     requireFast(bench, flow);

@@ -1,7 +1,7 @@
 /** pod_egress: every reason to leave a packet to the slow path. */
 import { expect } from '@jest/globals';
 import { CtStatus, CtTcpState } from '../../../src/netlink/ctnetlink.ts';
-import { ConfigFlag, EventType, PeerFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
+import { ConfigFlag, EventType, Mode, PeerFlag, Reason, SlotState } from '../../../src/gen/layouts.ts';
 import type { CtSpec } from '../conntrack.ts';
 import {
   announcement,
@@ -792,6 +792,35 @@ function approved(bench: Bench): Conversation {
 
 /** Admitted, but slow for now. */
 const blocked: Rule[] = [
+  rule('a flow that is slow stays so until the next look', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    bench.patchFlow(flow.flowKey, { blocked: Reason.PEER_SILENT });
+    expectFast(bench, flow, false);
+  }),
+  rule('after a pause of the pod the flow is looked at, whenever its last packet was', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    bench.tables.endpoints.set(POD.id, { ...bench.tables.endpoints.get(POD.id), epoch: POD.epoch + 1 });
+    bench.patchFlow(flow.flowKey, { verifyAt: now() - 50n * MS, lastTx: now() - 500n * MS, tick: 0n });
+    const frame = flow.talk.sent({ id: FORGED_ID });
+    expectSlow(bench.run('pod_egress', frame), frame, 'stale');
+  }),
+  rule('a busy flow’s last packet is noted', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    bench.patchFlow(flow.flowKey, { lastTx: now() - 500n * MS, tick: 0n });
+    expectFast(bench, flow);
+    expect(now() - (bench.flow(flow.flowKey)?.lastTx ?? 0n) < 100n * MS).toBe(true);
+  }),
+  rule('a busy flow that was sent in a tunnel header is masqueraded again', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    requireFast(bench, flow);
+    bench.patchFlow(flow.flowKey, { mode: Mode.ENCAP, fastSince: 0n });
+    expectFast(bench, flow);
+    expect(bench.flow(flow.flowKey)?.mode).toBe(Mode.MASQUERADE);
+    expect(bench.flow(flow.flowKey)?.fastSince).not.toBe(0n);
+  }),
   rule('endpoint epoch changed: stale', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     requireFast(bench, flow);

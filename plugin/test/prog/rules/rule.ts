@@ -1,6 +1,18 @@
 /** What the tables of rules are made of. */
 import { expect } from '@jest/globals';
-import { FAMILIES, speaking, Verdict, withId, type Bench, type Established, type Outcome } from '../harness.ts';
+import { BpfError, Errno } from '../../../src/bpf/errors.ts';
+import {
+  FAMILIES,
+  KERNEL_SUMS,
+  speaking,
+  Verdict,
+  withBusyFlows,
+  withId,
+  withSums,
+  type Bench,
+  type Established,
+  type Outcome,
+} from '../harness.ts';
 import { frameId, type Family } from '../packets.ts';
 
 /**
@@ -31,6 +43,50 @@ export function inBoth(rules: readonly Rule[], except?: RegExp): Rule[] {
   return [
     ...rules,
     ...six.map(({ name, check }) => rule(`${name} (IPv6)`, (bench) => speaking(6, () => check(bench)), [6])),
+  ];
+}
+
+/**
+ * The same rules for flows that have sent and received masqueraded packets before, too, which what is usual in a busy flow
+ * takes another way through the programs. @param except rules about the first packets of a flow, by name
+ */
+export function busyToo(rules: readonly Rule[], except?: RegExp): Rule[] {
+  const busy = rules.filter(({ name }) => except?.test(name) !== true);
+  return [
+    ...rules,
+    ...busy.map(({ name, check, families }) => ({
+      name: `${name} (busy flow)`,
+      families,
+      check: (bench: Bench) => withBusyFlows(() => check(bench)),
+    })),
+  ];
+}
+
+/** That a sum is wrong after a run is a judgement, too. */
+function judgingSums(check: () => void): void {
+  try {
+    withSums(check);
+  } catch (error) {
+    if (error instanceof BpfError && error.errno === Errno.EBADMSG) expect('a wrong sum').toBe('a right sum');
+    throw error;
+  }
+}
+
+/**
+ * Besides, those about every byte of what a pod gets with packets that a device has summed up: the kernel looks whether the sum
+ * is right afterwards, which is not in the packet. To what leaves the node it does not matter.
+ */
+export function summedToo(rules: readonly Rule[]): Rule[] {
+  const summed = rules.filter(
+    ({ name }) => KERNEL_SUMS && /every byte of the restored packet|out of .*: every byte/.test(name),
+  );
+  return [
+    ...rules,
+    ...summed.map(({ name, check, families }) => ({
+      name: `${name} (summed up)`,
+      families,
+      check: (bench: Bench) => judgingSums(() => check(bench)),
+    })),
   ];
 }
 

@@ -166,6 +166,16 @@ const restored: Rule[] = [
     expect(now() - lastLife < 100n * MS && now() - lastConfirmed < 100n * MS).toBe(true);
     expect(now() - (slot?.lastRx ?? 0n) < 100n * MS).toBe(true);
   }),
+  rule('a single packet is a sign of life of the peer, too, once in a tick', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    expectRestored(bench, flow);
+    bench.heard(flow.talk.remote, now() - 3n * SEC);
+    bench.patchSlot(flow.slotKey, { tick: 0n, lastRx: now() - 50n * MS });
+    expectRestored(bench, flow);
+    const { lastLife, lastConfirmed } = bench.tables.peerState.get(flow.talk.remote.id);
+    expect(now() - lastLife < 40n * MS && now() - lastConfirmed < 40n * MS).toBe(true);
+    expect(now() - (bench.slot(flow.slotKey)?.lastRx ?? 0n) < 40n * MS).toBe(true);
+  }),
   rule('what receive offload merged beyond 64 segments is restored, too', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });
     const frame = flow.talk.masqueraded({ id: flow.idIn, l4: { payload: Buffer.alloc(2000) } });
@@ -382,6 +392,11 @@ function passes(name: string, kind: ConversationSpec['kind'], overrides: Overrid
 const passing: Rule[] = [
   passes('no DF', 'udp', { df: false }),
   passes('no marker', 'udp', { id: 0x7fff }),
+  rule('not masqueraded: our key, but no marker', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    const frame = flow.talk.masqueraded({ id: flow.idIn & 0x7fff });
+    expectPassed(bench.run('uplink_ingress', frame), frame);
+  }),
   passes('first fragment', 'udp', { mf: true }),
   passes('later fragment', 'udp', { fragmentOffset: 10 }),
   passes('IP options', 'udp', { options: Buffer.alloc(4, 1) }),
