@@ -409,7 +409,7 @@ static __always_inline void read_icmp(struct packet *p, const __u8 *l4, bool v6)
 	p->dport = bpf_htons(l4[0]);
 }
 
-/* What of protocol and ports keeps a packet off the fast path. */
+/* What of protocol, ports and segments keeps a packet off the fast path. */
 static __always_inline void check_ports(struct packet *p, __be16 tunnel_port)
 {
 	if (p->reason)
@@ -430,10 +430,6 @@ static __always_inline void check_ports(struct packet *p, __be16 tunnel_port)
 		p->reason = XMASQ_REASON_PROTOCOL;
 		break;
 	}
-}
-
-static __always_inline void check_segments(struct packet *p)
-{
 	if (!p->reason && p->segments > ID_MAX_SEGMENTS)
 		p->reason = XMASQ_REASON_GSO_SEGMENTS;
 }
@@ -444,7 +440,8 @@ static __always_inline void check_segments(struct packet *p)
  * is not for the fast path; ports are then valid only if the reason is about what follows them. `padded` allows the Ethernet
  * padding of short frames.
  */
-static __always_inline bool parse_headers(struct __sk_buff *skb, const bool v6, struct packet *p, const bool padded)
+static __always_inline bool parse(struct __sk_buff *skb, const bool v6, struct packet *p, __be16 tunnel_port,
+				  const bool padded)
 {
 	const int l4_off = L4_OFF(v6);
 	__u8 *ip, *l4;
@@ -497,6 +494,7 @@ static __always_inline bool parse_headers(struct __sk_buff *skb, const bool v6, 
 			p->reason = XMASQ_REASON_SCTP_CONTROL;
 		break;
 	}
+	check_ports(p, tunnel_port);
 	return true;
 
 malformed:
@@ -504,14 +502,39 @@ malformed:
 	return true;
 }
 
-static __always_inline bool parse(struct __sk_buff *skb, const bool v6, struct packet *p, __be16 tunnel_port,
-				  const bool padded)
+/*
+ * The IP header of a packet of one segment, which begins at `start`; of `p`, family and segments are set. False: there is something
+ * about it that keeps it off the fast path, or that parse() has to find out.
+ */
+static __always_inline bool read_plain_header(struct __sk_buff *skb, const bool v6, void *start, struct packet *p,
+					      const bool padded)
 {
-	if (!parse_headers(skb, v6, p, padded))
+	if (start + L4_OFF(v6) + sizeof(struct udphdr) > packet_end(skb) || skb->gso_size)
 		return false;
-	check_ports(p, tunnel_port);
-	check_segments(p);
-	return true;
+	if (v6) {
+		if (*(__u8 *)(start + L3_OFF) >> 4 != 6)
+			return false;
+		parse_header6(skb, start + L3_OFF, p, L3_OFF, padded);
+	} else {
+		parse_header4(skb, start + L3_OFF, p, L3_OFF, padded);
+	}
+	return !p->reason;
+}
+
+/* After it, the ports of TCP without SYN, FIN and RST, or of UDP. Returns where the checksum is; NULL: it is something else. */
+static __always_inline __u16 *read_plain_ports(struct __sk_buff *skb, const bool v6, void *start, struct packet *p)
+{
+	if (p->proto == IPPROTO_TCP) {
+		if (start + L4_OFF(v6) + sizeof(struct tcphdr) > packet_end(skb))
+			return NULL;
+		read_tcp(p, start + L4_OFF(v6));
+		return p->reason || (p->tcp_flags & TCP_RST) ? NULL : start + L4_OFF(v6) + 16;
+	}
+	if (p->proto == IPPROTO_UDP) {
+		read_udp(p, start + L4_OFF(v6));
+		return start + L4_OFF(v6) + 6;
+	}
+	return NULL;
 }
 
 /*
@@ -576,7 +599,6 @@ static __noinline void peek(struct __sk_buff *skb, __u32 off, struct packet *p, 
 		break;
 	}
 	check_ports(p, tunnel_port);
-	check_segments(p);
 	return;
 
 malformed:

@@ -322,30 +322,11 @@ static __always_inline int send_busy(struct __sk_buff *skb, const bool v6, const
 	__u32 ifindex, other, len;
 	__u16 *check;
 
-	if (start + L4_OFF(v6) + sizeof(struct udphdr) > packet_end(skb) || skb->gso_size)
+	if (!read_plain_header(skb, v6, start, &p, false))
 		goto closer;
-	if (v6) {
-		if (*(__u8 *)(start + L3_OFF) >> 4 != 6)
-			goto closer;
-		parse_header6(skb, start + L3_OFF, &p, L3_OFF, false);
-	} else {
-		parse_header4(skb, start + L3_OFF, &p, L3_OFF, false);
-	}
-	if (p.reason)
+	check = read_plain_ports(skb, v6, start, &p);
+	if (!check)
 		goto closer;
-	if (p.proto == IPPROTO_TCP) {
-		if (start + L4_OFF(v6) + sizeof(struct tcphdr) > packet_end(skb))
-			goto closer;
-		read_tcp(&p, start + L4_OFF(v6));
-		if (p.reason || (p.tcp_flags & TCP_RST))
-			goto closer;
-		check = start + L4_OFF(v6) + 16;
-	} else if (p.proto == IPPROTO_UDP) {
-		read_udp(&p, start + L4_OFF(v6));
-		check = start + L4_OFF(v6) + 6;
-	} else {
-		goto closer;
-	}
 	key.saddr = p.saddr;
 	key.daddr = p.daddr;
 	key.sport = p.sport;

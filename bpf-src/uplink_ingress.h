@@ -479,33 +479,16 @@ static __always_inline int restore_busy(struct __sk_buff *skb, const bool v6, co
 	__u32 ifindex, gen;
 	__u16 *check;
 
-	if (start + L4_OFF(v6) + sizeof(struct udphdr) > packet_end(skb))
+	if (!read_plain_header(skb, v6, start, &p, true))
 		goto closer;
-	if (v6) {
-		if (*(__u8 *)(start + L3_OFF) >> 4 != 6)
-			goto closer;
-		parse_header6(skb, start + L3_OFF, &p, L3_OFF, true);
-	} else {
-		parse_header4(skb, start + L3_OFF, &p, L3_OFF, true);
-	}
-	if (p.reason || !p.df || !(p.id & ID_MARKER) || (__u8)(p.id >> ID_KEY_SHIFT) == XMASQ_PROBE_KEY ||
-	    skb->gso_size || skb->pkt_type != PACKET_HOST)
+	if (!p.df || !(p.id & ID_MARKER) || (__u8)(p.id >> ID_KEY_SHIFT) == XMASQ_PROBE_KEY ||
+	    skb->pkt_type != PACKET_HOST)
 		goto closer;
 	if (v6 ? !addr_equal(&p.daddr, &cfg->uplink_addr6) : p.daddr.word[3] != cfg->uplink_addr4.word[3])
 		goto closer;
-	if (p.proto == IPPROTO_TCP) {
-		if (start + L4_OFF(v6) + sizeof(struct tcphdr) > packet_end(skb))
-			goto closer;
-		read_tcp(&p, start + L4_OFF(v6));
-		if (p.reason || (p.tcp_flags & TCP_RST))
-			goto closer;
-		check = start + L4_OFF(v6) + 16;
-	} else if (p.proto == IPPROTO_UDP) {
-		read_udp(&p, start + L4_OFF(v6));
-		check = start + L4_OFF(v6) + 6;
-	} else {
+	check = read_plain_ports(skb, v6, start, &p);
+	if (!check)
 		goto closer;
-	}
 	sk.peer = p.saddr;
 	sk.sport = p.sport;
 	sk.dport = p.dport;

@@ -147,43 +147,26 @@ export function speaking(family: Family, run: () => void): void {
   }
 }
 
-/** Can the kernel give a packet with its sum to a test run? Since Linux 6.18; what it is for is in the tests on later ones only. */
+/** Can the kernel give a packet with its sum to a test run? 6.18 can; on older ones the rules about it are left out. */
 export const KERNEL_SUMS = /^(?:6\.(?:1[89]|[2-9]\d)|[7-9]|\d\d)/.test(release());
 
-let summed = false;
+const circumstances = { summed: false, busyFlows: false };
+
+function under(change: Partial<typeof circumstances>, run: () => void): void {
+  const before = { ...circumstances };
+  Object.assign(circumstances, change);
+  try {
+    run();
+  } finally {
+    Object.assign(circumstances, before);
+  }
+}
 
 /** Runs something with packets whose sum the device has told (CHECKSUM_COMPLETE); the kernel looks whether it is kept right. */
-export function withSums(run: () => void): void {
-  summed = true;
-  try {
-    run();
-  } finally {
-    summed = false;
-  }
-}
-
-/** What a node sends comes from no device. */
-function withoutSums(run: () => void): void {
-  const before = summed;
-  summed = false;
-  try {
-    run();
-  } finally {
-    summed = before;
-  }
-}
-
-let busyFlows = false;
+export const withSums = (run: () => void): void => under({ summed: true }, run);
 
 /** Runs something so that flows have sent and received masqueraded packets as soon as they are established. */
-export function withBusyFlows(run: () => void): void {
-  busyFlows = true;
-  try {
-    run();
-  } finally {
-    busyFlows = false;
-  }
-}
+export const withBusyFlows = (run: () => void): void => under({ busyFlows: true }, run);
 
 /** Something with addresses of both families, as seen in the spoken one. */
 export function spokenEnd(end: { readonly addr: string; readonly addr6?: string; readonly mac: string }): {
@@ -766,7 +749,7 @@ export class Bench {
     const before = [counters.allSums(), reasons.allSums()] as const;
     // wire_len: the kernel wants it with gso_size, at least the packet's length.
     const ctx = skb.gso_size === undefined ? skb : { wire_len: data.length, ...skb };
-    const result = testRun(this.fd(program), { data, ctx, summed });
+    const result = testRun(this.fd(program), { data, ctx, summed: circumstances.summed });
     const frame = Buffer.from(result.dataOut);
     return {
       verdict: result.retval,
@@ -892,7 +875,8 @@ export class Bench {
     if (flow?.peerKey !== peerKey) throw new Error('the announcement was not read');
     const ids = { idIn: masquerade(ownKey), idOut: masquerade(peerKey) };
     const established = { talk, flowKey, slotKey: talk.slotKey(), ownKey, peerKey, ...ids };
-    if (busyFlows) withoutSums(() => this.#exchange(established));
+    // What the pod sends comes from no device.
+    if (circumstances.busyFlows) under({ summed: false }, () => this.#exchange(established));
     return established;
   }
 }

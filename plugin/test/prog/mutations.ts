@@ -1573,30 +1573,6 @@ const six: Mutation[] = each([
 const busy: Mutation[] = [
   ...(
     [
-      [
-        'segments',
-        'more than 64 segments: slow, does not announce',
-        ' || skb->gso_size)\n\t\tgoto closer;',
-        ')\n\t\tgoto closer;',
-      ],
-      [
-        'the IP header',
-        'fragment with DF: slow, marker cleared (fast flow)',
-        '\tif (p.reason)\n\t\tgoto closer;\n',
-        '',
-      ],
-      [
-        'FIN',
-        'FIN of a fast flow: slow, and the flow ends',
-        'if (p.reason || (p.tcp_flags & TCP_RST))',
-        'if (p.tcp_flags & TCP_RST)',
-      ],
-      [
-        'RST',
-        'RST of a fast flow: carried fast, ends the flow, its slot and the conntrack entry (busy flow)',
-        'if (p.reason || (p.tcp_flags & TCP_RST))',
-        'if (p.reason)',
-      ],
       ['TTL', 'another TTL in a fast flow: slow, does not announce', '(p.ttl ^ f->ttl) | ', ''],
       ['DSCP', 'another DSCP in a fast flow: slow, does not announce', '((p.tos & ~TOS_ECN) ^ f->tos) | ', ''],
       ['what verify() has found', 'a flow that is slow stays so until the next look', ' | f->blocked | ', ' | '],
@@ -1644,19 +1620,12 @@ const busy: Mutation[] = [
   ...(
     [
       [
-        'segments',
-        'counts packets and bytes per segment, and is a sign of life of the peer',
-        ' ||\n\t    skb->gso_size ||',
-        ' ||',
-      ],
-      [
         'the frame',
         'not masqueraded: another host’s frame (pkt_type OTHERHOST)',
-        ' || skb->pkt_type != PACKET_HOST)\n\t\tgoto',
+        ' ||\n\t    skb->pkt_type != PACKET_HOST)\n\t\tgoto',
         ')\n\t\tgoto',
       ],
-      ['the IP header', 'not masqueraded: first fragment', 'if (p.reason || !p.df ||', 'if (!p.df ||'],
-      ['DF', 'not masqueraded: no DF', 'if (p.reason || !p.df ||', 'if (p.reason ||'],
+      ['DF', 'not masqueraded: no DF', 'if (!p.df || ', 'if ('],
       ['the marker', 'not masqueraded: our key, but no marker', ' || !(p.id & ID_MARKER) ||', ' ||'],
       [
         'the destination',
@@ -1664,14 +1633,13 @@ const busy: Mutation[] = [
         ' : p.daddr.word[3] != cfg->uplink_addr4.word[3])',
         ' : 0)',
       ],
-      ['FIN', 'not masqueraded: FIN', 'if (p.reason || (p.tcp_flags & TCP_RST))', 'if (p.tcp_flags & TCP_RST)'],
-      [
-        'RST',
-        'RST: delivered; ends the flow, the slot and the conntrack entry',
-        'if (p.reason || (p.tcp_flags & TCP_RST))',
-        'if (p.reason)',
-      ],
       ['the slot', 'rejected: another key', '!slot_is_busy(s, gen, p.id, now) || ', ''],
+      [
+        'the clock',
+        'after a pause of the peer the slot is looked at, whenever its last packet was',
+        's->tick == tick ? s->last_rx : bpf_ktime_get_coarse_ns()',
+        's->last_rx',
+      ],
       [
         'the peer lives',
         'a single packet is a sign of life of the peer, too, once in a tick',
@@ -1682,6 +1650,58 @@ const busy: Mutation[] = [
   ).map(([guard, rule, search, replace]) =>
     mutation(`busy slot: ${guard}`, 'uplink_ingress.h', `${rule} (busy flow)`, [search, replace]),
   ),
+  ...(
+    [
+      [
+        'segments sent',
+        'more than 64 segments: slow, does not announce',
+        ' || skb->gso_size)\n\t\treturn false;',
+        ')\n\t\treturn false;',
+      ],
+      [
+        'segments received',
+        'counts packets and bytes per segment, and is a sign of life of the peer (busy flow)',
+        ' || skb->gso_size)\n\t\treturn false;',
+        ')\n\t\treturn false;',
+      ],
+      [
+        'the IP header of the pod',
+        'fragment with DF: slow, marker cleared (fast flow)',
+        '\treturn !p->reason;',
+        '\treturn true;',
+      ],
+      [
+        'the IP header of the peer',
+        'not masqueraded: first fragment (busy flow)',
+        '\treturn !p->reason;',
+        '\treturn true;',
+      ],
+      [
+        'FIN of the pod',
+        'FIN of a fast flow: slow, and the flow ends',
+        'return p->reason || (p->tcp_flags & TCP_RST) ?',
+        'return p->tcp_flags & TCP_RST ?',
+      ],
+      [
+        'FIN of the peer',
+        'not masqueraded: FIN (busy flow)',
+        'return p->reason || (p->tcp_flags & TCP_RST) ?',
+        'return p->tcp_flags & TCP_RST ?',
+      ],
+      [
+        'RST of the pod',
+        'RST of a fast flow: carried fast, ends the flow, its slot and the conntrack entry (busy flow)',
+        'return p->reason || (p->tcp_flags & TCP_RST) ?',
+        'return p->reason ?',
+      ],
+      [
+        'RST of the peer',
+        'RST: delivered; ends the flow, the slot and the conntrack entry (busy flow)',
+        'return p->reason || (p->tcp_flags & TCP_RST) ?',
+        'return p->reason ?',
+      ],
+    ] as const
+  ).map(([guard, rule, search, replace]) => mutation(`busy: ${guard}`, 'packet.h', rule, [search, replace])),
 ];
 
 /** What keeps a device's sum of the packet right. */

@@ -47,8 +47,8 @@ export function inBoth(rules: readonly Rule[], except?: RegExp): Rule[] {
 }
 
 /**
- * The same rules for flows that have sent and received masqueraded packets before, too, which what is usual in a busy flow
- * takes another way through the programs. @param except rules about the first packets of a flow, by name
+ * The same rules for flows that have sent and received masqueraded packets before, too: their usual packets take another way
+ * through the programs. @param except rules about the first packets of a flow, by name
  */
 export function busyToo(rules: readonly Rule[], except?: RegExp): Rule[] {
   const busy = rules.filter(({ name }) => except?.test(name) !== true);

@@ -176,6 +176,14 @@ const restored: Rule[] = [
     expect(now() - lastLife < 40n * MS && now() - lastConfirmed < 40n * MS).toBe(true);
     expect(now() - (bench.slot(flow.slotKey)?.lastRx ?? 0n) < 40n * MS).toBe(true);
   }),
+  rule('after a pause of the peer the slot is looked at, whenever its last packet was', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    expectRestored(bench, flow);
+    bench.tables.flows.delete(flow.flowKey);
+    bench.patchSlot(flow.slotKey, { tick: 0n, lastRx: now() - 500n * MS });
+    const { counters } = bench.run('uplink_ingress', flow.talk.masqueraded({ id: flow.idIn }));
+    expect(counters).toMatchObject({ unknown_key: 1 });
+  }),
   rule('what receive offload merged beyond 64 segments is restored, too', (bench) => {
     const flow = bench.establish({ kind: 'tcp' });
     const frame = flow.talk.masqueraded({ id: flow.idIn, l4: { payload: Buffer.alloc(2000) } });
