@@ -76,6 +76,7 @@ export function entriesOf(pattern: Pattern, i: number, peers: number): Pattern {
       ...pattern.slot,
       ...{ peer: peer.id, peerEpoch: peer.epoch, saddr: peer.pod, pod: peer.pod, sport: remote },
       csumDiff: ~diff >>> 0,
+      ipSum: pattern.slot.ipSum - plainSum(pattern.slot.saddr) + plainSum(peer.pod),
     },
   };
 }
