@@ -1,5 +1,5 @@
 /** Reads message `Kubernetes`: who the ends of a flow are, and what allowed it. */
-import { decodeAddress } from './address.ts';
+import { readAddress } from './address.ts';
 import type { Interner } from './interner.ts';
 import { atEnd, tag, type Reader } from './protobuf.ts';
 import {
@@ -23,6 +23,8 @@ interface Fields {
   destinationNode: string;
   servicePort: number;
   serviceName: string;
+  /** destination_cluster_ip, which destination_service_ip replaces. */
+  clusterAddress: Address | undefined;
   serviceAddress: Address | undefined;
   ingress: PolicyFields;
   egress: PolicyFields;
@@ -37,11 +39,6 @@ interface PolicyFields {
 
 const noPolicy = (): PolicyFields => ({ type: 0, namespace: '', name: '', rule: '' });
 
-/** Empty bytes: not set. */
-function optionalAddress(bytes: Uint8Array): Address | undefined {
-  return bytes.length === 0 ? undefined : decodeAddress(bytes);
-}
-
 function readFields(reader: Reader, end: number, names: Interner): Fields {
   const fields: Fields = {
     flowType: 0,
@@ -53,6 +50,7 @@ function readFields(reader: Reader, end: number, names: Interner): Fields {
     destinationNode: '',
     servicePort: 0,
     serviceName: '',
+    clusterAddress: undefined,
     serviceAddress: undefined,
     ingress: noPolicy(),
     egress: noPolicy(),
@@ -83,8 +81,7 @@ function readFields(reader: Reader, end: number, names: Interner): Fields {
         fields.destinationNode = text();
         break;
       case tag(14, 2):
-        // destination_cluster_ip, which destination_service_ip replaces.
-        fields.serviceAddress ??= optionalAddress(reader.bytes());
+        fields.clusterAddress = readAddress(reader, end);
         break;
       case tag(15, 0):
         fields.servicePort = reader.uint32();
@@ -117,7 +114,7 @@ function readFields(reader: Reader, end: number, names: Interner): Fields {
         fields.egress.rule = text();
         break;
       case tag(35, 2):
-        fields.serviceAddress = optionalAddress(reader.bytes());
+        fields.serviceAddress = readAddress(reader, end);
         break;
       default:
         reader.skipType(key & 7);
@@ -135,9 +132,10 @@ function policy({ type, namespace, name, rule }: PolicyFields): RecordPolicy | u
   return name === '' ? undefined : { type: POLICY_TYPES[type] ?? '', namespace, name, rule };
 }
 
-function service({ serviceName, serviceAddress, servicePort }: Fields): RecordService | undefined {
+function service({ serviceName, clusterAddress, serviceAddress, servicePort }: Fields): RecordService | undefined {
   if (serviceName === '') return undefined;
-  return { name: serviceName, port: servicePort, ...(serviceAddress === undefined ? {} : { address: serviceAddress }) };
+  const address = serviceAddress ?? clusterAddress;
+  return { name: serviceName, port: servicePort, ...(address === undefined ? {} : { address }) };
 }
 
 /**

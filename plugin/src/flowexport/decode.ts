@@ -2,7 +2,7 @@
  * Reads what antrea-agent sends, only the fields that are used here: several times faster than generated code, which makes
  * objects of all of them. Unknown fields, and known ones of an unexpected wire type, are skipped.
  */
-import { decodeAddress } from './address.ts';
+import { readAddress } from './address.ts';
 import type { Interner } from './interner.ts';
 import type { NamesCache } from './names-cache.ts';
 import { atEnd, nestedEnd, Reader, tag } from './protobuf.ts';
@@ -45,19 +45,19 @@ function decodeStats(reader: Reader, end: number): Stats {
 }
 
 function decodeIp(reader: Reader, end: number): { readonly source: Address; readonly destination: Address } {
-  let source: Uint8Array | undefined;
-  let destination: Uint8Array | undefined;
+  let source: Address | undefined;
+  let destination: Address | undefined;
   while (reader.pos < end) {
     const key = reader.uint32();
-    if (key === tag(2, 2)) source = reader.bytes();
-    else if (key === tag(3, 2)) destination = reader.bytes();
+    if (key === tag(2, 2)) source = readAddress(reader, end);
+    else if (key === tag(3, 2)) destination = readAddress(reader, end);
     else reader.skipType(key & 7);
   }
   atEnd(reader, end);
-  if (source === undefined || source.length !== destination?.length) {
+  if (source === undefined || source.includes(':') !== destination?.includes(':')) {
     throw new RangeError('no two addresses of one family');
   }
-  return { source: decodeAddress(source), destination: decodeAddress(destination) };
+  return { source, destination };
 }
 
 interface TransportFields {
@@ -97,14 +97,6 @@ function decodeTransport(reader: Reader, end: number, names: Interner): Transpor
   return { protocol, sourcePort, destinationPort, tcpState };
 }
 
-/** The bytes of a nested message, which are skipped. */
-function nested(reader: Reader, raw: Buffer): Buffer {
-  const end = nestedEnd(reader, raw.length);
-  const bytes = raw.subarray(reader.pos, end);
-  reader.pos = end;
-  return bytes;
-}
-
 /**
  * One message `Flow`.
  * @throws Error for what is no protobuf, or no flow: addresses or the protocol are missing or impossible
@@ -139,7 +131,7 @@ export function decodeFlow(raw: Buffer, names: NamesCache): FlowRecord {
         transport = decodeTransport(reader, nestedEnd(reader, end), names.interner);
         break;
       case tag(8, 2):
-        words = names.of(nested(reader, raw));
+        words = names.read(reader, nestedEnd(reader, end));
         break;
       case tag(9, 2):
         forward = decodeStats(reader, nestedEnd(reader, end));

@@ -1,6 +1,6 @@
 import { decodeNames } from './decode-names.ts';
 import { Interner } from './interner.ts';
-import { Reader } from './protobuf.ts';
+import type { Reader } from './protobuf.ts';
 import type { RecordNames } from './record.ts';
 
 /** Longer ones are decoded every time: an agent's have some 300 bytes. */
@@ -20,12 +20,16 @@ export class NamesCache {
     this.#limit = limit;
   }
 
-  /** @param raw a message `Kubernetes`. @throws Error as decodeNames() */
-  of(raw: Buffer): RecordNames {
-    const key = raw.length <= MAX_KEY ? raw.toString('latin1') : undefined;
+  /** Reads the message `Kubernetes` that begins where the reader stands. @param end where it ends. @throws Error as decodeNames() */
+  read(reader: Reader, end: number): RecordNames {
+    const from = reader.pos;
+    const key = end - from <= MAX_KEY ? (reader.buf as Buffer).toString('latin1', from, end) : undefined;
     const known = key === undefined ? undefined : this.#names.get(key);
-    if (known !== undefined) return known;
-    const names = decodeNames(Reader.create(raw), raw.length, this.interner);
+    if (known !== undefined) {
+      reader.pos = end;
+      return known;
+    }
+    const names = decodeNames(reader, end, this.interner);
     if (key !== undefined) {
       if (this.#names.size >= this.#limit) this.#names.clear();
       this.#names.set(key, names);

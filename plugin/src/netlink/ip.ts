@@ -33,8 +33,8 @@ function longestZeroRun(groups: readonly number[]): [number, number] {
  */
 export function formatIpv6(address: Uint8Array): string {
   if (address.length !== 16) throw new RangeError(`an IPv6 address has 16 bytes, not ${address.length}`);
-  const bytes = Buffer.from(address);
-  const groups = Array.from({ length: 8 }, (_, index) => bytes.readUInt16BE(index * 2));
+  const groups: number[] = [];
+  for (let i = 0; i < 16; i += 2) groups.push(((address[i] ?? 0) << 8) | (address[i + 1] ?? 0));
   const text = groups.map((group) => group.toString(16));
   const [start, length] = longestZeroRun(groups);
   if (length === 0) return text.join(':');

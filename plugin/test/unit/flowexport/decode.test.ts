@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { EndReason, numbered, record, request, type Flow } from '../../../../e2e/flowgen/records.ts';
 import { decodeExport } from '../../../src/flowexport/decode.ts';
 import { NamesCache } from '../../../src/flowexport/names-cache.ts';
+import { tag, Writer } from '../../../src/flowexport/protobuf.ts';
 import type { FlowRecord } from '../../../src/flowexport/record.ts';
 import { antrea_io } from '../../../src/gen/antrea.js';
 import { canonicalAddress } from '../../../src/netlink/ip.ts';
@@ -89,6 +90,20 @@ describe('a record', () => {
     const flow = record(connection);
     flow.k8s = { ...flow.k8s, destinationServiceIp: Buffer.alloc(0) };
     expect(only(flow).names.service?.address).toBe('10.96.0.10');
+  });
+
+  test('has its fields in any order', () => {
+    const { k8s, ...rest } = record(connection);
+    const names = v1.Kubernetes.encode({ ...k8s, destinationClusterIp: Buffer.alloc(0) }).finish();
+    const last = v1.Kubernetes.encode({ destinationClusterIp: Buffer.from([10, 96, 0, 99]) }).finish();
+    const flow = v1.Flow.encode(rest)
+      .uint32(tag(8, 2))
+      .bytes(Buffer.concat([names, last]))
+      .finish();
+    const { records } = decode(Buffer.from(Writer.create().uint32(tag(1, 2)).bytes(flow).finish()));
+    expect(records).toMatchObject([
+      { source: '10.244.1.5', names: { service: { address: '10.96.0.10', name: 'shop/db:http' } } },
+    ]);
   });
 
   test('keeps strings once', () => {
