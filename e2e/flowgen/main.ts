@@ -21,7 +21,7 @@ const { values } = parseArgs({
   options: {
     records: { type: 'string', default: '300000' },
     streams: { type: 'string', default: '100' },
-    flows: { type: 'string', default: '70000' },
+    flows: { type: 'string', default: '60000' },
     rate: { type: 'string', default: '0' },
     minimum: { type: 'string', default: '10000' },
   },

@@ -13,11 +13,18 @@ export interface Measurement {
   /** One every two seconds, the last one at the end. */
   readonly samples: readonly CollectorSample[];
   readonly last: CollectorSample;
-  /** Records per second of the collector's CPU time: what one core can take. */
+  /**
+   * Records per second of the collector's processor time, once the first WARM_PART of them has come and its code is compiled:
+   * what one core can take for as long as one likes.
+   */
   readonly perCpuSecond: number;
 }
 
 const COLLECTOR = fileURLToPath(new URL('./collector.ts', import.meta.url));
+
+/** Of all records, until it counts what they take. */
+const WARM_PART = 0.2;
+const COLD = { flows: 0, cpuUs: 0 };
 
 /** How long a collector may take for what is under way when the load ends. */
 const REST_MS = 10_000;
@@ -59,7 +66,10 @@ export async function measure(
     await exited;
     const last = samples.at(-1);
     if (last === undefined || quiet === undefined) throw new Error('the collector said nothing');
-    return { load: result, samples, last, perCpuSecond: last.flows / (last.cpuUs / 1e6) };
+    // All of it where it was over before that could be seen.
+    const warm = samples.find((one) => one.flows >= expected * WARM_PART && one.flows < expected / 2) ?? COLD;
+    const perCpuSecond = (last.flows - warm.flows) / ((last.cpuUs - warm.cpuUs) / 1e6);
+    return { load: result, samples, last, perCpuSecond };
   } finally {
     collector.kill('SIGKILL');
     await exited;

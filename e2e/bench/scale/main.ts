@@ -42,7 +42,7 @@ const QUICK: Effort = {
   flowExport: { rounds: 1, records: 30_000 },
 };
 /** As `make bench-flow`: agents, connections that they report about, and what of it is malformed or comes twice. */
-const FLOW_LOAD = { streams: 100, flows: 70_000, rate: 0, malformedEvery: 1000, duplicateEvery: 100 } as const;
+const FLOW_LOAD = { streams: 100, flows: 60_000, rate: 0, malformedEvery: 1000, duplicateEvery: 100 } as const;
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false } } });
 const effort = values.quick ? QUICK : FULL;
