@@ -46,6 +46,3 @@ ${each(chain, '\n')}
   chain filter_output { type filter hook output priority filter; ct state new jump new_services; jump firewall; }
 }
 `;
-
-/** Takes them away. */
-export const NO_KUBE_PROXY_RULES = 'delete table ip kubeproxy\n';

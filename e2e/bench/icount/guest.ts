@@ -11,9 +11,9 @@ import { up as upOvs } from '../../lab/ovs/ovs.ts';
 import { startSidecars } from '../../lab/sidecar.ts';
 import type { LabSidecars, SidecarSettings } from '../../lab/sidecar.ts';
 import { median } from '../statistics.ts';
-import { WRITTEN } from '../labs.ts';
+import { WRITTEN, nodeToNode, podToPod } from '../labs.ts';
 import { NS_PER_INSTRUCTION, printFigure } from './counting.ts';
-import { KUBE_PROXY_RULES, NO_KUBE_PROXY_RULES } from '../kube-proxy.ts';
+import { KUBE_PROXY_RULES } from '../kube-proxy.ts';
 import { METRICS, MODES, MODE_METRICS } from './paths.ts';
 import type { Figure, Metric, ModeName, PathName } from './paths.ts';
 
@@ -38,15 +38,28 @@ function wanted(list: string, name: string): boolean {
   return list === '' || list.split(',').includes(name);
 }
 
-/** Two places of a lab, and the sidecars that have to carry their packets, if any. */
-interface Way {
-  readonly lab: Lab;
-  readonly pair: Pair;
-  readonly sidecars?: LabSidecars;
+/** How a path is made, in a lab of its own. */
+interface Course {
+  readonly path: PathName | ModeName;
+  /** Two nodes, with one pod each. */
+  readonly up: () => Promise<Lab>;
+  /** For nft, on both nodes. */
+  readonly rules?: string;
+  /** From node to node. Default: from pod to pod. */
+  readonly betweenNodes?: boolean;
+  /** Of the sidecars that have to carry the packets. Default: there are none. */
+  readonly settings?: SidecarSettings;
   /** What counts the packets that go as they shall. Default: masqueraded. */
   readonly counter?: 'fast_tx' | 'fast_encap' | 'fast_direct';
   /** Of all devices where nothing else is wanted. Default OFFLOADS_ON. */
   readonly offloads?: OffloadFlags;
+}
+
+/** A path that is there. */
+interface Way extends Course {
+  readonly lab: Lab;
+  readonly pair: Pair;
+  readonly sidecars?: LabSidecars;
 }
 
 const say = (figure: Figure): void => printFigure(figure);
@@ -111,12 +124,13 @@ async function stream(way: Way): Promise<number> {
 const MEASURE: Readonly<Record<Metric, (way: Way) => Promise<number>>> = {
   tcp_rr: (way) => transactions(way, 'tcp'),
   udp_rr: (way) => transactions(way, 'udp'),
-  tcp_crr: (way) => transactions(way, 'tcp', true),
   tcp_stream: stream,
+  // Last: see measureCourse.
+  tcp_crr: (way) => transactions(way, 'tcp', true),
 };
 
-async function measureAll(path: PathName | ModeName, way: Way): Promise<void> {
-  if (!wanted(PATHS_WANTED, path)) return;
+async function measureAll(way: Way): Promise<void> {
+  const { path } = way;
   // Who asks first resolves neighbours and fills caches, for whatever follows.
   await requestResponse(way.lab, way.pair, { proto: 'tcp', count: 50, timeoutMs: 60_000 });
   for (const [metric, measure] of Object.entries(MEASURE) as [Metric, (way: Way) => Promise<number>][]) {
@@ -135,68 +149,55 @@ async function nft(lab: Lab, rules: string): Promise<void> {
   await Promise.all(lab.nodes.map((node) => node.exec(['nft', '-f', '-'], { input: rules })));
 }
 
-/** Both with and without rules on the nodes. */
-async function measureBoth(path: 'host' | 'overlay' | 'xmasq', way: Way): Promise<void> {
-  await measureAll(path, way);
-  await nft(way.lab, KUBE_PROXY_RULES);
-  await measureAll(`${path}K8s`, way);
-  await nft(way.lab, NO_KUBE_PROXY_RULES);
-}
+const ovs = (): Promise<Lab> => upOvs({ podsPerNode: 1 });
+const native =
+  (options: LabOptions = {}) =>
+  (): Promise<Lab> =>
+    upNative({ ...options, podsPerNode: 1 });
+/** The lab's own rules are those of an overlay. */
+const WITHOUT_RULES = 'flush ruleset\n';
 
-async function measureHost(): Promise<void> {
-  const bare = await upNative({ podsPerNode: 1 });
-  // The lab's own rules are those of an overlay.
-  await nft(bare, 'flush ruleset\n');
-  await measureBoth('host', { lab: bare, pair: { from: bare.node(0), to: bare.node(1) } });
-  await bare.down();
-}
+const COURSES: readonly Course[] = [
+  { path: 'host', up: native(), betweenNodes: true, rules: WITHOUT_RULES },
+  { path: 'hostK8s', up: native(), betweenNodes: true, rules: WITHOUT_RULES + KUBE_PROXY_RULES },
+  { path: 'overlay', up: ovs },
+  { path: 'overlayK8s', up: ovs, rules: KUBE_PROXY_RULES },
+  { path: 'xmasq', up: ovs, settings: {} },
+  { path: 'xmasqK8s', up: ovs, rules: KUBE_PROXY_RULES, settings: {} },
+  { path: 'encap', up: ovs, settings: { transmitMode: 'encap' }, counter: 'fast_encap' },
+  // In the native lab, which has nodes without a tunnel and whose devices XDP takes.
+  { path: 'direct', up: native({ encapMode: 'noEncap' }), settings: {}, counter: 'fast_direct' },
+  { path: 'tcWritten', up: native(), settings: { xdp: 'off' }, offloads: WRITTEN },
+  { path: 'xdpWritten', up: native(), settings: { xdp: 'native' }, offloads: WRITTEN },
+];
 
-/** In the native lab, which has nodes without a tunnel and whose devices XDP takes. */
-async function measureNative(): Promise<void> {
-  if (wanted(PATHS_WANTED, 'direct')) {
-    await withNative({ encapMode: 'noEncap' }, {}, (way) => measureAll('direct', { ...way, counter: 'fast_direct' }));
-  }
-  for (const [path, xdp] of [['tcWritten', 'off'] as const, ['xdpWritten', 'native'] as const]) {
-    if (!wanted(PATHS_WANTED, path)) continue;
-    await withNative({}, { xdp }, async (way) => {
-      await way.lab.offload(WRITTEN);
-      await measureAll(path, { ...way, offloads: WRITTEN });
-      const { restored, restored_xdp } = (await way.sidecars.node(1).status()).counters;
-      if (xdp === 'native' && restored_xdp < restored * FAST_SHARE) {
-        throw new LabError(`XDP restored ${restored_xdp} of ${restored} packets`);
-      }
-    });
-  }
-}
-
-async function withNative(
-  options: LabOptions,
-  settings: SidecarSettings,
-  work: (way: Way & { readonly sidecars: LabSidecars }) => Promise<void>,
-): Promise<void> {
-  const lab = await upNative({ ...options, podsPerNode: 1 });
-  const sidecars = await startSidecars(lab, settings);
-  await work({ lab, pair: { from: lab.node(0).pod(0), to: lab.node(1).pod(0) }, sidecars });
-  await sidecars.down();
+/**
+ * Nothing that was measured before plays a part: Open vSwitch's kernel datapath orders its masks by their use and finds
+ * them by what it remembers of the last packets' hashes (net/openvswitch/flow_table.c, Linux 6.12), so that after some
+ * thousand connections a request meets more masks, or not, by chance.
+ */
+async function measureCourse(course: Course): Promise<void> {
+  const { up, rules, betweenNodes = false, settings, offloads } = course;
+  const lab = await up();
+  if (rules !== undefined) await nft(lab, rules);
+  const sidecars = settings === undefined ? undefined : await startSidecars(lab, settings);
+  if (offloads !== undefined) await lab.offload(offloads);
+  const between = betweenNodes ? nodeToNode(lab) : podToPod(lab);
+  await measureAll({ ...course, ...between, ...(sidecars === undefined ? {} : { sidecars }) });
+  if (settings?.xdp === 'native' && sidecars !== undefined) await requireXdp(sidecars);
+  await sidecars?.down();
   await lab.down();
+}
+
+async function requireXdp(sidecars: LabSidecars): Promise<void> {
+  const { restored, restored_xdp } = (await sidecars.node(1).status()).counters;
+  if (restored_xdp < restored * FAST_SHARE) throw new LabError(`XDP restored ${restored_xdp} of ${restored} packets`);
 }
 
 async function main(): Promise<void> {
-  if (['host', 'hostK8s'].some((path) => wanted(PATHS_WANTED, path))) await measureHost();
-  const lab = await upOvs({ podsPerNode: 1 });
-  const pair = { from: lab.node(0).pod(0), to: lab.node(1).pod(0) };
-  await measureBoth('overlay', { lab, pair });
-  console.error('xmasq: the sidecars start');
-  const sidecars = await startSidecars(lab);
-  await measureBoth('xmasq', { lab, pair, sidecars });
-  await sidecars.down();
-  if (wanted(PATHS_WANTED, 'encap')) {
-    const others = await startSidecars(lab, { transmitMode: 'encap' });
-    await measureAll('encap', { lab, pair, sidecars: others, counter: 'fast_encap' });
-    await others.down();
+  for (const course of COURSES) {
+    if (wanted(PATHS_WANTED, course.path)) await measureCourse(course);
   }
-  await lab.down();
-  await measureNative();
 }
 
 main().then(
