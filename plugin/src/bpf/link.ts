@@ -126,36 +126,30 @@ export function removePinnedLink(path: string): boolean {
   return true;
 }
 
-/** What is attached at a TCX hook, in the order of execution. */
-export interface TcxQuery {
-  readonly progIds: number[];
-  /** 0 for a program attached without a link. */
-  readonly linkIds: number[];
-  /** Changes with every change at this hook. */
-  readonly revision: bigint;
-}
+/** Filled by each query, which is over when it returns: a sidecar asks some hundred hooks every few seconds. */
+const query = { attr: Buffer.alloc(QUERY_BYTES), progIds: Buffer.alloc(4 * MAX_PROGRAMS) };
 
-/** @throws BpfError ENODEV for an unknown device, EINVAL on kernels without TCX */
-export function queryTcx(ifindex: number, direction: Direction): TcxQuery {
-  const progIds = Buffer.alloc(4 * MAX_PROGRAMS);
-  const linkIds = Buffer.alloc(4 * MAX_PROGRAMS);
-  // attr.query: target_ifindex 0, attach_type 4, prog_ids 16, count 24, link_ids 40, revision 56.
-  const attr = Buffer.alloc(QUERY_BYTES);
+/**
+ * The numbers of the programs that are attached at a TCX hook, in the order of execution.
+ * @throws BpfError ENODEV for an unknown device, EINVAL on kernels without TCX
+ */
+export function queryTcx(ifindex: number, direction: Direction): number[] {
+  const { attr, progIds } = query;
+  // attr.query: target_ifindex 0, attach_type 4, prog_ids 16, count 24.
+  attr.fill(0);
   attr.writeUInt32LE(ifindex, 0);
   attr.writeUInt32LE(TCX_ATTACH_TYPE[direction], 4);
   attr.writeBigUInt64LE(addressOf(progIds), 16);
   attr.writeUInt32LE(MAX_PROGRAMS, 24);
-  attr.writeBigUInt64LE(addressOf(linkIds), 40);
   try {
     bpfSyscall(`query TCX ${direction} of device ${ifindex}`, BpfCommand.PROG_QUERY, attr);
   } catch (error) {
     // Early 6.6 says so where nothing was ever attached.
     if (!(error instanceof BpfError && error.errno === Errno.ENOENT)) throw error;
-    return { progIds: [], linkIds: [], revision: 0n };
+    return [];
   }
   const count = Math.min(attr.readUInt32LE(24), MAX_PROGRAMS);
-  const ids = (from: Buffer): number[] => Array.from({ length: count }, (_, i) => from.readUInt32LE(4 * i));
-  return { progIds: ids(progIds), linkIds: ids(linkIds), revision: attr.readBigUInt64LE(56) };
+  return Array.from({ length: count }, (_, i) => progIds.readUInt32LE(4 * i));
 }
 
 /** The loopback device has this index in every network namespace. */

@@ -16,8 +16,10 @@ const UPDATE_FLAGS: Readonly<Record<UpdateMode, number>> = { any: 0, create: 1, 
 /** Per-CPU values have another size than the kernel reports: a lookup would write beyond the buffer. */
 const HASH_TYPES: ReadonlySet<number> = new Set([MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE]);
 const ARRAY_TYPES: ReadonlySet<number> = new Set([MapType.ARRAY]);
-/** Entries per batch call at first; grown where a hash bucket holds more. */
+/** Entries per batch call. The first one is small: most maps are walked every second, and hold little most of the time. */
 const BATCH = 512;
+const FIRST_BATCH = 32;
+/** ... where a hash bucket holds more than a batch. */
 const MAX_BATCH = 1 << 16;
 /** The batch cursor is 4 bytes for hash maps, or one key. */
 const MIN_CURSOR_BYTES = 4;
@@ -81,7 +83,7 @@ abstract class MapBase {
     if (this.info.type === MapType.LPM_TRIE) return false;
     const { keySize, valueSize } = this.info;
     const operation = `iterate ${this.where}`;
-    let size = Math.min(BATCH, Math.max(1, this.info.maxEntries));
+    let size = Math.min(FIRST_BATCH, Math.max(1, this.info.maxEntries));
     let cursor: Buffer | null = null;
     for (let seen = 0; seen < bound;) {
       const next = Buffer.alloc(Math.max(keySize, MIN_CURSOR_BYTES));
@@ -104,6 +106,7 @@ abstract class MapBase {
       if (rc === -Errno.ENOENT) return true;
       seen += Math.max(got, 1);
       cursor = next;
+      size = Math.max(size, BATCH);
     }
     return true;
   }

@@ -88,7 +88,7 @@ export class TcxAttacher implements Attacher {
   position(program: TcProgram, ifindex: number): 'first' | 'later' | 'absent' {
     let order: number[];
     try {
-      order = queryTcx(ifindex, HOOKS[program.name].direction).progIds;
+      order = queryTcx(ifindex, HOOKS[program.name].direction);
     } catch (error) {
       if (isENODEV(error)) return 'absent';
       throw error;

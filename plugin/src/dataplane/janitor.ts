@@ -38,6 +38,8 @@ const REFUSAL_AGE_NS = 60n * SECOND;
 const PER_TICK = 1024;
 /** A pass over a map begins at most so often. */
 const PASS_NS = SECOND;
+/** ... and where the last one found nothing, since the kernel looks into each bucket of an empty map, too. */
+const EMPTY_PASS_NS = 4n * SECOND;
 
 /** Walks over a map again and again, a bounded number of entries at a time. */
 class Sweep<K, V> {
@@ -65,7 +67,7 @@ class Sweep<K, V> {
 
   tick(now: bigint, budget: number): void {
     if (this.#iterator === undefined) {
-      if (this.#began !== 0n && now - this.#began < this.#passNs) return;
+      if (this.#began !== 0n && now - this.#began < this.#pause()) return;
       this.#began = now;
       this.#seen = 0;
       this.#iterator = this.#entries()[Symbol.iterator]();
@@ -81,6 +83,10 @@ class Sweep<K, V> {
       this.#seen++;
       this.#visit(next.value[0], next.value[1], now);
     }
+  }
+
+  #pause(): bigint {
+    return this.count === 0 && this.#passNs < EMPTY_PASS_NS ? EMPTY_PASS_NS : this.#passNs;
   }
 }
 

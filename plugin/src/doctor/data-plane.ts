@@ -100,7 +100,7 @@ function place(
 function chain(attacher: Attacher, ifindex: number, direction: 'ingress' | 'egress', own: number): string {
   const ids =
     attacher.mode === 'tcx'
-      ? queryTcx(ifindex, direction).progIds
+      ? queryTcx(ifindex, direction)
       : filters(ifindex, direction).flatMap(({ bpfId }) => bpfId ?? []);
   return ids.map((id) => (id === own ? `${id} (XMasq)` : String(id))).join(', ');
 }

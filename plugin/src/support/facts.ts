@@ -62,7 +62,7 @@ export function deviceFacts(): object[] {
         DIRECTIONS.map((direction) => [
           direction,
           attempt(() => ({
-            tcx: tcx ? queryTcx(link.ifindex, direction).progIds : [],
+            tcx: tcx ? queryTcx(link.ifindex, direction) : [],
             filters: filters(link.ifindex, direction),
           })),
         ]),

@@ -77,7 +77,7 @@ async function eventually<T>(what: string, look: () => Promise<T | undefined> | 
 }
 
 /** Program ids at a hook, as the kernel runs them. */
-const order = (ifindex: number, direction: Direction): number[] => queryTcx(ifindex, direction).progIds;
+const order = (ifindex: number, direction: Direction): number[] => queryTcx(ifindex, direction);
 
 function pinnedId(path: string): number {
   using fd = openPinned(path);

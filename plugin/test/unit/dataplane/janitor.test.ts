@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from '@jest/globals';
+import { beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { slotKeyOf } from '../../../src/dataplane/flow-key.ts';
 import { Janitor } from '../../../src/dataplane/janitor.ts';
 import { FlowFlag, SlotState } from '../../../src/dataplane/layout.ts';
@@ -159,6 +159,16 @@ describe('janitor', () => {
     expect(tables.refusals.size).toBe(1);
     run(30);
     expect(tables.refusals.size).toBe(0);
+  });
+
+  test('a map is walked every second, every four where it was empty', () => {
+    const walks = { flows: jest.spyOn(tables.flows, 'entries'), approvals: jest.spyOn(tables.approvals, 'entries') };
+    run(8);
+    expect(walks.flows).toHaveBeenCalledTimes(8);
+    expect(walks.approvals).toHaveBeenCalledTimes(2);
+    tables.approvals.set(key, { expires: clock.time + 60_000_000_000n });
+    run(8);
+    expect(walks.approvals).toHaveBeenCalledTimes(10);
   });
 
   test('one tick does a bounded amount of work', () => {
