@@ -102,6 +102,8 @@ export const FACTS: Readonly<Record<string, ScaleFacts>> = Object.fromEntries([
   ['attach', { title: `sidecar: ${PODS} pods attached`, unit: 'ms', digits: 0, goal: { below: 1000 } }],
   ['rss', { title: 'sidecar: memory (RSS)', unit: 'MB', digits: 0, goal: { below: 200 } }],
   ['cpu', { title: 'sidecar: processor at rest', unit: '% of a core', digits: 2, goal: { below: 1 } }],
+  ['cpu_no_pods', { title: 'sidecar: processor at rest, no pods', unit: '% of a core', digits: 2 }],
+  ['cpu_alone', { title: 'sidecar: processor at rest, no pods and no cluster', unit: '% of a core', digits: 2 }],
   ['records', { title: 'flow export: records', unit: '1/s of a core', digits: 0, goal: { atLeast: 30_000 } }],
 ]);
 

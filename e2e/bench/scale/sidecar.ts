@@ -1,6 +1,7 @@
 /** What a sidecar costs on a full node of a large cluster: real process, real pods, a double of the Kubernetes API. */
 import { performance } from 'node:perf_hooks';
 import { LabError, eventually, sleep } from '../../lab/lab.ts';
+import type { Lab } from '../../lab/lab.ts';
 import { residentMemory } from '../../lab/memory.ts';
 import { processorSeconds } from '../../lab/processor-time.ts';
 import { LabSidecars } from '../../lab/sidecar.ts';
@@ -26,7 +27,7 @@ export interface SidecarEffort {
   readonly restMs: number;
 }
 
-/** Figures of each round: `ready`, `attach`, `rss`, `cpu`. */
+/** Figures of each round: `ready`, `attach`, `rss`, `cpu`, and of the latter what is left without pods, and without other nodes. */
 export async function measureSidecar(
   removal: Removal,
   { rounds, restMs }: SidecarEffort,
@@ -35,6 +36,10 @@ export async function measureSidecar(
 ): Promise<void> {
   progress(`bringing up a lab of ${PODS} pods on each node`);
   const lab = await removal.lab({ podsPerNode: PODS });
+  for (let round = 1; round <= rounds; round++) {
+    progress(`sidecar, at rest without pods and cluster ${round} of ${rounds}`);
+    add('cpu_alone', await aloneAtRest(lab, restMs));
+  }
   const cluster = await removal.add(
     () => LabCluster.start(lab),
     (started) => started.stop(),
@@ -62,16 +67,15 @@ export async function measureSidecar(
     if (peers < PEERS) throw new LabError(`the sidecar knows ${peers} peers, not ${PEERS}`);
 
     progress(`sidecar, at rest ${round} of ${rounds}`);
-    await sleep(SETTLE_MS);
-    const { pid } = sidecar.proc;
-    const [cpu, start] = [processorSeconds(pid), performance.now()];
-    await sleep(restMs);
-    add('cpu', ((processorSeconds(pid) - cpu) / ((performance.now() - start) / 1000)) * 100);
-    add('rss', residentMemory(pid).rssBytes / MB);
+    add('cpu', await percentAtRest(sidecar, restMs));
+    add('rss', residentMemory(sidecar.proc.pid).rssBytes / MB);
 
-    progress(`sidecar, attaching pods ${round} of ${rounds}`);
+    progress(`sidecar, at rest without pods ${round} of ${rounds}`);
     sidecar.pods.snapshot([]);
     await attachedPods(sidecar, 0);
+    add('cpu_no_pods', await percentAtRest(sidecar, restMs));
+
+    progress(`sidecar, attaching pods ${round} of ${rounds}`);
     const told = performance.now();
     sidecar.pods.snapshot(pods);
     await attachedPods(sidecar, pods.length);
@@ -81,6 +85,29 @@ export async function measureSidecar(
     await sidecar.stop();
     await sidecar.cleanup('--force');
   }
+}
+
+/** What is left of it when it has nobody to look after but one other node, which a file names. */
+async function aloneAtRest(lab: Lab, restMs: number): Promise<number> {
+  const sidecars = new LabSidecars(lab, {});
+  try {
+    const sidecar = sidecars.node(0);
+    await sidecar.start([]);
+    const percent = await percentAtRest(sidecar, restMs);
+    await sidecar.stop();
+    await sidecar.cleanup('--force');
+    return percent;
+  } finally {
+    await sidecars.down();
+  }
+}
+
+async function percentAtRest(sidecar: Sidecar, restMs: number): Promise<number> {
+  await sleep(SETTLE_MS);
+  const { pid } = sidecar.proc;
+  const [used, begin] = [processorSeconds(pid), performance.now()];
+  await sleep(restMs);
+  return ((processorSeconds(pid) - used) / ((performance.now() - begin) / 1000)) * 100;
 }
 
 async function attachedPods(sidecar: Sidecar, count: number): Promise<void> {
