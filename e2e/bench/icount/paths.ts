@@ -93,7 +93,7 @@ export interface Kept {
 
 /** A change of XMasq's cost by more than this is a failure, or worth a new record: more than two runs of the same differ. */
 const TOLERANCE_PCT: Readonly<Record<Metric, number>> = { tcp_rr: 1, udp_rr: 1, tcp_crr: 3, tcp_stream: 4 };
-/** UDP restored in XDP takes one of two values, 8 % apart, by how the pairs of devices happen to be polled. */
+/** UDP restored in XDP takes one of two values, 8 % apart, by chance; why is not known. */
 const TOLERANCE_XDP_UDP_PCT = 9;
 
 function tolerancePct(metric: Metric, path: string): number {

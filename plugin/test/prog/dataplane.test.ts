@@ -12,7 +12,7 @@ import { startAgent, type RunningAgent } from '../../src/agent/run.ts';
 import { attachClsact, ensureClsact } from '../../src/bpf/clsact.ts';
 import { openPinned } from '../../src/bpf/fd.ts';
 import { programInfo } from '../../src/bpf/info.ts';
-import { attachTcx, Link, queryTcx, type Direction } from '../../src/bpf/link.ts';
+import { attachTcx, Link, queryTcx } from '../../src/bpf/link.ts';
 import { ArrayMap, HashMap } from '../../src/bpf/map.ts';
 import { BpfObject } from '../../src/bpf/object.ts';
 import { BPFFS, ensureBpffs } from '../../src/bpf/pins.ts';
@@ -75,9 +75,6 @@ async function eventually<T>(what: string, look: () => Promise<T | undefined> | 
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
-
-/** Program ids at a hook, as the kernel runs them. */
-const order = (ifindex: number, direction: Direction): number[] => queryTcx(ifindex, direction);
 
 function pinnedId(path: string): number {
   using fd = openPinned(path);
@@ -266,7 +263,7 @@ describe('attaching by TCX', () => {
     attacher.attach(ingress, ifindex);
     attacher.attach(egress, ifindex);
     attacher.attach(egress, ifindex);
-    expect([order(ifindex, 'ingress'), order(ifindex, 'egress')]).toEqual([[ingress.id], [egress.id]]);
+    expect([queryTcx(ifindex, 'ingress'), queryTcx(ifindex, 'egress')]).toEqual([[ingress.id], [egress.id]]);
     expect(attacher.position(egress, ifindex)).toBe('first');
 
     using other = attachTcx({ progFd: foreign.fd, ifindex, direction: 'egress', first: true });
@@ -277,16 +274,16 @@ describe('attaching by TCX', () => {
       fds.push(fd);
       return program;
     });
-    expect(order(ifindex, 'egress')).toEqual([moved.id, foreign.id]);
+    expect(queryTcx(ifindex, 'egress')).toEqual([moved.id, foreign.id]);
     expect([attacher.position(moved, ifindex), attacher.position(egress, ifindex)]).toEqual(['first', 'absent']);
     expect(attacher.list()).toHaveLength(2);
 
     // What a start with another program does.
     attacher.attach(egress, ifindex);
-    expect(order(ifindex, 'egress')).toEqual([egress.id, foreign.id]);
+    expect(queryTcx(ifindex, 'egress')).toEqual([egress.id, foreign.id]);
     expect(attacher.detach('uplink_egress', ifindex)).toBe(true);
     expect(attacher.detach('uplink_egress', ifindex)).toBe(false);
-    expect(order(ifindex, 'egress')).toEqual([foreign.id]);
+    expect(queryTcx(ifindex, 'egress')).toEqual([foreign.id]);
     other.close();
     for (const fd of fds) fd.close();
 
@@ -450,7 +447,7 @@ describe('the sidecar', () => {
     await start();
     const up = ifindexOf(uplinkDevice);
     await eventually('the node takes part', () => (flags() & (ConfigFlag.ADMIT | ConfigFlag.SEND)) === 3 || undefined);
-    expect(order(up, 'egress')).toEqual([pinnedId(pins.program('uplink_egress'))]);
+    expect(queryTcx(up, 'egress')).toEqual([pinnedId(pins.program('uplink_egress'))]);
     const pod = addVeth('xd-v1');
     push({ name: 'one', ifName: 'xd-v1', ip: '10.10.1.2' }, { name: 'two', ifName: 'xd-v2', ip: '10.10.1.3' });
     await eventually('the first pod', async () => (await attached()).includes('one') || undefined);
@@ -467,7 +464,7 @@ describe('the sidecar', () => {
     await expect(cleanup(config, { force: true, wait: false, say: () => undefined })).rejects.toThrow(/is running/);
 
     await stop();
-    const programs = order(pod, 'ingress');
+    const programs = queryTcx(pod, 'ingress');
     expect(programs).toHaveLength(1);
     expect(flags() & 3).toBe(3);
 
@@ -481,9 +478,9 @@ describe('the sidecar', () => {
     ip('link', 'del', 'xd-v2');
     await start();
     expect(flags() & 3).toBe(3);
-    expect(order(pod, 'ingress')).toEqual(programs);
-    expect(order(pod, 'egress')).toEqual([pinnedId(pins.program('pod_ingress'))]);
-    expect(order(up, 'egress')).toEqual([pinnedId(pins.program('uplink_egress'))]);
+    expect(queryTcx(pod, 'ingress')).toEqual(programs);
+    expect(queryTcx(pod, 'egress')).toEqual([pinnedId(pins.program('pod_ingress'))]);
+    expect(queryTcx(up, 'egress')).toEqual([pinnedId(pins.program('uplink_egress'))]);
     expect(await attached()).toEqual(['one']);
 
     // Somebody else attaches before us.
@@ -498,9 +495,9 @@ describe('the sidecar', () => {
     });
     await eventually(
       'first again',
-      () => order(up, 'egress')[0] === pinnedId(pins.program('uplink_egress')) || undefined,
+      () => queryTcx(up, 'egress')[0] === pinnedId(pins.program('uplink_egress')) || undefined,
     );
-    expect(order(up, 'egress')).toHaveLength(2);
+    expect(queryTcx(up, 'egress')).toHaveLength(2);
     foreign.close();
 
     // A pod's interface goes.
@@ -510,11 +507,11 @@ describe('the sidecar', () => {
 
     await stop();
     await expect(cleanup(config, { force: false, wait: false, say: () => undefined })).rejects.toThrow(NotDrainedError);
-    expect(order(up, 'ingress')).toHaveLength(1);
+    expect(queryTcx(up, 'ingress')).toHaveLength(1);
     const removed = await cleanup(config, { force: true, wait: false, say: () => undefined });
     expect(removed.attachments).toBe(2);
     expect(existsSync(pins.root)).toBe(false);
-    expect([...order(up, 'ingress'), ...order(up, 'egress')]).toEqual([]);
+    expect([...queryTcx(up, 'ingress'), ...queryTcx(up, 'egress')]).toEqual([]);
     expect(await cleanup(config, { force: false, wait: false, say: () => undefined })).toEqual({
       attachments: 0,
       pins: 0,
