@@ -31,6 +31,8 @@ export interface RequestResponseOptions {
   readonly flows?: number;
   /** A new TCP connection for each transaction; with `flows`, so many at a time. */
   readonly crr?: boolean;
+  /** With `crr`: a transaction lasts until its connection is closed. Default: until its answer. */
+  readonly whole?: boolean;
   /** Client port of the first flow (with crr: of the first connection, counting up). */
   readonly sport?: number;
   /** Server port; default a fresh one. */
@@ -85,6 +87,7 @@ export async function requestResponse(
     ...flag('--interval-us', options.intervalUs),
     ...flag('--timeout-ms', options.timeoutMs),
     ...(options.crr === true ? ['--crr'] : []),
+    ...(options.whole === true ? ['--whole'] : []),
   ];
   const limitS = (options.seconds ?? (options.count === undefined ? 1 : 60)) + (options.warmupSeconds ?? 0) + 15;
   const server = [lab.tool('rr'), 'server', ...common, '--bind', serverAddress(pair)];

@@ -14,12 +14,13 @@
 
 static const char USAGE[] =
 	"usage: rr server --tcp|--udp --port P [--bind A] [--size B] [--tag C] [--seconds S]\n"
-	"       rr client --tcp|--udp --to A --port P [--count N] [--seconds S] [--size B] [--flows F] [--crr]\n"
+	"       rr client --tcp|--udp --to A --port P [--count N] [--seconds S] [--size B] [--flows F] [--crr [--whole]]\n"
 	"                 [--bind A] [--sport P [--sports N]] [--expect C] [--interval-us U] [--timeout-ms T] [--warmup S]\n"
 	"                 [--json]\n"
 	"  server: answers each request with its own bytes; --tag C: with every first byte of --size replaced by C\n"
 	"  client: ends after --count transactions or --seconds (default 1 s, 3600 at most), whatever comes first\n"
 	"  --crr: a new connection for each transaction, by --flows processes at a time (256 at most, without --sport and --count)\n"
+	"  --whole: a connection lasts until it is closed, not until its answer: nothing is left out of what it takes\n"
 	"  --sport P: flow i sends from port P+i; with --crr connection i from P + i mod N (--sports, default 10000)\n"
 	"  --timeout-ms: UDP: lost, go on with the next; TCP: error, the flow ends. Default 1000\n"
 	"  --interval-us: at least this long from one request of a flow to the next\n"
@@ -35,7 +36,7 @@ enum {
 };
 
 static struct {
-	bool udp, crr, json;
+	bool udp, crr, whole, json;
 	struct address to, bind;
 	uint16_t port, sport;
 	uint32_t sports, size, flows;
@@ -190,7 +191,8 @@ static bool take_answer(const struct flow *flows, struct flow *f, uint8_t *buffe
 	f->received += (uint32_t)n;
 	if (f->received < opt.size)
 		return true;
-	record(now_ns() - f->sent_at);
+	if (!opt.whole)
+		record(now_ns() - f->sent_at);
 	f->waiting = false;
 	f->next_at = f->sent_at + opt.interval_ns;
 	return true;
@@ -258,6 +260,9 @@ static bool advance(const struct flow *flows, struct flow *f, uint8_t *buffer, u
 			return false;
 	if (opt.crr)
 		end_connection(f);
+	/* What the other side does of the end meanwhile, or during the next one, is in one of the two. */
+	if (opt.whole && !f->waiting)
+		record(now_ns() - f->sent_at);
 	return true;
 }
 
@@ -503,6 +508,7 @@ int main(int argc, char **argv)
 		SIZE,
 		FLOWS,
 		CRR,
+		WHOLE,
 		SPORT,
 		SPORTS,
 		TAG,
@@ -523,6 +529,7 @@ int main(int argc, char **argv)
 		{ "size", 1, 0, SIZE },
 		{ "flows", 1, 0, FLOWS },
 		{ "crr", 0, 0, CRR },
+		{ "whole", 0, 0, WHOLE },
 		{ "sport", 1, 0, SPORT },
 		{ "sports", 1, 0, SPORTS },
 		{ "tag", 1, 0, TAG },
@@ -572,6 +579,9 @@ int main(int argc, char **argv)
 		case CRR:
 			opt.crr = true;
 			break;
+		case WHOLE:
+			opt.whole = true;
+			break;
 		case SPORT:
 			opt.sport = (uint16_t)number("sport", optarg, 1, 65535);
 			break;
@@ -598,7 +608,7 @@ int main(int argc, char **argv)
 			die("%s", USAGE);
 		}
 	}
-	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.family) ||
+	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.family) || (opt.whole && !opt.crr) ||
 	    (opt.crr && (opt.udp || (opt.flows > 1 && (opt.sport || opt.count || opt.flows > MAX_PROCESSES)))))
 		die("%s", USAGE);
 	if (!opt.seconds)
