@@ -130,8 +130,8 @@ bench-apps: build ## Memcached, PostgreSQL and Nginx by host network, overlay an
 bench-scale: build ## Packets with up to a million flows and 5,000 peers, the sidecar on a full node (20 minutes, QUICK=1 for a try).
 	@node e2e/bench/scale/main.ts $(if $(QUICK),--quick)
 
-bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core.
-	@node e2e/flowgen/main.ts
+bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core (PROFILE=1: what takes the time).
+	@node e2e/flowgen/main.ts $(if $(PROFILE),--profile)
 
 bench: build ## All benchmarks one after another, with a summary (an hour and a half; QUICK=1: tries of those that have one).
 	@node e2e/bench/all.ts $(if $(QUICK),--quick)

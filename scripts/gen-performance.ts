@@ -1,6 +1,6 @@
 /**
  * Writes the tables and pictures of docs/performance.md from the results of `make bench-apps`, `make bench-micro`,
- * `make bench-modes` and `make bench-scale` in build/, from that of `make profile` if there is one, and from the record of `make bench-icount`. What has no
+ * `make bench-modes` and `make bench-scale` in build/, from those of `make profile` and `make bench-flow PROFILE=1` if there are any, and from the record of `make bench-icount`. What has no
  * result stays as it is; the result of a try is refused.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -20,6 +20,8 @@ import { runLine, tableOf } from '../e2e/bench/result.ts';
 import type { FigureFacts, Row, Run } from '../e2e/bench/result.ts';
 import { scaleLine, tableOf as scaleTableOf } from '../e2e/bench/scale/figures.ts';
 import type { ScaleRow, ScaleRun } from '../e2e/bench/scale/figures.ts';
+import { tableOf as sharesTableOf } from '../e2e/flowgen/profile.ts';
+import type { Share } from '../e2e/flowgen/profile.ts';
 import { tableOf as traceTableOf } from '../e2e/bench/profile/functions.ts';
 import type { TraceResult } from '../e2e/bench/profile/functions.ts';
 
@@ -81,6 +83,8 @@ if (modes !== undefined) {
 const traced = resultOf('profile.json');
 if (traced !== undefined)
   document = filled(document, 'profile', (traced as TraceResult[]).map(traceTableOf).join('\n\n'));
+const shares = resultOf('bench-flow-profile.json');
+if (shares !== undefined) document = filled(document, 'bench-flow-profile', sharesTableOf(shares as Share[]));
 const record = readFileSync(new URL('../e2e/bench/icount/record.json', import.meta.url), 'utf8');
 document = filled(document, 'bench-icount', recordText(JSON.parse(record) as Kept));
 writeFileSync(DOCUMENT, await format(document, { ...(await resolveConfig(DOCUMENT)), filepath: DOCUMENT }));

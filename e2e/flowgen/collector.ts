@@ -1,9 +1,11 @@
 /**
- * The sidecar's flow export alone in a process, for measurements: node --expose-gc collector.ts CERTIFICATE_DIRECTORY
- * Prints its port as the first line, then a line of JSON every two seconds, and ends when its input does.
+ * The sidecar's flow export alone in a process, for measurements: node --expose-gc collector.ts CERTIFICATE_DIRECTORY [PROFILE]
+ * Prints its port as the first line, then a line of JSON every two seconds, and ends when its input does. Writes PROFILE, a
+ * profile of the processor from the second sample with records on, when code is loaded and compiled.
  */
 import { monotonic } from '../../plugin/src/dataplane/ports.ts';
 import { FlowExport, IssuedCertificates } from '../../plugin/src/flowexport/index.ts';
+import { profileSelf } from './profile.ts';
 
 /** A line of the collector; sums since its start. */
 export interface CollectorSample {
@@ -56,7 +58,7 @@ function sample(flowExport: FlowExport): CollectorSample {
   };
 }
 
-async function main(directory: string): Promise<void> {
+async function main(directory: string, profile: string | undefined): Promise<void> {
   const complain = (fields: object, message: string): void => console.error(message, fields);
   const flowExport = await FlowExport.start({
     port: 0,
@@ -66,20 +68,28 @@ async function main(directory: string): Promise<void> {
     allowed: { deviceOf: () => undefined, isApproved: () => false, want: () => undefined, now: monotonic },
   });
   console.log(flowExport.port);
-  const print = (): void => console.log(JSON.stringify(sample(flowExport)));
+  let busy = 0;
+  let endProfile: Promise<() => Promise<void>> | undefined;
+  const print = (): void => {
+    const line = sample(flowExport);
+    console.log(JSON.stringify(line));
+    if (line.flows > 0) busy++;
+    if (profile !== undefined && busy > 1) endProfile ??= profileSelf(profile);
+  };
   const timer = setInterval(print, 2000);
   process.stdin.resume();
   process.stdin.once('end', () => {
     clearInterval(timer);
     print();
+    void endProfile?.then((end) => end());
     void flowExport.stop();
   });
 }
 
-const [directory] = process.argv.slice(2);
+const [directory, profile] = process.argv.slice(2);
 if (directory === undefined) {
-  console.error('usage: collector.ts CERTIFICATE_DIRECTORY');
+  console.error('usage: collector.ts CERTIFICATE_DIRECTORY [PROFILE]');
   process.exitCode = 2;
 } else {
-  await main(directory);
+  await main(directory, profile);
 }

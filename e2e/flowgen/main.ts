@@ -1,14 +1,22 @@
 /**
  * Measures the flow export: node e2e/flowgen/main.ts [--records N] [--streams N] [--flows N] [--rate N] [--minimum N]
+ * [--profile]
+ * --profile: tells what the collector spends its time on instead, and writes it to build/bench-flow-profile.json.
  * Exit code 1: something was lost, memory grew, or one core takes fewer than --minimum records per second.
  */
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { CollectorSample } from './collector.ts';
 import { memoryGrowth } from './growth.ts';
 import { measure } from './measure.ts';
+import { readProfile, sharesOf, tableOf } from './profile.ts';
 
 /** Memory that the last half of a run may take on top of the first one. */
 const MAX_GROWTH = 0.15;
+const BUILD = fileURLToPath(new URL('../../build', import.meta.url));
+/** As the profiler writes it: Chrome's developer tools and others show it. */
+const PROFILE = `${BUILD}/bench-flow.cpuprofile`;
 const LINE_EVERY = 5;
 
 function numberOf(name: string, text: string): number {
@@ -24,6 +32,7 @@ const { values } = parseArgs({
     flows: { type: 'string', default: '60000' },
     rate: { type: 'string', default: '0' },
     minimum: { type: 'string', default: '10000' },
+    profile: { type: 'boolean', default: false },
   },
 });
 const messages = numberOf('records', values.records);
@@ -44,8 +53,15 @@ const { load, samples, last, perCpuSecond } = await measure(
     duplicateEvery: 100,
   },
   line,
+  values.profile ? PROFILE : undefined,
 );
-const growth = memoryGrowth(samples);
+if (values.profile) {
+  const shares = sharesOf(readProfile(PROFILE));
+  writeFileSync(`${BUILD}/bench-flow-profile.json`, `${JSON.stringify(shares, undefined, 2)}\n`);
+  console.log(tableOf(shares));
+}
+// Without forced collections nothing can be said of what is live.
+const growth = values.profile ? undefined : memoryGrowth(samples);
 console.log(
   `${last.flows} records in ${load.seconds.toFixed(1)} s (${Math.round(last.flows / load.seconds)}/s), ` +
     `${Math.round(perCpuSecond)} per second of CPU; ${last.malformed} malformed, ${last.duplicates} duplicates, ` +

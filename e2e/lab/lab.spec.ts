@@ -72,6 +72,19 @@ describe('two nodes on one segment', () => {
     ).toMatchObject([{ mark: ANTREA.markFromPod, replied: true }]);
   });
 
+  test('counts a connection until its answer, or until it is closed: then nothing is left out', async () => {
+    const counted = async (whole: boolean): Promise<number> => {
+      const options = { proto: 'tcp', crr: true, count: 1000, whole } as const;
+      const { transactions, meanUs, seconds, errors } = await requestResponse(lab, { from: a, to: b }, options);
+      expect({ transactions, errors }).toEqual({ transactions: 1000, errors: 0 });
+      return (transactions * meanUs) / 1e6 / seconds;
+    };
+    const [answer, whole] = [await counted(false), await counted(true)];
+    expect(whole).toBeGreaterThan(0.95);
+    expect(whole).toBeLessThanOrEqual(1);
+    expect(answer).toBeLessThan(whole - 0.02);
+  });
+
   test('keeps traffic between the nodes in zone 0, without a mark', async () => {
     const port = freshPort();
     await requestResponse(lab, { from: lab.node(0), to: lab.node(1) }, { proto: 'udp', count: 10, port });
