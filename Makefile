@@ -133,7 +133,7 @@ bench-scale: build ## Packets with up to a million flows and 5,000 peers, the si
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core (PROFILE=1: what takes the time).
 	@node e2e/flowgen/main.ts $(if $(PROFILE),--profile)
 
-bench: build ## All benchmarks one after another, with a summary (an hour and a half; QUICK=1: tries of those that have one).
+bench: build ## All benchmarks one after another, with a summary (two hours; QUICK=1: tries of those that have one).
 	@node e2e/bench/all.ts $(if $(QUICK),--quick)
 
 soak: build ## Flow export: 10 million records of more connections than are remembered (some 15 minutes); fails when memory grows.

@@ -16,6 +16,17 @@ export function median(values: readonly number[]): number {
 }
 
 /**
+ * Mean of the middle half of at least one number (interquartile mean): nearer to that of another run than the
+ * median where figures scatter, and what is far off plays no part either.
+ */
+export function midmean(values: readonly number[]): number {
+  const cut = Math.floor(values.length / 4);
+  const middle = values.toSorted((a, b) => a - b).slice(cut, values.length - cut);
+  if (middle.length === 0) throw new RangeError('midmean of nothing');
+  return middle.reduce((sum, value) => sum + value, 0) / middle.length;
+}
+
+/**
  * How far the rounds lie apart, in their unit: median of the distances from the median, scaled so that it is the standard
  * deviation where they are distributed normally. One round that something disturbed does not count.
  */

@@ -1,6 +1,6 @@
 /** Arithmetic of figures that were measured in rounds. */
 import { describe, expect, test } from '@jest/globals';
-import { distinguishable, gapClosed, median, quantile, spread } from '../../../../e2e/bench/statistics.ts';
+import { distinguishable, gapClosed, median, midmean, quantile, spread } from '../../../../e2e/bench/statistics.ts';
 
 describe('median', () => {
   test.each([
@@ -62,4 +62,12 @@ test('a quantile is one of the values', () => {
   const values = [5, 1, 4, 2, 3];
   expect([0, 0.2, 0.5, 0.99, 1].map((share) => quantile(values, share))).toEqual([1, 1, 3, 5, 5]);
   expect(() => quantile([], 0.5)).toThrow(RangeError);
+});
+
+test('the mean of the middle half leaves out what is far off', () => {
+  expect(midmean([7])).toBe(7);
+  expect(midmean([1, 2])).toBe(1.5);
+  expect(midmean([1000, 3, 1, 4])).toBe(3.5);
+  expect(midmean([9, 0, 4, 5, 6, 1000, 3])).toBe(5.4);
+  expect(() => midmean([])).toThrow('midmean of nothing');
 });
