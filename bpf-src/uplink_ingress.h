@@ -397,7 +397,7 @@ static __always_inline __u32 restore(struct __sk_buff *skb, const bool v6, void 
 		struct ipv6hdr *ip = start + L3_OFF;
 		__be32 was[2], is[2];
 
-		barrier();
+		slot_was_read(s, RESTORE);
 		if (s->gen != gen)
 			return 0;
 		was[0] = *(__be32 *)ip;
@@ -419,7 +419,7 @@ static __always_inline __u32 restore(struct __sk_buff *skb, const bool v6, void 
 		__u16 id = 0, frag = IP_DF;
 		__u32 sum = s->ip_sum;
 
-		barrier();
+		slot_was_read(s, RESTORE);
 		if (s->gen != gen)
 			return 0;
 		if (p->id & ID_FLAG) {
@@ -452,7 +452,7 @@ static __noinline void reset_slot(struct __sk_buff *skb, const struct xmasq_conf
 		return;
 	peer = s->peer;
 	flow_key_of(sk, s, &key);
-	barrier();
+	slot_was_read(s, RESET);
 	if (s->gen != gen)
 		return;
 	end_flow(&key, XMASQ_SLOT_TOMBSTONE, bpf_ktime_get_coarse_ns());
@@ -589,7 +589,7 @@ static __always_inline int uplink_ingress_main(struct __sk_buff *skb, const bool
 		(state == XMASQ_SLOT_ACTIVE ||
 		 (state == XMASQ_SLOT_CLOSING && now - s->freed_at <= XMASQ_CLOSING_NS)) &&
 		endpoint_valid(s->endpoint, s->endpoint_epoch) && peer_valid(peer, s->peer_epoch);
-	barrier();
+	slot_was_read(s, LOOK);
 	/* gen is odd while the slot changes, and other when the element has become another slot's since the lookup. */
 	if (!valid || (gen & 1) || s->gen != gen) {
 		if (!peer_interpreted(cfg, peer, now))

@@ -158,7 +158,7 @@ static __always_inline int uplink_xdp_main(struct xdp_md *ctx, const struct xmas
 	ifindex = s->ifindex;
 	__builtin_memcpy(macs, s->dmac, 6);
 	__builtin_memcpy(macs + 6, s->smac, 6);
-	barrier();
+	slot_was_read(s, XDP);
 	if (s->gen != gen)
 		return XDP_PASS;
 	/* First, because it may fail, and because it moves the packet's beginning. */

@@ -16,3 +16,11 @@
 
 /* The compiler keeps no value over this line. */
 #define barrier() asm volatile("" ::: "memory")
+
+/*
+ * Stands between what is read of a slot and the look whether the slot has changed meanwhile: nothing is read later. A test
+ * has it change here.
+ */
+#ifndef slot_was_read
+#define slot_was_read(slot, where) barrier()
+#endif

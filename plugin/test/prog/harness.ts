@@ -490,6 +490,9 @@ const redirectedCodec = makeCodec<Redirected>(
   }),
 );
 
+/** enum test_change of fixtures/instrumented.bpf.c: where slots become another flow's while they are read. */
+export const SlotChange = { look: 1, reset: 2, restore: 3, xdp: 4 } as const;
+
 const SMALL_MAP = 4096;
 
 function ip(...args: string[]): void {
@@ -790,6 +793,17 @@ export class Bench {
   redirected(copy = false): Redirected {
     using map = new ArrayMap({ fd: this.object.mapFd('test_redirects') }, redirectedCodec);
     return map.get(copy ? 1 : 0);
+  }
+
+  /** Runs something during which slots change there; with an instrumented object. */
+  changingSlots<T>(where: keyof typeof SlotChange, run: () => T): T {
+    using map = new ArrayMap({ fd: this.object.mapFd('test_change') }, u32Codec);
+    map.set(0, SlotChange[where]);
+    try {
+      return run();
+    } finally {
+      map.set(0, 0);
+    }
   }
 
   /** Gives the connection what admits it: a conntrack entry (TCP, UDP, unless the lookup takes no zone) or an approval. */

@@ -894,6 +894,44 @@ const uplink: Mutation[] = [
 ];
 
 const instrumented: Mutation[] = [
+  ...(['', ' (busy flow)'] as const).map((flow) =>
+    mutation(
+      `slots that change before a restore${flow}`,
+      'uplink_ingress.h',
+      `uplink_ingress: a slot that changes before the packet is restored by it: dropped as it came${flow}`,
+      [
+        'slot_was_read(s, RESTORE);\n\t\tif (s->gen != gen)\n\t\t\treturn 0;\n\t\tif (p->id',
+        'slot_was_read(s, RESTORE);\n\t\tif (p->id',
+      ],
+    ),
+  ),
+  mutation(
+    'slots that change before a restore, IPv6',
+    'uplink_ingress.h',
+    'uplink_ingress: a slot that changes before the packet is restored by it: dropped as it came (IPv6)',
+    [
+      'slot_was_read(s, RESTORE);\n\t\tif (s->gen != gen)\n\t\t\treturn 0;\n\t\twas[0]',
+      'slot_was_read(s, RESTORE);\n\t\twas[0]',
+    ],
+  ),
+  mutation(
+    'slots that change while they are looked at',
+    'uplink_ingress.h',
+    'uplink_ingress: a slot that changes while it is looked at: rejected',
+    ['!valid || (gen & 1) || s->gen != gen', '!valid || (gen & 1)'],
+  ),
+  mutation(
+    'slots that change before a RST',
+    'uplink_ingress.h',
+    'uplink_ingress: a slot that changes before a RST ends its flow: the flow goes on',
+    ['slot_was_read(s, RESET);\n\tif (s->gen != gen)', 'slot_was_read(s, RESET);\n\tif (0)'],
+  ),
+  mutation(
+    'slots that change before a restore in XDP',
+    'uplink_xdp.h',
+    'uplink_xdp: a slot that changes before the packet is restored by it: left alone',
+    ['slot_was_read(s, XDP);\n\tif (s->gen != gen)', 'slot_was_read(s, XDP);\n\tif (0)'],
+  ),
   mutation('VLAN tags', 'packet.h', 'uplink_ingress: a VLAN tag beside the packet: not masqueraded', [
     ' |\n\t\t  skb->vlan_present | (padded',
     ' | (padded',

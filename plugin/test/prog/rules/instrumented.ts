@@ -1,5 +1,9 @@
-/** What only the instrumented object shows: the devices that packets are redirected to, copies, VLAN tags beside packets. */
+/**
+ * What only the instrumented object shows: the devices that packets are redirected to, copies, VLAN tags beside packets, slots that
+ * change while they are read.
+ */
 import { expect } from '@jest/globals';
+import { SlotState } from '../../../src/gen/layouts.ts';
 import {
   Conversation,
   MAGIC,
@@ -13,10 +17,56 @@ import {
   Verdict,
   withId,
 } from '../harness.ts';
-import { expectUntouched, FORGED_ID, inBoth, requireFast, rule } from './rule.ts';
+import { Tcp } from '../packets.ts';
+import { busyToo, expectUntouched, FORGED_ID, inBoth, requireFast, rule } from './rule.ts';
 import type { Rule } from './rule.ts';
 
+/** The slot becomes another flow's after the packet's lookup. */
+const changingSlots: readonly Rule[] = busyToo(
+  [
+    rule('uplink_ingress: a slot that changes before the packet is restored by it: dropped as it came', (bench) => {
+      const flow = bench.establish({ kind: 'udp' });
+      const frame = flow.talk.masqueraded({ id: flow.idIn });
+      const outcome = bench.changingSlots('restore', () => bench.run('uplink_ingress', frame));
+      expectUntouched(outcome, frame, Verdict.drop);
+      expect(outcome.counters).toMatchObject({ unknown_key: 1 });
+      expect(outcome.counters).not.toHaveProperty('restored');
+    }),
+    rule('uplink_ingress: a slot that changes while it is looked at: rejected', (bench) => {
+      const flow = bench.establish({ kind: 'udp' });
+      const frame = flow.talk.masqueraded({ id: flow.idIn });
+      // No recheck is due, which would notice; but an acknowledgement, so that the packet is looked at.
+      bench.run('uplink_ingress', frame);
+      bench.patchSlot(flow.slotKey, { ackAt: 0n });
+      const { verdict, counters } = bench.changingSlots('look', () => bench.run('uplink_ingress', frame));
+      expect(verdict).toBe(Verdict.redirect);
+      expect(counters).toMatchObject({ unknown_key: 1 });
+    }),
+    rule('uplink_ingress: a slot that changes before a RST ends its flow: the flow goes on', (bench) => {
+      const flow = bench.establish({ kind: 'tcp' });
+      const frame = flow.talk.masqueraded({ id: flow.idIn, l4: { flags: Tcp.rst } });
+      bench.changingSlots('reset', () => bench.run('uplink_ingress', frame));
+      expect(bench.flow(flow.flowKey)).toBeDefined();
+      expect(bench.slot(flow.slotKey)).toMatchObject({ state: SlotState.ACTIVE });
+    }),
+  ],
+  // Of a busy flow only the restore looks.
+  /while it is looked at/,
+);
+
 export const instrumentedRules: readonly Rule[] = inBoth([
+  ...changingSlots,
+  rule('uplink_xdp: a slot that changes before the packet is restored by it: left alone', (bench) => {
+    const flow = bench.establish({ kind: 'udp' });
+    bench.run('uplink_ingress', flow.talk.masqueraded({ id: flow.idIn }));
+    const frame = flow.talk.masqueraded({ id: flow.idIn });
+    const before = bench.runXdp(frame);
+    if (before.metadata.length === 0) throw new Error('XDP does not restore');
+    const outcome = bench.changingSlots('xdp', () => bench.runXdp(frame));
+    expect(outcome.counters).toEqual({});
+    expect(outcome.metadata.length).toBe(0);
+    expect(outcome.frame.toString('hex')).toBe(frame.toString('hex'));
+  }),
   rule('pod_egress redirects masqueraded packets to the uplink', (bench) => {
     const flow = bench.establish({ kind: 'udp' });
     requireFast(bench, flow);
