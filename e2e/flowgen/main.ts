@@ -4,7 +4,7 @@
  * --profile: tells what the collector spends its time on instead, and writes it to build/bench-flow-profile.json.
  * Exit code 1: something was lost, memory grew, or one core takes fewer than --minimum records per second.
  */
-import { writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { CollectorSample } from './collector.ts';
@@ -36,6 +36,7 @@ const { values } = parseArgs({
   },
 });
 const messages = numberOf('records', values.records);
+rmSync(PROFILE, { force: true });
 let seconds = 0;
 const line = ({ flows, rssBytes, liveBytes, cpuUs, records }: CollectorSample): void => {
   if (seconds++ % LINE_EVERY !== 0) return;
@@ -56,6 +57,7 @@ const { load, samples, last, perCpuSecond } = await measure(
   values.profile ? PROFILE : undefined,
 );
 if (values.profile) {
+  if (!existsSync(PROFILE)) throw new Error('no profile: with so few records all was over before one could begin');
   const shares = sharesOf(readProfile(PROFILE));
   writeFileSync(`${BUILD}/bench-flow-profile.json`, `${JSON.stringify(shares, undefined, 2)}\n`);
   console.log(tableOf(shares));

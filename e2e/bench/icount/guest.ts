@@ -28,7 +28,7 @@ const STREAMS = 41;
 /** UDP is admitted when conntrack calls it assured, two seconds after its first reply. */
 const UDP_WARMUP_S = 6;
 const TCP_WARMUP_S = 0.5;
-/** Connections of so long cost a percent more: tables grow to the size that they keep. */
+/** The first connections cost a percent more, until tables have the size that they keep. */
 const CONNECTIONS_WARMUP_S = 3;
 /** Of the packets of a measurement by XMasq's path at least so many have to be fast, or it says nothing. */
 const FAST_SHARE = 0.98;

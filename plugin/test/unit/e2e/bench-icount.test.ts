@@ -61,7 +61,7 @@ test('more than 1 % more instructions for a request on a path of XMasq is told, 
   expect(dearer(kept(), kept({ xdpWritten: 34_000 }))).toEqual(['tcp_rr by xdpWritten: 34000, was 33000 (+3.0 %)']);
 });
 
-describe('what repeats less exactly may differ by more', () => {
+describe('each metric may differ by 1 %, and by more where two runs do', () => {
   const dearerBy = (metric: Metric, path: 'xmasq' | 'xdpWritten', factor: number): string[] => {
     const { versions, rows } = kept();
     const changed = rows.map((row) => {
@@ -73,8 +73,8 @@ describe('what repeats less exactly may differ by more', () => {
   };
 
   test.each([
-    ['connections', 'tcp_crr', 'xmasq', 3],
-    ['streams', 'tcp_stream', 'xmasq', 4],
+    ['connections', 'tcp_crr', 'xmasq', 1],
+    ['streams', 'tcp_stream', 'xmasq', 1],
     ['UDP in XDP', 'udp_rr', 'xdpWritten', 9],
     ['TCP in XDP', 'tcp_rr', 'xdpWritten', 1],
   ] as const)('%s', (_what, metric, path, pct) => {
