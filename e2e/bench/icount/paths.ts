@@ -93,12 +93,6 @@ export interface Kept {
 
 /** A change of XMasq's cost by more than this is a failure, or worth a new record: more than two runs of the same differ. */
 const TOLERANCE_PCT = 1;
-/** UDP restored in XDP takes one of two values, 8 % apart, by chance; why is not known. */
-const TOLERANCE_XDP_UDP_PCT = 9;
-
-function tolerancePct(metric: Metric, path: string): number {
-  return metric === 'udp_rr' && path === 'xdpWritten' ? TOLERANCE_XDP_UDP_PCT : TOLERANCE_PCT;
-}
 
 /** What has become dearer since then, in words; nothing where versions differ. */
 export function dearer(kept: Kept, now: Kept): string[] {
@@ -108,9 +102,7 @@ export function dearer(kept: Kept, now: Kept): string[] {
     return Object.entries(ours(row)).flatMap(([path, cost]) => {
       const was = before === undefined ? Infinity : (ours(before)[path] ?? Infinity);
       const pct = (cost / was - 1) * 100;
-      return pct > tolerancePct(row.metric, path)
-        ? [`${row.metric} by ${path}: ${cost}, was ${was} (+${pct.toFixed(1)} %)`]
-        : [];
+      return pct > TOLERANCE_PCT ? [`${row.metric} by ${path}: ${cost}, was ${was} (+${pct.toFixed(1)} %)`] : [];
     });
   });
 }

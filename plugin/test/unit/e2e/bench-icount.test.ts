@@ -61,7 +61,7 @@ test('more than 1 % more instructions for a request on a path of XMasq is told, 
   expect(dearer(kept(), kept({ xdpWritten: 34_000 }))).toEqual(['tcp_rr by xdpWritten: 34000, was 33000 (+3.0 %)']);
 });
 
-describe('each metric may differ by 1 %, and by more where two runs do', () => {
+describe('each may differ by 1 %', () => {
   const dearerBy = (metric: Metric, path: 'xmasq' | 'xdpWritten', factor: number): string[] => {
     const { versions, rows } = kept();
     const changed = rows.map((row) => {
@@ -73,13 +73,12 @@ describe('each metric may differ by 1 %, and by more where two runs do', () => {
   };
 
   test.each([
-    ['connections', 'tcp_crr', 'xmasq', 1],
-    ['streams', 'tcp_stream', 'xmasq', 1],
-    ['UDP in XDP', 'udp_rr', 'xdpWritten', 9],
-    ['TCP in XDP', 'tcp_rr', 'xdpWritten', 1],
-  ] as const)('%s', (_what, metric, path, pct) => {
-    expect(dearerBy(metric, path, 1 + (pct - 0.1) / 100)).toEqual([]);
-    expect(dearerBy(metric, path, 1 + (pct + 0.1) / 100)).toHaveLength(1);
+    ['connections', 'tcp_crr', 'xmasq'],
+    ['streams', 'tcp_stream', 'xmasq'],
+    ['UDP in XDP', 'udp_rr', 'xdpWritten'],
+  ] as const)('%s', (_what, metric, path) => {
+    expect(dearerBy(metric, path, 1.009)).toEqual([]);
+    expect(dearerBy(metric, path, 1.011)).toHaveLength(1);
   });
 });
 
