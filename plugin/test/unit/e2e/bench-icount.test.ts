@@ -61,7 +61,7 @@ test('more than 1 % more instructions for a request on a path of XMasq is told, 
   expect(dearer(kept(), kept({ xdpWritten: 34_000 }))).toEqual(['tcp_rr by xdpWritten: 34000, was 33000 (+3.0 %)']);
 });
 
-describe('each may differ by 1 %', () => {
+describe('so it is with every metric and way', () => {
   const dearerBy = (metric: Metric, path: 'xmasq' | 'xdpWritten', factor: number): string[] => {
     const { versions, rows } = kept();
     const changed = rows.map((row) => {
