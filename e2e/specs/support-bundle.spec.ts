@@ -97,8 +97,10 @@ interface Result {
   readonly files: ReadonlyMap<string, string> | undefined;
 }
 
-async function bundle(name: string, ...args: string[]): Promise<Result> {
-  const file = join(directory, name);
+/** A path where nothing is yet, at a second try neither. */
+const nothingAt = (name: string): string => join(mkdtempSync(join(directory, 'bundle-')), name);
+
+async function bundle(file: string, ...args: string[]): Promise<Result> {
   const result = await first.cli(['support-bundle', '--config', first.configFile, '--file', file, ...args], LIMIT_MS);
   if (result.code !== 0) return { ...result, files: undefined };
   expect(statSync(file).mode & 0o777).toBe(0o600);
@@ -117,7 +119,7 @@ function expectNoSecret(files: ReadonlyMap<string, string> | undefined): void {
 test(
   'has everything that a report needs, and no secret',
   async () => {
-    const { files, stdout, stderr } = await bundle('all.tar.gz', '--flows', '5');
+    const { files, stdout, stderr } = await bundle(nothingAt('all.tar.gz'), '--flows', '5');
     expect([stderr, stdout]).toEqual(['', expect.stringMatching(/all\.tar\.gz: \d+ bytes\n$/)]);
     const names = [
       ...['contents.json', 'doctor.txt', 'doctor.json', 'version.json', 'status.json', 'peers.json', 'endpoints.json'],
@@ -158,10 +160,11 @@ test(
 test(
   'another file keeps its place',
   async () => {
-    writeFileSync(join(directory, 'there.tar.gz'), 'something');
-    const { code, stderr } = await bundle('there.tar.gz');
+    const there = nothingAt('there.tar.gz');
+    writeFileSync(there, 'something');
+    const { code, stderr } = await bundle(there);
     expect([code, stderr]).toEqual([1, expect.stringMatching(/cannot be written: EEXIST.*see --file/)]);
-    expect(readFileSync(join(directory, 'there.tar.gz'), 'utf8')).toBe('something');
+    expect(readFileSync(there, 'utf8')).toBe('something');
   },
   LIMIT_MS,
 );
@@ -180,7 +183,7 @@ test(
       first.configFile,
       stringify({ ...config, startHold: `${signature.slice(0, 4)} token=${signature}`, password: token }),
     );
-    const { files, stdout } = await bundle('wrong.tar.gz');
+    const { files, stdout } = await bundle(nothingAt('wrong.tar.gz'));
     expect(stdout).toMatch(/^ {2}without status\.json: cannot reach the sidecar/m);
     expect(stdout).toMatch(/^ {2}without configuration\.json: the configuration cannot be read/m);
     expect(files?.get('doctor.txt')).toMatch(/^failed +configuration .*startHold.*token=\[left out\]/m);
