@@ -17,24 +17,26 @@ import { KUBE_PROXY_RULES } from '../kube-proxy.ts';
 import { METRICS, MODES, MODE_METRICS } from './paths.ts';
 import type { Figure, Metric, ModeName, PathName } from './paths.ts';
 
-const TRANSACTIONS = 2000;
 /**
- * Series of requests, of which the median counts: all requests of some series by UDP, perhaps one in twenty, cost 3,400 more,
- * whatever way they go. Most likely they have found another rhythm with the scheduler.
+ * Labs that each way is measured in, one after another, of which the median counts: in some one of twenty all requests by UDP
+ * cost 3,400 more, whatever way they go, or all connections a percent. Most likely they have found another rhythm with the
+ * scheduler.
  */
-const SERIES = 3;
-const CONNECTIONS = 5000;
+const LABS = 3;
+const TRANSACTIONS = 2000;
+const CONNECTIONS = 2000;
 const STREAM_BYTES = 6_000_000;
 /**
- * Streams, of which the middle half counts: one has more acknowledgements than another, by a percent of its cost, and some wait
- * for a timer.
+ * Streams, of which the middle half counts: some wait for a timer. With receive buffers of one size: where the kernel enlarges
+ * them, a stream has 180 to 800 acknowledgements, by chance, and costs a percent more or less.
  */
-const STREAMS = 41;
+const STREAMS = 15;
+const ONE_BUFFER = 'echo 0 >/proc/sys/net/ipv4/tcp_moderate_rcvbuf';
 /** UDP is admitted when conntrack calls it assured, two seconds after its first reply. */
 const UDP_WARMUP_S = 4;
 const TCP_WARMUP_S = 0.5;
 /** The first connections cost a percent more, until tables have the size that they keep. */
-const CONNECTIONS_WARMUP_S = 3;
+const CONNECTIONS_WARMUP_S = 2;
 /** Of the packets of a measurement by XMasq's path at least so many have to be fast, or it says nothing. */
 const FAST_SHARE = 0.98;
 
@@ -72,8 +74,6 @@ interface Way extends Course {
   readonly sidecars?: LabSidecars;
 }
 
-const say = (figure: Figure): void => printFigure(figure);
-
 /** Packets that the client's node has sent as they shall go. */
 async function sentFast({ sidecars, counter = 'fast_tx' }: Way): Promise<number> {
   return (await sidecars?.node(0).status())?.counters[counter] ?? 0;
@@ -104,13 +104,9 @@ function signal(sidecars: LabSidecars | undefined, name: NodeJS.Signals): void {
   for (const { proc } of sidecars?.nodes ?? []) process.kill(proc.pid, name);
 }
 
-async function transactions(way: Way, proto: 'tcp' | 'udp'): Promise<number> {
+function transactions(way: Way, proto: 'tcp' | 'udp'): Promise<number> {
   const warmupSeconds = proto === 'udp' ? UDP_WARMUP_S : TCP_WARMUP_S;
-  const costs: number[] = [];
-  for (let i = 0; i < SERIES; i++) {
-    costs.push(await medianOf(way, TRANSACTIONS, { proto, count: TRANSACTIONS, warmupSeconds }));
-  }
-  return median(costs);
+  return medianOf(way, TRANSACTIONS, { proto, count: TRANSACTIONS, warmupSeconds });
 }
 
 /**
@@ -133,6 +129,7 @@ async function medianOf(way: Way, packets: number, options: RequestResponseOptio
 async function stream(way: Way): Promise<number> {
   const { lab, pair, offloads = OFFLOADS_ON } = way;
   await lab.offload({ ...offloads, ...NO_SEGMENTATION });
+  for (const end of [pair.from, pair.to]) await end.exec(['sh', '-c', ONE_BUFFER]);
   const costs: number[] = [];
   for (let i = 0; i < STREAMS; i++) {
     const result = await fastly(way, STREAM_BYTES / 1500, () =>
@@ -149,11 +146,12 @@ const MEASURE: Readonly<Record<Metric, (way: Way) => Promise<number>>> = {
   tcp_rr: (way) => transactions(way, 'tcp'),
   udp_rr: (way) => transactions(way, 'udp'),
   tcp_stream: stream,
-  // Last: see measureCourse.
+  // Last: see measureOnce.
   tcp_crr: connections,
 };
 
-async function measureAll(way: Way): Promise<void> {
+/** Adds a figure of each metric that is wanted to `figures`. */
+async function measureAll(way: Way, figures: Map<Metric, number[]>): Promise<void> {
   const { path } = way;
   // Who asks first resolves neighbours and fills caches, for whatever follows.
   await requestResponse(way.lab, way.pair, { proto: 'tcp', count: 50, timeoutMs: 60_000 });
@@ -161,7 +159,7 @@ async function measureAll(way: Way): Promise<void> {
     if (!wanted(METRICS_WANTED, metric) || !metricsOf(path).includes(metric)) continue;
     const instructions = await measure(way);
     console.error(`${path}: ${metric} ${Math.round(instructions)}`);
-    say({ path, metric, instructions });
+    figures.set(metric, [...(figures.get(metric) ?? []), instructions]);
   }
 }
 
@@ -200,17 +198,26 @@ const COURSES: readonly Course[] = [
  * them by what it remembers of the last packets' hashes (net/openvswitch/flow_table.c, Linux 6.12), so that after some
  * thousand connections a request meets more masks, or not, by chance.
  */
-async function measureCourse(course: Course): Promise<void> {
+async function measureOnce(course: Course, figures: Map<Metric, number[]>): Promise<void> {
   const { up, rules, betweenNodes = false, settings, offloads } = course;
   const lab = await up();
   if (rules !== undefined) await nft(lab, rules);
   const sidecars = settings === undefined ? undefined : await startSidecars(lab, settings);
   if (offloads !== undefined) await lab.offload(offloads);
   const between = betweenNodes ? nodeToNode(lab) : podToPod(lab);
-  await measureAll({ ...course, ...between, ...(sidecars === undefined ? {} : { sidecars }) });
+  await measureAll({ ...course, ...between, ...(sidecars === undefined ? {} : { sidecars }) }, figures);
   if (settings?.xdp === 'native' && sidecars !== undefined) await requireXdp(sidecars);
   await sidecars?.down();
   await lab.down();
+}
+
+async function measureCourse(course: Course): Promise<void> {
+  const figures = new Map<Metric, number[]>();
+  for (let i = 0; i < LABS; i++) await measureOnce(course, figures);
+  for (const [metric, all] of figures) {
+    const figure: Figure = { path: course.path, metric, instructions: median(all) };
+    printFigure(figure);
+  }
 }
 
 async function requireXdp(sidecars: LabSidecars): Promise<void> {
