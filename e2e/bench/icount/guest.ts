@@ -5,7 +5,7 @@
 import { LabError, OFFLOADS_ON } from '../../lab/lab.ts';
 import type { Lab, LabOptions, OffloadFlags } from '../../lab/lab.ts';
 import { requestResponse, transfer } from '../../lab/measure.ts';
-import type { Pair, RequestResponseOptions } from '../../lab/measure.ts';
+import type { Pair, RequestResponseOptions, RequestResponseResult } from '../../lab/measure.ts';
 import { up as upNative } from '../../lab/native/native.ts';
 import { up as upOvs } from '../../lab/ovs/ovs.ts';
 import { startSidecars } from '../../lab/sidecar.ts';
@@ -30,7 +30,7 @@ const STREAM_BYTES = 6_000_000;
  * Streams, of which the middle half counts: some wait for a timer. With receive buffers of one size: where the kernel enlarges
  * them, a stream has 180 to 800 acknowledgements, by chance, and costs a percent more or less.
  */
-const STREAMS = 15;
+const STREAMS = 11;
 const ONE_BUFFER = 'echo 0 >/proc/sys/net/ipv4/tcp_moderate_rcvbuf';
 /** UDP is admitted when conntrack calls it assured, two seconds after its first reply. */
 const UDP_WARMUP_S = 4;
@@ -74,6 +74,9 @@ interface Way extends Course {
   readonly sidecars?: LabSidecars;
 }
 
+/** Of a time of the guest's clock, microseconds. */
+const instructions = (us: number): number => (us * 1000) / NS_PER_INSTRUCTION;
+
 /** Packets that the client's node has sent as they shall go. */
 async function sentFast({ sidecars, counter = 'fast_tx' }: Way): Promise<number> {
   return (await sidecars?.node(0).status())?.counters[counter] ?? 0;
@@ -104,26 +107,31 @@ function signal(sidecars: LabSidecars | undefined, name: NodeJS.Signals): void {
   for (const { proc } of sidecars?.nodes ?? []) process.kill(proc.pid, name);
 }
 
-function transactions(way: Way, proto: 'tcp' | 'udp'): Promise<number> {
+async function transactions(way: Way, proto: 'tcp' | 'udp'): Promise<number> {
   const warmupSeconds = proto === 'udp' ? UDP_WARMUP_S : TCP_WARMUP_S;
-  return medianOf(way, TRANSACTIONS, { proto, count: TRANSACTIONS, warmupSeconds });
+  const { p50Us } = await requests(way, TRANSACTIONS, { proto, count: TRANSACTIONS, warmupSeconds });
+  return instructions(p50Us);
 }
 
 /**
- * With their ends: whether the server's part of one is over before the next connection has its answer depends on the scheduler,
- * and the median is between the two. Connections of few packets stay slow.
+ * With their ends: whether the server's part of one is over before the next connection has its answer depends on the scheduler.
+ * It orders them in many ways of nearly equal shares, so that the median of some thousand moves by percents, and their mean by
+ * a tenth of that. Connections of few packets stay slow.
  */
 async function connections(way: Way): Promise<number> {
   const options = { crr: true, whole: true, count: CONNECTIONS, warmupSeconds: CONNECTIONS_WARMUP_S };
-  return medianOf(way, 0, { proto: 'tcp', ...options });
+  const { meanUs } = await requests(way, 0, { proto: 'tcp', ...options });
+  return instructions(meanUs);
 }
 
-async function medianOf(way: Way, packets: number, options: RequestResponseOptions): Promise<number> {
-  const { p50Us, errors, timeouts, corrupt, lastError } = await fastly(way, packets, () =>
+/** @throws LabError if something went wrong */
+async function requests(way: Way, packets: number, options: RequestResponseOptions): Promise<RequestResponseResult> {
+  const result = await fastly(way, packets, () =>
     requestResponse(way.lab, way.pair, { ...options, timeoutMs: 60_000 }),
   );
+  const { errors, timeouts, corrupt, lastError } = result;
   if (errors + timeouts + corrupt > 0) throw new LabError(`${errors} errors, ${timeouts} timeouts: ${lastError}`);
-  return (p50Us * 1000) / NS_PER_INSTRUCTION;
+  return result;
 }
 
 async function stream(way: Way): Promise<number> {
@@ -136,7 +144,7 @@ async function stream(way: Way): Promise<number> {
       transfer(lab, pair, ['--up', String(STREAM_BYTES), '--down', '0'], { limitSeconds: 600 }),
     );
     if (!result.complete || result.corrupt + result.peerCorrupt > 0) throw new LabError(`transfer: ${result.error}`);
-    costs.push((result.seconds * 1e9) / NS_PER_INSTRUCTION / (STREAM_BYTES / 1024));
+    costs.push(instructions(result.seconds * 1e6) / (STREAM_BYTES / 1024));
   }
   await lab.offload(offloads);
   return midmean(costs);
@@ -157,9 +165,9 @@ async function measureAll(way: Way, figures: Map<Metric, number[]>): Promise<voi
   await requestResponse(way.lab, way.pair, { proto: 'tcp', count: 50, timeoutMs: 60_000 });
   for (const [metric, measure] of Object.entries(MEASURE) as [Metric, (way: Way) => Promise<number>][]) {
     if (!wanted(METRICS_WANTED, metric) || !metricsOf(path).includes(metric)) continue;
-    const instructions = await measure(way);
-    console.error(`${path}: ${metric} ${Math.round(instructions)}`);
-    figures.set(metric, [...(figures.get(metric) ?? []), instructions]);
+    const cost = await measure(way);
+    console.error(`${path}: ${metric} ${Math.round(cost)}`);
+    figures.set(metric, [...(figures.get(metric) ?? []), cost]);
   }
 }
 
