@@ -19,8 +19,7 @@ import type { Figure, Metric, ModeName, PathName } from './paths.ts';
 
 /**
  * Labs that each way is measured in, one after another, of which the median counts: in some one of twenty all requests by UDP
- * cost 3,400 more, whatever way they go, or all connections a percent. Most likely they have found another rhythm with the
- * scheduler.
+ * cost 3,400 more, whatever way they go. Most likely they have found another rhythm with the scheduler.
  */
 const LABS = 3;
 const TRANSACTIONS = 2000;
