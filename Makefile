@@ -110,8 +110,8 @@ test: | setup ## Everything above in one run, with a summary (at most 30 minutes
 test-all: | setup ## `test`, the whole matrix, the image, `test-ovs` on both kernels and the long specs (hours).
 	@XMASQ_MATRIX=all scripts/test.sh lint unit prog mutants alone lab offloads-off image matrix vm ovs-6.12 ovs-6.1 long
 
-bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (40 minutes; RECORD=1: keep them as the record).
-	@KERNEL="$(KERNEL)" node e2e/bench/icount/main.ts $(if $(RECORD),--record)
+bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (50 minutes; RECORD=1: keep them as the record).
+	@KERNEL="$(KERNEL)" node e2e/bench/icount/main.ts $(if $(RECORD),--record) $(if $(METRICS),--metrics "$(METRICS)")
 
 profile: build ## Where a transaction's instructions are, function by function, in a micro-VM (10 minutes).
 	@KERNEL="$(KERNEL)" node e2e/bench/profile/main.ts

@@ -85,6 +85,19 @@ describe('two nodes on one segment', () => {
     expect(answer).toBeLessThan(whole - 0.02);
   });
 
+  test('a connection of several requests is one transaction', async () => {
+    const port = freshPort();
+    const capture = await b.capture({ filter: `tcp dst port ${port}` });
+    const options = { proto: 'tcp', crr: true, whole: true, requests: 7, count: 3, port } as const;
+    expect(await requestResponse(lab, { from: a, to: b }, options)).toMatchObject({ transactions: 3, errors: 0 });
+    const { packets } = await capture.stop();
+    const requestsOf = new Map<number, number>();
+    for (const { l4 } of packets) {
+      if (l4?.sport !== undefined) requestsOf.set(l4.sport, (requestsOf.get(l4.sport) ?? 0) + l4.payloadLength);
+    }
+    expect([...requestsOf.values()]).toEqual([7, 7, 7]);
+  });
+
   test('keeps traffic between the nodes in zone 0, without a mark', async () => {
     const port = freshPort();
     await requestResponse(lab, { from: lab.node(0), to: lab.node(1) }, { proto: 'udp', count: 10, port });

@@ -33,6 +33,8 @@ export interface RequestResponseOptions {
   readonly crr?: boolean;
   /** With `crr`: a transaction lasts until its connection is closed. Default: until its answer. */
   readonly whole?: boolean;
+  /** With `whole`: so many requests on each connection, one after the other's answer, are one transaction. Default 1. */
+  readonly requests?: number;
   /** Client port of the first flow (with crr: of the first connection, counting up). */
   readonly sport?: number;
   /** Server port; default a fresh one. */
@@ -88,6 +90,7 @@ export async function requestResponse(
     ...flag('--timeout-ms', options.timeoutMs),
     ...(options.crr === true ? ['--crr'] : []),
     ...(options.whole === true ? ['--whole'] : []),
+    ...flag('--requests', options.requests),
   ];
   const limitS = (options.seconds ?? (options.count === undefined ? 1 : 60)) + (options.warmupSeconds ?? 0) + 15;
   const server = [lab.tool('rr'), 'server', ...common, '--bind', serverAddress(pair)];

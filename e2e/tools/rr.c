@@ -14,13 +14,14 @@
 
 static const char USAGE[] =
 	"usage: rr server --tcp|--udp --port P [--bind A] [--size B] [--tag C] [--seconds S]\n"
-	"       rr client --tcp|--udp --to A --port P [--count N] [--seconds S] [--size B] [--flows F] [--crr [--whole]]\n"
-	"                 [--bind A] [--sport P [--sports N]] [--expect C] [--interval-us U] [--timeout-ms T] [--warmup S]\n"
-	"                 [--json]\n"
+	"       rr client --tcp|--udp --to A --port P [--count N] [--seconds S] [--size B] [--flows F]\n"
+	"                 [--crr [--whole [--requests R]]] [--bind A] [--sport P [--sports N]] [--expect C]\n"
+	"                 [--interval-us U] [--timeout-ms T] [--warmup S] [--json]\n"
 	"  server: answers each request with its own bytes; --tag C: with every first byte of --size replaced by C\n"
 	"  client: ends after --count transactions or --seconds (default 1 s, 3600 at most), whatever comes first\n"
 	"  --crr: a new connection for each transaction, by --flows processes at a time (256 at most, without --sport and --count)\n"
 	"  --whole: a connection lasts until it is closed, not until its answer: nothing is left out of what it takes\n"
+	"  --requests R: a connection lasts for so many requests, one after the other's answer, all of which are one transaction\n"
 	"  --sport P: flow i sends from port P+i; with --crr connection i from P + i mod N (--sports, default 10000)\n"
 	"  --timeout-ms: UDP: lost, go on with the next; TCP: error, the flow ends. Default 1000\n"
 	"  --interval-us: at least this long from one request of a flow to the next\n"
@@ -39,11 +40,11 @@ static struct {
 	bool udp, crr, whole, json;
 	struct address to, bind;
 	uint16_t port, sport;
-	uint32_t sports, size, flows;
+	uint32_t sports, size, flows, requests;
 	uint64_t count, interval_ns, timeout_ns;
 	double seconds, warmup;
 	int tag;
-} opt = { .size = 1, .flows = 1, .sports = 10000, .timeout_ns = NS_PER_S, .tag = -1 };
+} opt = { .size = 1, .flows = 1, .requests = 1, .sports = 10000, .timeout_ns = NS_PER_S, .tag = -1 };
 
 struct flow {
 	int fd;
@@ -136,23 +137,29 @@ static uint64_t content_seed(const struct flow *flows, const struct flow *f)
 	return ((uint64_t)getpid() << 32) ^ ((uint64_t)(f - flows) << 20) ^ f->seq;
 }
 
-/* Begins the next transaction; false if the flow is finished by an error. */
+/* False if the flow is finished by an error. */
 static bool send_request(const struct flow *flows, struct flow *f, uint8_t *buffer)
 {
 	f->seq++;
 	f->received = 0;
 	f->waiting = true;
+	content_fill(content_seed(flows, f), 0, buffer, opt.size);
+	if (send(f->fd, buffer, opt.size, 0) == (ssize_t)opt.size)
+		return true;
+	failed("send");
+	return opt.udp;
+}
+
+/* Begins the next transaction; false if the flow is finished by an error. */
+static bool begin_transaction(const struct flow *flows, struct flow *f, uint8_t *buffer)
+{
 	f->sent_at = now_ns();
 	if (opt.crr && f->fd < 0) {
 		f->fd = open_flow(stats.connections + stats.errors);
 		if (f->fd < 0)
 			return false;
 	}
-	content_fill(content_seed(flows, f), 0, buffer, opt.size);
-	if (send(f->fd, buffer, opt.size, 0) == (ssize_t)opt.size)
-		return true;
-	failed("send");
-	return opt.udp;
+	return send_request(flows, f, buffer);
 }
 
 static bool answer_right(const struct flow *flows, const struct flow *f, const uint8_t *answer, size_t offset, size_t n)
@@ -243,6 +250,18 @@ static void report(double seconds)
 	       (unsigned long long)stats.connections, (unsigned long long)stats.warmup_transactions, last_error);
 }
 
+/*
+ * Waits in the receiving call, no event loop in the way, for a flow by itself and for every connection of --crr; false if
+ * it is finished by an error.
+ */
+static bool await_answer(const struct flow *flows, struct flow *f, uint8_t *buffer)
+{
+	while (f->waiting && !stop_requested)
+		if (!take_answer(flows, f, buffer, 0) || !check_deadline(f, now_ns()))
+			return false;
+	return true;
+}
+
 /* Carries a flow on as far as it goes without waiting for others; false if it is finished by an error. */
 static bool advance(const struct flow *flows, struct flow *f, uint8_t *buffer, uint64_t now, bool alone)
 {
@@ -250,13 +269,14 @@ static bool advance(const struct flow *flows, struct flow *f, uint8_t *buffer, u
 		return false;
 	if (f->waiting || f->next_at > now)
 		return true;
-	if (!send_request(flows, f, buffer))
+	if (!begin_transaction(flows, f, buffer))
 		return false;
 	if (!alone && !opt.crr)
 		return true;
-	/* A flow by itself (and every one-transaction connection) waits in the receiving call: no event loop in the way. */
-	while (f->waiting && !stop_requested)
-		if (!take_answer(flows, f, buffer, 0) || !check_deadline(f, now_ns()))
+	if (!await_answer(flows, f, buffer))
+		return false;
+	for (uint32_t i = 1; i < opt.requests; i++)
+		if (!send_request(flows, f, buffer) || !await_answer(flows, f, buffer))
 			return false;
 	if (opt.crr)
 		end_connection(f);
@@ -509,6 +529,7 @@ int main(int argc, char **argv)
 		FLOWS,
 		CRR,
 		WHOLE,
+		REQUESTS,
 		SPORT,
 		SPORTS,
 		TAG,
@@ -530,6 +551,7 @@ int main(int argc, char **argv)
 		{ "flows", 1, 0, FLOWS },
 		{ "crr", 0, 0, CRR },
 		{ "whole", 0, 0, WHOLE },
+		{ "requests", 1, 0, REQUESTS },
 		{ "sport", 1, 0, SPORT },
 		{ "sports", 1, 0, SPORTS },
 		{ "tag", 1, 0, TAG },
@@ -582,6 +604,9 @@ int main(int argc, char **argv)
 		case WHOLE:
 			opt.whole = true;
 			break;
+		case REQUESTS:
+			opt.requests = (uint32_t)number("requests", optarg, 1, 1000000);
+			break;
 		case SPORT:
 			opt.sport = (uint16_t)number("sport", optarg, 1, 65535);
 			break;
@@ -609,6 +634,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (tcp == opt.udp || !opt.port || optind != argc || (is_client && !opt.to.family) || (opt.whole && !opt.crr) ||
+	    (opt.requests > 1 && !opt.whole) ||
 	    (opt.crr && (opt.udp || (opt.flows > 1 && (opt.sport || opt.count || opt.flows > MAX_PROCESSES)))))
 		die("%s", USAGE);
 	if (!opt.seconds)

@@ -14,7 +14,7 @@ import { median, midmean } from '../statistics.ts';
 import { WRITTEN, nodeToNode, podToPod } from '../labs.ts';
 import { NS_PER_INSTRUCTION, printFigure } from './counting.ts';
 import { KUBE_PROXY_RULES } from '../kube-proxy.ts';
-import { METRICS, MODES, MODE_METRICS } from './paths.ts';
+import { METRICS, MODES, MODE_METRICS, REQUESTS } from './paths.ts';
 import type { Figure, Metric, ModeName, PathName } from './paths.ts';
 
 /**
@@ -34,6 +34,8 @@ const ONE_BUFFER = 'echo 0 >/proc/sys/net/ipv4/tcp_moderate_rcvbuf';
 /** UDP is admitted when conntrack calls it assured, two seconds after its first reply. */
 const UDP_WARMUP_S = 4;
 const TCP_WARMUP_S = 0.5;
+/** A connection's first requests are slow, see docs/design.md, "Short connections": at most so many. */
+const SLOW_REQUESTS = 5;
 /** The first connections cost a percent more, until tables have the size that they keep. */
 const CONNECTIONS_WARMUP_S = 2;
 /** Of the packets of a measurement by XMasq's path at least so many have to be fast, or it says nothing. */
@@ -44,6 +46,7 @@ const NO_SEGMENTATION: OffloadFlags = { tso: false, gso: false, gro: false, 'tx-
 /** What to measure, of main.ts: comma-separated, all if empty. */
 const PATHS_WANTED = process.env['XMASQ_BENCH_PATHS'] ?? '';
 const METRICS_WANTED = process.env['XMASQ_BENCH_METRICS'] ?? '';
+const CONNECTION_REQUESTS = Number(process.env['XMASQ_BENCH_REQUESTS'] || REQUESTS);
 
 function wanted(list: string, name: string): boolean {
   return list === '' || list.split(',').includes(name);
@@ -115,11 +118,12 @@ async function transactions(way: Way, proto: 'tcp' | 'udp'): Promise<number> {
 /**
  * With their ends: whether the server's part of one is over before the next connection has its answer depends on the scheduler.
  * It orders them in many ways of nearly equal shares, so that the median of some thousand moves by percents, and their mean by
- * a tenth of that. Connections of few packets stay slow.
+ * a tenth of that.
  */
-async function connections(way: Way): Promise<number> {
-  const options = { crr: true, whole: true, count: CONNECTIONS, warmupSeconds: CONNECTIONS_WARMUP_S };
-  const { meanUs } = await requests(way, 0, { proto: 'tcp', ...options });
+async function connections(way: Way, each: number): Promise<number> {
+  const options = { crr: true, whole: true, requests: each, count: CONNECTIONS, warmupSeconds: CONNECTIONS_WARMUP_S };
+  const fast = CONNECTIONS * Math.max(0, each - SLOW_REQUESTS);
+  const { meanUs } = await requests(way, fast, { proto: 'tcp', ...options });
   return instructions(meanUs);
 }
 
@@ -153,8 +157,9 @@ const MEASURE: Readonly<Record<Metric, (way: Way) => Promise<number>>> = {
   tcp_rr: (way) => transactions(way, 'tcp'),
   udp_rr: (way) => transactions(way, 'udp'),
   tcp_stream: stream,
-  // Last: see measureOnce.
-  tcp_crr: connections,
+  // Connections last: see measureOnce.
+  tcp_crr: (way) => connections(way, 1),
+  tcp_connection: (way) => connections(way, CONNECTION_REQUESTS),
 };
 
 /** Adds a figure of each metric that is wanted to `figures`. */

@@ -11,7 +11,7 @@ import { hostCommand } from '../../vm/command.ts';
 import { PROJECT_ROOT } from '../../vm/kernels.ts';
 import { OVS_MODULES } from '../../vm/ovs.ts';
 import { runCounting } from './machine.ts';
-import { dearer, METRICS, MODES, modesTableOf, PATHS, rowsOf, tableOf } from './paths.ts';
+import { dearer, METRICS, MODES, ofOneKind, PATHS, recordText, rowsOf, withRows } from './paths.ts';
 import type { Figure, Kept, Versions } from './paths.ts';
 
 const GUEST = path.join(import.meta.dirname, 'guest.ts');
@@ -23,6 +23,8 @@ const LIMIT_MS = 120 * 60_000;
 interface Only {
   readonly paths: string;
   readonly metrics: string;
+  /** Of each connection of tcp_connection. */
+  readonly requests: string;
 }
 
 interface Measured {
@@ -42,6 +44,7 @@ async function measure(only: Only): Promise<Measured> {
     env: {
       XMASQ_BENCH_PATHS: only.paths,
       XMASQ_BENCH_METRICS: only.metrics,
+      XMASQ_BENCH_REQUESTS: only.requests,
     },
     modules: OVS_MODULES,
     limitMs: LIMIT_MS,
@@ -62,23 +65,27 @@ async function main(): Promise<number> {
       record: { type: 'boolean', default: false },
       paths: { type: 'string', default: '' },
       metrics: { type: 'string', default: '' },
+      requests: { type: 'string', default: '' },
     },
   });
   requireNames(values.paths, [...PATHS, ...MODES]);
   requireNames(values.metrics, Object.keys(METRICS));
+  if (!/^([1-9]\d{0,3})?$/.test(values.requests))
+    throw new Error(`--requests ${values.requests}: 1 to 9999 is possible`);
   const { versions, figures } = await measure(values);
-  // Of a part there is nothing to compare or to keep: the figures were told while they were measured.
-  if (values.paths !== '' || values.metrics !== '') return 0;
-  const now: Kept = { versions, rows: rowsOf(figures) };
-  writeFileSync(RESULT, `${JSON.stringify(now.rows, undefined, 2)}\n`);
-  console.log(`${tableOf(now.rows)}\n\n${modesTableOf(now.rows)}\n\n${Object.values(now.versions).join('; ')}`);
-  if (values.record || !existsSync(RECORD)) {
-    writeFileSync(RECORD, `${JSON.stringify(now, undefined, 2)}\n`);
+  // Of some ways only there is nothing to compare or to keep: the figures were told while they were measured.
+  if (values.paths !== '' || values.requests !== '') return 0;
+  const whole = values.metrics === '';
+  const now: Kept = { versions, rows: rowsOf(figures, whole ? undefined : values.metrics.split(',')) };
+  if (whole) writeFileSync(RESULT, `${JSON.stringify(now.rows, undefined, 2)}\n`);
+  console.log(`${recordText(now)}\n`);
+  const kept = existsSync(RECORD) ? (JSON.parse(readFileSync(RECORD, 'utf8')) as Kept) : undefined;
+  if (values.record || kept === undefined) {
+    writeFileSync(RECORD, `${JSON.stringify(whole ? now : withRows(kept, now), undefined, 2)}\n`);
     console.log(`recorded in ${path.relative(PROJECT_ROOT, RECORD)}`);
     return 0;
   }
-  const kept = JSON.parse(readFileSync(RECORD, 'utf8')) as Kept;
-  if (JSON.stringify(kept.versions) !== JSON.stringify(now.versions)) {
+  if (!ofOneKind(kept, now)) {
     console.log('not compared: the record is of other versions (make bench-icount RECORD=1 makes a new one)');
     return 0;
   }

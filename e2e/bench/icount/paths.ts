@@ -9,9 +9,14 @@ export const METRICS = {
   udp_rr: 'instructions per transaction',
   /** Connect, 1 byte there and back, close. */
   tcp_crr: 'instructions per transaction',
+  /** Connect, REQUESTS times 1 byte there and back, close: a connection that outlives its admission. */
+  tcp_connection: 'instructions per connection',
   /** TCP one way, without segmentation and receive offloads. */
   tcp_stream: 'instructions per KiB',
 } as const;
+
+/** Of tcp_connection, where nothing else is wanted. */
+export const REQUESTS = 10;
 
 export type Metric = keyof typeof METRICS;
 
@@ -57,25 +62,27 @@ export interface Row {
   readonly modes: Readonly<Record<ModeName, number>> | null;
 }
 
-/** Rows of all metrics; throws if a figure is missing. */
-export function rowsOf(figures: readonly Figure[]): Row[] {
-  return (Object.keys(METRICS) as Metric[]).map((metric) => {
-    const of = (path: PathName | ModeName): number => {
-      const figure = figures.find((each) => each.metric === metric && each.path === path);
-      if (figure === undefined) throw new Error(`no figure for ${metric} by ${path}`);
-      return Math.round(figure.instructions);
-    };
-    const [host, overlay, xmasq] = [of('host'), of('overlay'), of('xmasq')];
-    const [hostK8s, overlayK8s, xmasqK8s] = [of('hostK8s'), of('overlayK8s'), of('xmasqK8s')];
-    return {
-      ...{ metric, unit: METRICS[metric], host, hostK8s, overlay, xmasq, overlayK8s, xmasqK8s },
-      gapClosedPct: gapClosed(host, overlay, xmasq),
-      gapClosedK8sPct: gapClosed(hostK8s, overlayK8s, xmasqK8s),
-      modes: (MODE_METRICS as readonly Metric[]).includes(metric)
-        ? (Object.fromEntries(MODES.map((mode) => [mode, of(mode)])) as Record<ModeName, number>)
-        : null,
-    };
-  });
+/** Rows of these metrics, by default of all; throws if a figure is missing. */
+export function rowsOf(figures: readonly Figure[], metrics: readonly string[] = Object.keys(METRICS)): Row[] {
+  return (Object.keys(METRICS) as Metric[])
+    .filter((metric) => metrics.includes(metric))
+    .map((metric) => {
+      const of = (path: PathName | ModeName): number => {
+        const figure = figures.find((each) => each.metric === metric && each.path === path);
+        if (figure === undefined) throw new Error(`no figure for ${metric} by ${path}`);
+        return Math.round(figure.instructions);
+      };
+      const [host, overlay, xmasq] = [of('host'), of('overlay'), of('xmasq')];
+      const [hostK8s, overlayK8s, xmasqK8s] = [of('hostK8s'), of('overlayK8s'), of('xmasqK8s')];
+      return {
+        ...{ metric, unit: METRICS[metric], host, hostK8s, overlay, xmasq, overlayK8s, xmasqK8s },
+        gapClosedPct: gapClosed(host, overlay, xmasq),
+        gapClosedK8sPct: gapClosed(hostK8s, overlayK8s, xmasqK8s),
+        modes: (MODE_METRICS as readonly Metric[]).includes(metric)
+          ? (Object.fromEntries(MODES.map((mode) => [mode, of(mode)])) as Record<ModeName, number>)
+          : null,
+      };
+    });
 }
 
 /** What the figures depend on besides the sources: they are compared only where all of it is equal. */
@@ -91,12 +98,31 @@ export interface Kept {
   readonly rows: readonly Row[];
 }
 
+/** Whether their figures can be compared. */
+export function ofOneKind(one: Kept, other: Kept): boolean {
+  return JSON.stringify(one.versions) === JSON.stringify(other.versions);
+}
+
+/** The record with these rows instead of its own. @throws Error without a record, or where it is of other versions */
+export function withRows(kept: Kept | undefined, { versions, rows }: Kept): Kept {
+  if (kept === undefined || !ofOneKind(kept, { versions, rows })) {
+    throw new Error(
+      'a part is kept beside the rest of a record of the same versions: make bench-icount RECORD=1 makes one',
+    );
+  }
+  const all = [...rows, ...kept.rows];
+  return {
+    versions,
+    rows: (Object.keys(METRICS) as Metric[]).flatMap((metric) => all.find((row) => row.metric === metric) ?? []),
+  };
+}
+
 /** A change of XMasq's cost by more than this is a failure, or worth a new record: more than two runs of the same differ. */
 const TOLERANCE_PCT = 1;
 
 /** What has become dearer since then, in words; nothing where versions differ. */
 export function dearer(kept: Kept, now: Kept): string[] {
-  if (JSON.stringify(kept.versions) !== JSON.stringify(now.versions)) return [];
+  if (!ofOneKind(kept, now)) return [];
   return now.rows.flatMap((row) => {
     const before = kept.rows.find(({ metric }) => metric === row.metric);
     return Object.entries(ours(row)).flatMap(([path, cost]) => {

@@ -11,6 +11,7 @@ import {
   recordText,
   rowsOf,
   tableOf,
+  withRows,
 } from '../../../../e2e/bench/icount/paths.ts';
 import type { Figure, Kept, Metric } from '../../../../e2e/bench/icount/paths.ts';
 
@@ -80,6 +81,16 @@ describe('so it is with every metric and way', () => {
     expect(dearerBy(metric, path, 1.009)).toEqual([]);
     expect(dearerBy(metric, path, 1.011)).toHaveLength(1);
   });
+});
+
+test('a part of the metrics is kept beside the others, which stay', () => {
+  const tcp = { ...kept(), rows: rowsOf(figures(), ['tcp_rr']) };
+  expect(tcp.rows.map(({ metric }) => metric)).toEqual(['tcp_rr']);
+  const was = kept({ xmasq: 40_000 });
+  expect(withRows(was, tcp)).toEqual(kept());
+  expect(withRows({ ...was, rows: was.rows.slice(1) }, tcp)).toEqual(kept());
+  expect(() => withRows(kept({}, '6.11'), tcp)).toThrow('same versions');
+  expect(() => withRows(undefined, tcp)).toThrow('same versions');
 });
 
 test('figures of other versions are not compared', () => {
