@@ -1,5 +1,5 @@
 /**
- * A result as a picture: grouped bars with their spread, and below them how much of the gap is closed. Figures of different
+ * A result as a picture: grouped bars with their spread, and below them how much of the gap is closed, with its interval. Figures of different
  * units stand beside each other in percent of the host network's. Text to text; PNG is made of it by rsvg-convert.
  */
 import { NAMES, PATHS, gapText } from './result.ts';
@@ -121,9 +121,11 @@ function gapBar(row: Row, x: number, y: (value: number) => number): string[] {
   // What might as well be something else is pale.
   const pale = row.xmasqLike.some((path) => path !== 'hostK8s');
   const opacity = pale ? ' fill-opacity="0.5"' : '';
+  const [low, high] = (row.gapIntervalPct ?? [gap, gap]).map(y) as [number, number];
   return [
     `<rect x="${n(x + 6)}" y="${n(from)}" width="${2 * MIDDLE - 12}" height="${n(to - from)}" fill="${COLOURS.xmasq}"${opacity}/>`,
-    text(middle, from - 3, String(Math.round(gap)), 'text-anchor="middle"', gapText(row, 'host')),
+    `<line x1="${n(middle)}" x2="${n(middle)}" y1="${n(high)}" y2="${n(low)}" stroke="${GREY}"/>`,
+    text(middle, Math.min(from, high) - 3, String(Math.round(gap)), 'text-anchor="middle"', gapText(row, 'host')),
   ];
 }
 

@@ -1,10 +1,13 @@
 /** From samples to what a benchmark by the clock tells: rows for JSON, a table in Markdown. Pure functions. */
 import type { Samples } from './rounds.ts';
-import { distinguishable, gapClosed, median, round, spread } from './statistics.ts';
+import { distinguishable, gapClosed, gapInterval, median, round, spread } from './statistics.ts';
 
 /** Ways that benchmarks by the clock compare. */
 export const PATHS = ['host', 'hostK8s', 'overlay', 'xmasq'] as const;
 export type PathName = (typeof PATHS)[number];
+
+/** What XMasq is compared with besides the overlay. */
+type HostName = 'host' | 'hostK8s';
 
 /** For people. */
 export const NAMES: Readonly<Record<PathName, string>> = {
@@ -23,6 +26,8 @@ export interface FigureFacts {
   readonly digits: number;
 }
 
+export type Interval = readonly [number, number];
+
 /** A line of a result. */
 export interface Row {
   readonly metric: string;
@@ -37,6 +42,9 @@ export interface Row {
   readonly gapClosedPct: number | null;
   /** The same with the host network of such nodes. */
   readonly gapClosedK8sPct: number | null;
+  /** Where the two lie with a probability of 95 %: least and most; null with them. */
+  readonly gapIntervalPct: Interval | null;
+  readonly gapIntervalK8sPct: Interval | null;
   /** Of the rounds, in `unit`. */
   readonly spread: Readonly<Record<PathName, number>>;
   /** What XMasq's figure is not distinguishable from: closer than three times the greater spread. */
@@ -68,12 +76,17 @@ export function rowsOf<F extends string>(
   return (Object.entries(facts) as [F, FigureFacts][]).map(([metric, { unit }]) => {
     const of = (path: PathName): readonly number[] => samples.get(path)?.get(metric) ?? [];
     const medians = byPath((path) => median(of(path)));
-    const gapTo = (host: 'host' | 'hostK8s'): number | null =>
-      distinguishable(of(host), of('overlay')) ? gapClosed(medians[host], medians.overlay, medians.xmasq) : null;
+    const isGap = (host: HostName): boolean => distinguishable(of(host), of('overlay'));
+    const gapTo = (host: HostName): number | null =>
+      isGap(host) ? gapClosed(medians[host], medians.overlay, medians.xmasq) : null;
+    const intervalTo = (host: HostName): Interval | null =>
+      isGap(host) ? gapInterval({ host: of(host), overlay: of('overlay'), xmasq: of('xmasq') }) : null;
     return {
       ...{ metric, unit, ...byPath((path) => round(medians[path])) },
       gapClosedPct: gapTo('host'),
       gapClosedK8sPct: gapTo('hostK8s'),
+      gapIntervalPct: intervalTo('host'),
+      gapIntervalK8sPct: intervalTo('hostK8s'),
       spread: byPath((path) => round(spread(of(path)))),
       xmasqLike: PATHS.filter((path) => path !== 'xmasq').filter((path) => !distinguishable(of('xmasq'), of(path))),
     };
@@ -98,15 +111,18 @@ export function tableOf(rows: readonly Row[], facts: Readonly<Partial<Record<str
   return [head, rule, ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }
 
-/** The gap closed in words: to the host network, or to that of a Kubernetes node. */
-export function gapText(
-  { gapClosedPct, gapClosedK8sPct, xmasqLike }: Pick<Row, 'gapClosedPct' | 'gapClosedK8sPct' | 'xmasqLike'>,
-  host: 'host' | 'hostK8s',
-): string {
-  const gap = host === 'host' ? gapClosedPct : gapClosedK8sPct;
+type Gaps = Pick<Row, 'gapClosedPct' | 'gapClosedK8sPct' | 'gapIntervalPct' | 'gapIntervalK8sPct' | 'xmasqLike'>;
+
+/** The gap closed in words, with its interval: to the host network, or to that of a Kubernetes node. */
+export function gapText(row: Gaps, host: HostName): string {
+  const [gap, interval] =
+    host === 'host' ? [row.gapClosedPct, row.gapIntervalPct] : [row.gapClosedK8sPct, row.gapIntervalK8sPct];
   if (gap === null) return 'overlay not distinguishable from host';
-  const like = [...(xmasqLike.includes(host) ? ['host'] : []), ...(xmasqLike.includes('overlay') ? ['overlay'] : [])];
-  return `${gap} %${like.length === 0 ? '' : `, not distinguishable from ${like.join(' or ')}`}`;
+  const [least, most] = (interval ?? [gap, gap]).map((end) => Math.round(end));
+  const like = [host, 'overlay' as const]
+    .filter((path) => row.xmasqLike.includes(path))
+    .map((path) => (path === 'overlay' ? path : 'host'));
+  return `${gap} % (${least} to ${most})${like.length === 0 ? '' : `, not distinguishable from ${like.join(' or ')}`}`;
 }
 
 /** A load average before a run from which on others are at work. */

@@ -9,7 +9,7 @@ import { EMULATED } from '../lab/scale.ts';
 import { describeFlow, startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { atLeast } from './support/matchers.ts';
-import { seeded } from './support/random.ts';
+import { seeded } from '../lab/random.ts';
 
 /** Moments and victims; a failure names it. */
 const SEED = 20_251;

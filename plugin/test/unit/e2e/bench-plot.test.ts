@@ -14,6 +14,7 @@ const FACTS = {
 const ROW: Row = {
   ...{ metric: 'rate', unit: '1/s', host: 2000, hostK8s: 1600, overlay: 1000, xmasq: 1800 },
   ...{ gapClosedPct: 80, gapClosedK8sPct: 133.3, xmasqLike: [] },
+  ...{ gapIntervalPct: [70, 95], gapIntervalK8sPct: [110, 140] },
   spread: { host: 200, hostK8s: 20, overlay: 0, xmasq: 100 },
 };
 const LATENCY: Row = { ...ROW, metric: 'latency', unit: 'us', gapClosedPct: null };
@@ -39,6 +40,19 @@ test('heights of bars are shares of the host network’s, and spreads stand on t
   expect(whiskers[2]).toBe(0);
 });
 
+test('the interval of a gap is a line as long as it is', () => {
+  const svg = plotOf(ALL, [ROW], FACTS);
+  const [, , gap] = bars(svg, '#009e73');
+  const [interval] = [...svg.matchAll(/y1="([\d.]+)" y2="([\d.]+)" stroke="#888888"/g)].map(([, a, b]) => [
+    Number(a),
+    Number(b),
+  ]);
+  const [high = 0, low = 0] = interval ?? [];
+  // 80 % are the bar's height.
+  expect((low - high) / (gap?.height ?? 0)).toBeCloseTo(25 / 80, 1);
+  expect(high).toBeLessThan(gap?.y ?? 0);
+});
+
 test('each group has its gap closed, or n/d where there is none', () => {
   const svg = plotOf(ALL, [ROW, LATENCY], FACTS);
   // Legend, two bars, one gap.
@@ -49,7 +63,7 @@ test('each group has its gap closed, or n/d where there is none', () => {
 });
 
 test('a gap that is not distinguishable is pale, and one beyond the panel is cut', () => {
-  const far: Row = { ...ROW, gapClosedPct: 900, xmasqLike: ['host'] };
+  const far: Row = { ...ROW, gapClosedPct: 900, gapIntervalPct: [850, 950], xmasqLike: ['host'] };
   const [, , gap] = bars(plotOf(ALL, [far], FACTS), '#009e73');
   expect(gap?.y).toBeGreaterThan(0);
   expect(plotOf(ALL, [far], FACTS)).toContain('fill-opacity');

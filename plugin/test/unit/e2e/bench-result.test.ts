@@ -8,12 +8,12 @@ import type { Samples } from '../../../../e2e/bench/rounds.ts';
 const MEDIANS = { host: 2000, hostK8s: 1600, overlay: 1000 };
 const FACTS = { rate: { title: 'Something', unit: '1/s', digits: 0 } } as const;
 
-/** Three rounds around these medians, `distance` apart. */
+/** Three rounds around these medians, `distance` apart; XMasq's is the least where the others' are the greatest. */
 function samples(values: Record<PathName, number>, distance: number): Samples<PathName, 'rate'> {
   return new Map(
     (Object.entries(values) as [PathName, number][]).map(([path, value]) => [
       path,
-      new Map([['rate', [value + distance, value - distance, value]]]),
+      new Map([['rate', (path === 'xmasq' ? [-1, 1, 0] : [1, -1, 0]).map((sign) => value + sign * distance)]]),
     ]),
   );
 }
@@ -29,12 +29,14 @@ describe('a row', () => {
     expect(row({ ...MEDIANS, xmasq: 1800 }, 10)).toEqual({
       ...{ metric: 'rate', unit: '1/s', host: 2000, hostK8s: 1600, overlay: 1000, xmasq: 1800 },
       ...{ gapClosedPct: 80, gapClosedK8sPct: 133.3, xmasqLike: [] },
+      ...{ gapIntervalPct: [78, 82], gapIntervalK8sPct: [130, 136.7] },
       spread: { host: 14.826, hostK8s: 14.826, overlay: 14.826, xmasq: 14.826 },
     });
   });
 
   test('has no gap where overlay and host network are closer than three times the spread', () => {
-    expect(row({ ...MEDIANS, xmasq: 1800 }, 225).gapClosedPct).toBeNull();
+    const none = { gapClosedPct: null, gapIntervalPct: null, gapClosedK8sPct: null, gapIntervalK8sPct: null };
+    expect(row({ ...MEDIANS, xmasq: 1800 }, 225)).toMatchObject(none);
     expect(row({ ...MEDIANS, xmasq: 1800 }, 224).gapClosedPct).toBe(80);
   });
 
@@ -57,18 +59,20 @@ describe('the table', () => {
     expect(lines).toEqual([
       '| measurement | unit | host network | host network, K8s node | overlay | XMasq | gap closed | gap closed, K8s |',
       '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |',
-      '| Something | 1/s | 2,000 ± 15 | 1,600 ± 15 | 1,000 ± 15 | 1,960 ± 15 | 96 %, not distinguishable from host | 160 % |',
+      '| Something | 1/s | 2,000 ± 15 | 1,600 ± 15 | 1,000 ± 15 | 1,960 ± 15 | 96 % (94 to 98), not distinguishable from host | 160 % (157 to 163) |',
     ]);
   });
 
   test.each([
-    ['host', 80, ['hostK8s'], '80 %'],
-    ['host', 50, ['host', 'overlay'], '50 %, not distinguishable from host or overlay'],
-    ['hostK8s', 120, ['hostK8s'], '120 %, not distinguishable from host'],
+    ['host', 80, ['hostK8s'], '80 % (70 to 91)'],
+    ['host', 50, ['host', 'overlay'], '50 % (70 to 91), not distinguishable from host or overlay'],
+    ['hostK8s', 120, ['hostK8s'], '120 % (70 to 91), not distinguishable from host'],
     ['host', null, ['host', 'overlay'], 'overlay not distinguishable from host'],
   ] as const)('with %s %j, like %j says %s', (host, gap, xmasqLike, expected) => {
-    const gaps = { gapClosedPct: 77, gapClosedK8sPct: 77, xmasqLike };
-    expect(gapText({ ...gaps, [host === 'host' ? 'gapClosedPct' : 'gapClosedK8sPct']: gap }, host)).toBe(expected);
+    const other = { gapClosedPct: 77, gapClosedK8sPct: 77, gapIntervalPct: [1, 2], gapIntervalK8sPct: [1, 2] } as const;
+    const names = host === 'host' ? ['gapClosedPct', 'gapIntervalPct'] : ['gapClosedK8sPct', 'gapIntervalK8sPct'];
+    const own = { [names[0] ?? '']: gap, [names[1] ?? '']: gap === null ? null : [70.4, 90.6] };
+    expect(gapText({ ...other, ...own, xmasqLike }, host)).toBe(expected);
   });
 });
 

@@ -1,6 +1,15 @@
 /** Arithmetic of figures that were measured in rounds. */
 import { describe, expect, test } from '@jest/globals';
-import { distinguishable, gapClosed, median, midmean, quantile, spread } from '../../../../e2e/bench/statistics.ts';
+import {
+  distinguishable,
+  gapClosed,
+  gapInterval,
+  median,
+  midmean,
+  quantile,
+  spread,
+} from '../../../../e2e/bench/statistics.ts';
+import { seeded } from '../../../../e2e/lab/random.ts';
 
 describe('median', () => {
   test.each([
@@ -70,4 +79,42 @@ test('the mean of the middle half leaves out what is far off', () => {
   expect(midmean([1000, 3, 1, 4])).toBe(3.5);
   expect(midmean([9, 0, 4, 5, 6, 1000, 3])).toBe(5.4);
   expect(() => midmean([])).toThrow('midmean of nothing');
+});
+
+describe('the interval of the gap closed', () => {
+  const BETWEEN = { host: 200, overlay: 100, xmasq: 180 };
+  type Rounds = Parameters<typeof gapInterval>[0];
+  const rounds = (of: (path: keyof typeof BETWEEN, round: number) => number, count = 7): Rounds => {
+    const all = (path: keyof typeof BETWEEN): number[] => Array.from({ length: count }, (_, round) => of(path, round));
+    return { host: all('host'), overlay: all('overlay'), xmasq: all('xmasq') };
+  };
+
+  test('is a point where the rounds are equal, and wider the more they differ', () => {
+    expect(gapInterval(rounds((path) => BETWEEN[path]))).toEqual([80, 80]);
+    const apart = (by: number): readonly [number, number] =>
+      gapInterval(rounds((path, round) => BETWEEN[path] + (path === 'xmasq' ? by * (round - 3) : 0))) ?? [0, 0];
+    expect(apart(1)).toEqual([78, 82]);
+    expect(apart(3)).toEqual([74, 86]);
+  });
+
+  test('does not grow by what slows all ways of a round alike', () => {
+    expect(gapInterval(rounds((path, round) => BETWEEN[path] * (1 + round / 10)))).toEqual([80, 80]);
+  });
+
+  test('holds the gap of all rounds in some 95 of 100 runs', () => {
+    const RUNS = 80;
+    const random = seeded(7);
+    const near = (middle: number): number => middle + (random.between(-1000, 1000) + random.between(-1000, 1000)) / 150;
+    const held = Array.from({ length: RUNS }, () => gapInterval(rounds((path) => near(BETWEEN[path]), 9))).filter(
+      (interval) => interval !== null && interval[0] <= 80 && interval[1] >= 80,
+    ).length;
+    expect(held / RUNS).toBeGreaterThan(0.9);
+    expect(held / RUNS).toBeLessThan(1);
+  });
+
+  test('is the same again, and none where there is no gap', () => {
+    const some = rounds((path, round) => BETWEEN[path] + ((round * 7) % 5));
+    expect(gapInterval(some)).toEqual(gapInterval(some));
+    expect(gapInterval(rounds(() => 5))).toBeNull();
+  });
 });
