@@ -110,7 +110,7 @@ test: | setup ## Everything above in one run, with a summary (at most 30 minutes
 test-all: | setup ## `test`, the whole matrix, the image, `test-ovs` on both kernels and the long specs (hours).
 	@XMASQ_MATRIX=all scripts/test.sh lint unit prog mutants alone lab offloads-off image matrix vm ovs-6.12 ovs-6.1 long
 
-bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (50 minutes; RECORD=1: keep them as the record).
+bench-icount: build ## Instructions per transaction on every path, counted in a micro-VM (an hour; RECORD=1: keep them as the record).
 	@KERNEL="$(KERNEL)" node e2e/bench/icount/main.ts $(if $(RECORD),--record) $(if $(METRICS),--metrics "$(METRICS)")
 
 profile: build ## Where a transaction's instructions are, function by function, in a micro-VM (10 minutes).
@@ -133,7 +133,7 @@ bench-scale: build ## Packets with up to a million flows and 5,000 peers, the si
 bench-flow: build ## Flow export: 300,000 records of 100 agents; fails below 10,000 per second of one core (PROFILE=1: what takes the time).
 	@node e2e/flowgen/main.ts $(if $(PROFILE),--profile)
 
-bench: build ## All benchmarks one after another, with a summary (two hours; QUICK=1: tries of those that have one).
+bench: build ## All benchmarks one after another, with a summary (two and a half hours; QUICK=1: tries of those that have one).
 	@node e2e/bench/all.ts $(if $(QUICK),--quick)
 
 soak: build ## Flow export: 10 million records of more connections than are remembered (some 15 minutes); fails when memory grows.

@@ -100,6 +100,7 @@ export const FACTS: Readonly<Record<string, ScaleFacts>> = Object.fromEntries([
   ]),
   ['ready', { title: 'sidecar: ready from its start', unit: 'ms', digits: 0 }],
   ['attach', { title: `sidecar: ${PODS} pods attached`, unit: 'ms', digits: 0, goal: { below: 1000 } }],
+  ['attach_expedited', { title: `sidecar: ${PODS} pods attached, grace periods expedited`, unit: 'ms', digits: 0 }],
   ['rss', { title: 'sidecar: memory (RSS)', unit: 'MB', digits: 0, goal: { below: 200 } }],
   ['cpu', { title: 'sidecar: processor at rest', unit: '% of a core', digits: 2, goal: { below: 1 } }],
   ['cpu_no_pods', { title: 'sidecar: processor at rest, no pods', unit: '% of a core', digits: 2 }],
