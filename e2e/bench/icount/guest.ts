@@ -168,15 +168,17 @@ async function measureAll(way: Way, figures: Map<Metric, number[]>): Promise<voi
   // Who asks first resolves neighbours and fills caches, for whatever follows.
   await requestResponse(way.lab, way.pair, { proto: 'tcp', count: 50, timeoutMs: 60_000 });
   for (const [metric, measure] of Object.entries(MEASURE) as [Metric, (way: Way) => Promise<number>][]) {
-    if (!wanted(METRICS_WANTED, metric) || !metricsOf(path).includes(metric)) continue;
+    if (!metricsOf(path).includes(metric)) continue;
     const cost = await measure(way);
     console.error(`${path}: ${metric} ${Math.round(cost)}`);
     figures.set(metric, [...(figures.get(metric) ?? []), cost]);
   }
 }
 
+/** What is to be measured of a way. */
 function metricsOf(path: PathName | ModeName): readonly string[] {
-  return (MODES as readonly string[]).includes(path) ? MODE_METRICS : Object.keys(METRICS);
+  const all: readonly string[] = (MODES as readonly string[]).includes(path) ? MODE_METRICS : Object.keys(METRICS);
+  return all.filter((metric) => wanted(METRICS_WANTED, metric));
 }
 
 async function nft(lab: Lab, rules: string): Promise<void> {
@@ -239,7 +241,7 @@ async function requireXdp(sidecars: LabSidecars): Promise<void> {
 
 async function main(): Promise<void> {
   for (const course of COURSES) {
-    if (wanted(PATHS_WANTED, course.path)) await measureCourse(course);
+    if (wanted(PATHS_WANTED, course.path) && metricsOf(course.path).length > 0) await measureCourse(course);
   }
 }
 
