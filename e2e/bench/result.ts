@@ -26,6 +26,7 @@ export interface FigureFacts {
   readonly digits: number;
 }
 
+/** Least and most, percent. */
 export type Interval = readonly [number, number];
 
 /** A line of a result. */

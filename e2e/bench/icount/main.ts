@@ -72,6 +72,11 @@ async function main(): Promise<number> {
   requireNames(values.metrics, Object.keys(METRICS));
   if (!/^([1-9]\d{0,3})?$/.test(values.requests))
     throw new Error(`--requests ${values.requests}: 1 to 9999 is possible`);
+  if (values.record && (values.paths !== '' || values.requests !== '')) {
+    throw new Error(
+      '--record keeps all ways of a metric, with as many requests as ever: not with --paths or --requests',
+    );
+  }
   const { versions, figures } = await measure(values);
   // Of some ways only there is nothing to compare or to keep: the figures were told while they were measured.
   if (values.paths !== '' || values.requests !== '') return 0;

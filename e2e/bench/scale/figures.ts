@@ -53,7 +53,7 @@ export interface ScaleFacts extends FigureFacts {
   readonly goal?: Goal;
 }
 
-/** Goals of issue 5, in the figures' units. */
+/** Goals, in the figures' units. */
 const MOST_RATIO = 1.3;
 /** Instructions are counted to some 0.3 % (docs/performance.md). */
 const NOTHING = 0.005;
