@@ -5,11 +5,11 @@ import type { Pod, Proc } from '../lab/lab.ts';
 import { datagramResult, freshPort, transferResult } from '../lab/measure.ts';
 import { up } from '../lab/native/native.ts';
 import type { NativeLab } from '../lab/native/native.ts';
+import { seeded } from '../lab/random.ts';
 import { EMULATED } from '../lab/scale.ts';
 import { describeFlow, startSidecars } from '../lab/sidecar.ts';
 import type { LabSidecars, SidecarFlow } from '../lab/sidecar.ts';
 import { atLeast } from './support/matchers.ts';
-import { seeded } from '../lab/random.ts';
 
 /** Moments and victims; a failure names it. */
 const SEED = 20_251;

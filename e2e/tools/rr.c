@@ -23,7 +23,7 @@ static const char USAGE[] =
 	"  --whole: a connection lasts until it is closed, not until its answer: nothing is left out of what it takes\n"
 	"  --requests R: a connection lasts for so many requests, one after the other's answer, all of which are one transaction\n"
 	"  --sport P: flow i sends from port P+i; with --crr connection i from P + i mod N (--sports, default 10000)\n"
-	"  --timeout-ms: UDP: lost, go on with the next; TCP: error, the flow ends. Default 1000\n"
+	"  --timeout-ms, of a transaction: UDP: lost, go on with the next; TCP: error, the flow ends. Default 1000\n"
 	"  --interval-us: at least this long from one request of a flow to the next\n"
 	"  --expect C: the answers must come from the server with this --tag (needs the same --size)\n"
 	"  --warmup S: the first S seconds do not count\n"
@@ -137,7 +137,7 @@ static uint64_t content_seed(const struct flow *flows, const struct flow *f)
 	return ((uint64_t)getpid() << 32) ^ ((uint64_t)(f - flows) << 20) ^ f->seq;
 }
 
-/* False if the flow is finished by an error. */
+/* Sends a request of the transaction that has begun; false if the flow is finished by an error. */
 static bool send_request(const struct flow *flows, struct flow *f, uint8_t *buffer)
 {
 	f->seq++;
